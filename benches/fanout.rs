@@ -1,8 +1,8 @@
-//! One killmail to 100, 1,000 and 10,000 readers: who is concerned, and what each of those finds.
+//! One killmail to 100, 1,000 and 10,000 readers: which readers are woken, and what each of them finds.
 //!
-//! With the bell only the readers it names look at the log. Without it every reader looks (`walk`), or asks
-//! the bitmaps (`select`): what a server does that keeps no reverse index. Sockets are not part of it; the
-//! last measurement is the way from `publish` to all concerned readers, writing to the disk included.
+//! With wake-ups, only the readers whose terms match read the log. Without, every reader does (`walk`), or queries the
+//! bitmaps (`select`), like a server without a reverse index. Sockets are not included. The last measurement is the
+//! time from `publish` until all woken readers have the killmail, including writing to disk.
 
 mod support;
 
@@ -79,12 +79,12 @@ fn ask(filter: &Filter, seq: Seq) -> PageQuery<'_> {
 
 /// A reader wakes for a number and takes what is there for it.
 fn look(store: &Store, filter: &Filter, seq: Seq) -> usize {
-    let page = store.page_in_memory(&ask(filter, seq)).expect("the tail has it");
+    let page = store.read_page_from_memory(&ask(filter, seq)).expect("the tail has it");
     page.entries.iter().map(|entry| json(entry).len()).sum()
 }
 
 fn select(store: &Store, filter: &Filter, seq: Seq) -> usize {
-    let page = store.select_pages(&ask(filter, seq)).expect("memory answers");
+    let page = store.select_page(&ask(filter, seq)).expect("memory answers");
     page.entries.iter().map(|entry| json(entry).len()).sum()
 }
 

@@ -1,10 +1,9 @@
-//! Asks history page by page: what happened in a region, what it was worth.
+//! Queries the history page by page, and sums up the ISK lost.
 //!
 //!     cargo run --release --example history_query -- [SERVER] [QUERY]
 //!
-//! By default it asks http://localhost:4004 for losses of 50 million ISK and more, oldest first, 100 a page.
-//! The cursor pins the head of the log at the first page, so pages neither repeat nor miss anything while new
-//! killmails come in.
+//! By default it asks http://localhost:4004 for losses of at least 50 million ISK, oldest first, 100 per page. The
+//! cursor pins the head of the log at the first page, so no killmail is repeated or missed while new ones arrive.
 
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let server = arguments.next().unwrap_or_else(|| "http://localhost:4004".to_owned());
     let query = arguments.next().unwrap_or_else(|| "min_value=50000000&order=oldest&limit=100".to_owned());
-    // An error means that a provider is installed already.
+    // Fails if a provider is installed already, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::builder().timeout(Duration::from_secs(60)).build()?;
 
@@ -45,8 +44,8 @@ async fn page(client: &Client, server: &str, query: &str, cursor: Option<&str>) 
     let cursor = cursor.map_or_else(String::new, |cursor| format!("&cursor={cursor}"));
     let response = client.get(format!("{server}/api/v1/killmails?{query}{cursor}")).send().await?;
     let status = response.status();
-    let body: Value =
-        serde_json::from_slice(&response.bytes().await?).with_context(|| format!("{status} without JSON"))?;
+    let body: Value = serde_json::from_slice(&response.bytes().await?)
+        .with_context(|| format!("{status} with a body that is not JSON"))?;
     if !status.is_success() {
         bail!("{status}: {body}");
     }

@@ -1,10 +1,9 @@
 //! Refreshes the embedded sample of killmails: `cargo run --release --example sample_pack -- DIR`, at the top
 //! of the repository.
 //!
-//! DIR holds killmails in upstream forms. All packages and websocket killmails are taken, and of the file of
-//! ESI killmails the busiest stretch of December 2021: successive lines in so little time that fights, camps
-//! and the same pilots again occur as they really did. Lines are copied unchanged; the same DIR gives the
-//! same sample.
+//! DIR holds killmails in upstream forms. The sample has all packages and websocket killmails, and from the file of
+//! ESI killmails the busiest period of December 2021: consecutive killmails in so little time that fights, camps and
+//! recurring pilots are in it as they happened. Lines are copied unchanged; the same DIR gives the same sample.
 
 use std::fs;
 use std::path::Path;
@@ -20,16 +19,17 @@ const WHOLE: [&str; 3] = [
 ];
 const ESI: &str = "killmails-esi.ndjson.zst";
 const MONTH: &str = "2021-12";
-const STRETCH: usize = 3_500;
-/// zstd's level for files that are written once and read for years.
+/// Killmails of the busiest period.
+const PERIOD: usize = 3_500;
+/// zstd's level: the file is written once and read for years.
 const LEVEL: i32 = 19;
 
 fn main() -> anyhow::Result<()> {
-    let dir = std::env::args_os().nth(1).context("name the folder that holds the killmails")?;
+    let dir = std::env::args_os().nth(1).context("the first argument is the folder with the killmails")?;
     let dir = Path::new(&dir);
     let esi = zstd::decode_all(fs::File::open(dir.join(ESI)).context(ESI)?).context(ESI)?;
     let mut sample = busiest(killmails(&String::from_utf8(esi).context(ESI)?).context(ESI)?)?;
-    report("busiest stretch", &sample);
+    report("busiest period", &sample);
     for name in WHOLE {
         let text = fs::read_to_string(dir.join(name)).context(name)?;
         let more = killmails(&text).context(name)?;
@@ -68,17 +68,16 @@ fn killmail(line: &str) -> anyhow::Result<Killmail> {
     Ok(Killmail { id, time, at, line: line.to_owned() })
 }
 
-/// The successive killmails of the month that took the least time; the first such stretch if there are
-/// several.
+/// The consecutive killmails of the month that took the least time.
 fn busiest(mut killmails: Vec<Killmail>) -> anyhow::Result<Vec<Killmail>> {
     killmails.retain(|killmail| killmail.time.starts_with(MONTH));
     killmails.sort_by_key(|killmail| killmail.id);
-    let spans = killmails.windows(STRETCH).map(|stretch| stretch[STRETCH - 1].at - stretch[0].at);
+    let spans = killmails.windows(PERIOD).map(|period| period[PERIOD - 1].at - period[0].at);
     let (start, _) = spans
         .enumerate()
         .min_by_key(|&(start, span)| (span, start))
         .context("too few killmails in the month")?;
-    Ok(killmails.drain(start..start + STRETCH).collect())
+    Ok(killmails.drain(start..start + PERIOD).collect())
 }
 
 fn report(what: &str, killmails: &[Killmail]) {

@@ -1,12 +1,11 @@
-//! A client of the event streams that loses nothing: it remembers the last event id and goes on there after
-//! any break.
+//! A client of the event streams that misses nothing: it remembers the last event id and resumes from there after a
+//! break.
 //!
 //!     cargo run --release --example sse_client --
 //!     'http://localhost:4004/api/v1/kills/stream/enhanced?system_ids=30000142'
 //!
-//! After a break it waits as long as the server asks (`Retry-After`), else 500 ms, 1 s, 2 s and so on up to
-//! 30 s; once events come again it begins anew. A refusal that waiting cannot mend (a 4xx other than 429)
-//! ends it.
+//! After a break it waits as long as the server asks (`Retry-After`), otherwise 500 ms, 1 s, 2 s and so on up to
+//! 30 s, and 500 ms again once events arrive. An error that a retry cannot fix (a 4xx other than 429) ends it.
 
 use std::time::Duration;
 
@@ -17,57 +16,59 @@ use serde_json::Value;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// One event, put together line by line.
+/// One event, assembled line by line.
 #[derive(Default)]
 struct Event {
     name: String,
     data: String,
 }
 
-/// What outlives a connection.
+/// What is kept across connections.
 struct Follower {
     client: Client,
     url: String,
     last_event_id: String,
     wait: Duration,
     events: u64,
-    /// Ends after so many events, where asked to.
-    enough: u64,
+    /// Ends after this many events.
+    events_max: u64,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let url = arguments.next().unwrap_or_else(|| "http://localhost:4004/api/v1/kills/stream".to_owned());
-    let enough = arguments
+    let events_max = arguments
         .next()
         .map_or(Ok(u64::MAX), |count| count.parse())
         .context("the second argument is a number of events")?;
-    // An error means that a provider is installed already.
+    // Fails if a provider is installed already, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::builder()
         .connect_timeout(Duration::from_secs(10))
         .read_timeout(Duration::from_secs(90))
         .build()?;
-    Follower { client, url, last_event_id: String::new(), wait: FIRST_WAIT, events: 0, enough }.follow().await
+    Follower { client, url, last_event_id: String::new(), wait: FIRST_WAIT, events: 0, events_max }
+        .follow()
+        .await
 }
 
 impl Follower {
     async fn follow(&mut self) -> anyhow::Result<()> {
-        while self.events < self.enough {
-            let asked_to_wait = match self.connect().await {
+        while self.events < self.events_max {
+            let requested_wait = match self.connect().await {
                 Ok(response) if response.status().is_success() => {
                     self.read(response).await;
                     None
                 }
-                Ok(response) => refused(response).await?,
+                Ok(response) => retry_after(response).await?,
                 Err(error) => {
-                    eprintln!("no connection: {error}");
+                    eprintln!("cannot connect: {error}");
                     None
                 }
             };
-            if self.events < self.enough {
-                self.pause(asked_to_wait).await;
+            if self.events < self.events_max {
+                self.pause(requested_wait).await;
             }
         }
         Ok(())
@@ -81,9 +82,9 @@ impl Follower {
         request.send().await
     }
 
-    async fn pause(&mut self, asked: Option<Duration>) {
-        let wait = asked.unwrap_or(self.wait);
-        eprintln!("again in {wait:?}, after {:?}", self.last_event_id);
+    async fn pause(&mut self, requested: Option<Duration>) {
+        let wait = requested.unwrap_or(self.wait);
+        eprintln!("reconnecting in {wait:?} from {:?}", self.last_event_id);
         tokio::time::sleep(wait).await;
         self.wait = (self.wait * 2).min(LONGEST_WAIT);
     }
@@ -101,7 +102,7 @@ impl Follower {
                 let line = String::from_utf8_lossy(&buffer[..end]).trim_end_matches('\r').to_owned();
                 buffer.drain(..=end);
                 self.line(&line, &mut event);
-                if self.events >= self.enough {
+                if self.events >= self.events_max {
                     return;
                 }
             }
@@ -116,7 +117,7 @@ impl Follower {
             "event" => value.clone_into(&mut event.name),
             "id" => value.clone_into(&mut self.last_event_id),
             "data" => event.data.push_str(value),
-            // Comments keep the connection alive; `retry` is for browsers.
+            // Comments only keep the connection alive; `retry` is for browsers.
             _ => {}
         }
     }
@@ -128,19 +129,19 @@ impl Follower {
         (self.wait, self.events) = (FIRST_WAIT, self.events + 1);
         let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
         match event.name.as_str() {
-            "" | "killmail" => println!("{}", told(&data)),
+            "" | "killmail" => println!("{}", describe(&data)),
             "batch" => data["kills"]
                 .as_array()
                 .into_iter()
                 .flatten()
-                .for_each(|killmail| println!("past {}", told(killmail))),
+                .for_each(|killmail| println!("preload {}", describe(killmail))),
             name => println!("{name}: {}", event.data),
         }
     }
 }
 
-/// How long a refusing server wants us to wait, if it says so; an error where waiting does not help.
-async fn refused(response: Response) -> anyhow::Result<Option<Duration>> {
+/// How long the server asks to wait, if it does; an error if a retry cannot help.
+async fn retry_after(response: Response) -> anyhow::Result<Option<Duration>> {
     let status = response.status();
     let wait = response
         .headers()
@@ -155,7 +156,7 @@ async fn refused(response: Response) -> anyhow::Result<Option<Duration>> {
     Ok(wait)
 }
 
-fn told(killmail: &Value) -> String {
+fn describe(killmail: &Value) -> String {
     let isk = killmail["zkb"]["totalValue"].as_f64().unwrap_or_default();
     format!(
         "{} {} in {}: {isk:.0} ISK, {} attackers",

@@ -1,13 +1,12 @@
-//! Many event streams at once: how long from publishing a killmail until each of them has it.
+//! Many event streams at once: measures the time from publishing a killmail until each of them has received it.
 //!
 //!     cargo run --release --example sse_load -- [--connections 1000] [--killmails 200] [--every-ms 100]
 //!     cargo run --release --example sse_load -- --server 127.0.0.1:4004 [--connections 1000] [--killmails
 //!     20]
 //!
-//! Without `--server` it runs a server of its own in a temporary folder, publishes made-up killmails and
-//! measures from the call of `publish`, so writing to the disk is part of it. With `--server` (the demo, say)
-//! it cannot know when a killmail was published: it measures from the first connection that has it. Server
-//! and clients share this machine's cores either way.
+//! Without `--server` it starts a server on a temporary folder, publishes generated killmails and measures from the
+//! call of `publish`, so writing to disk is included. With `--server` (the demo, say) it cannot know when a killmail
+//! was published, and measures from the first connection that received it. Server and clients share the cores.
 
 mod support;
 
@@ -23,13 +22,13 @@ use killstream::sample::generate::Recipe;
 use killstream::store::incoming::{AgeRule, Incoming, ZkbRule};
 use killstream::{server, tasks};
 use support::stream::{self, Stream};
-use support::{argument, at, config, now, number};
+use support::{argument, config, now, number, percentile};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-/// Connections opened at the same time.
+/// Connections opened at a time.
 const OPENING: usize = 64;
 
-/// A connection has a killmail.
+/// A connection received a killmail.
 struct Arrival {
     killmail_id: u32,
     at: Instant,
@@ -54,14 +53,14 @@ async fn main() -> anyhow::Result<()> {
     let collecting = collect(arrivals, connections, killmails);
     let (published, times) = tokio::join!(publish(running.feed(), killmails, every), collecting);
     let published = published?;
-    report("from publish to received", times, connections, |id, first| {
+    report("from publish to receipt", times, connections, |id, first| {
         published.get(&id).copied().unwrap_or(first)
     });
     running.stop().await;
     Ok(())
 }
 
-/// Opens streams of everything; each tells what arrives.
+/// Opens unfiltered streams, each of which reports what it receives.
 async fn open(address: SocketAddr, connections: usize, arrived: &Sender<Arrival>) -> anyhow::Result<()> {
     let begun = Instant::now();
     let gate = Arc::new(tokio::sync::Semaphore::new(OPENING));
@@ -69,10 +68,10 @@ async fn open(address: SocketAddr, connections: usize, arrived: &Sender<Arrival>
     for _ in 0..connections {
         let (arrived, gate, ready) = (arrived.clone(), Arc::clone(&gate), ready.clone());
         drop(tasks::spawn("client", async move {
-            let place = gate.acquire_owned().await;
+            let permit = gate.acquire_owned().await;
             let stream = Stream::open(address, "/api/v1/kills/stream?max_age_secs=0", None, None).await;
-            drop(place);
-            // The other side of these is gone only when all is over.
+            drop(permit);
+            // Fails only when the run is over.
             let _ = ready.send(stream.as_ref().map(|_| ()).map_err(ToString::to_string)).await;
             drop(ready);
             if let Ok(stream) = stream {
@@ -99,7 +98,7 @@ async fn listen(mut stream: Stream, arrived: Sender<Arrival>) {
     }
 }
 
-/// Publishes made-up killmails of now and tells when each was handed over.
+/// Publishes generated killmails with the current time. Returns when each was published.
 async fn publish(feed: &Feed, killmails: u64, every: Duration) -> anyhow::Result<HashMap<u32, Instant>> {
     let mut published = HashMap::new();
     let mut clock = tokio::time::interval(every);
@@ -122,7 +121,7 @@ async fn publish(feed: &Feed, killmails: u64, every: Duration) -> anyhow::Result
     Ok(published)
 }
 
-/// Waits until every connection has so many killmails; gives when each arrived.
+/// Waits until every connection has received this many killmails. Returns when each arrived.
 async fn collect(
     mut arrivals: Receiver<Arrival>,
     connections: usize,
@@ -133,7 +132,7 @@ async fn collect(
     while complete < killmails {
         let next = tokio::time::timeout(Duration::from_secs(30), arrivals.recv()).await;
         let Ok(Some(arrival)) = next else {
-            eprintln!("nothing came for 30 s; {complete} killmails are complete");
+            eprintln!("nothing received for 30 s; {complete} killmails are complete");
             break;
         };
         let of_killmail = times.entry(arrival.killmail_id).or_default();
@@ -159,11 +158,12 @@ fn report(
         last.extend(all.last().map(|at| at.duration_since(begun)));
     }
     println!("{} killmails to {connections} connections, {what}:", last.len());
-    let (p50, p99, most) = (at(&mut took, 0.5), at(&mut took, 0.99), at(&mut took, 1.0));
-    println!("  p50 {p50:.2?}  p99 {p99:.2?}  most {most:.2?}");
+    let (p50, p99, most) =
+        (percentile(&mut took, 0.5), percentile(&mut took, 0.99), percentile(&mut took, 1.0));
+    println!("  p50 {p50:.2?}  p99 {p99:.2?}  max {most:.2?}");
     println!(
-        "  until the last connection has it: p50 {:.2?}  p99 {:.2?}",
-        at(&mut last, 0.5),
-        at(&mut last, 0.99)
+        "  until the last connection has received it: p50 {:.2?}  p99 {:.2?}",
+        percentile(&mut last, 0.5),
+        percentile(&mut last, 0.99)
     );
 }

@@ -1,9 +1,8 @@
-//! Makes the dictionary records are compressed with, out of real killmails: `cargo run --release --example
-//! store_dictionary -- FILE.. > dictionary.bin` (NDJSON of any upstream form, `.zst` too).
+//! Trains the dictionary that records are compressed with, on real killmails: `cargo run --release --example
+//! store_dictionary -- FILE.. > dictionary.bin` (NDJSON in any upstream form, `.zst` too).
 //!
-//! A store keeps the dictionaries it was written with, so a new one takes a new number in
-//! `src/store/dictionary.rs`: replacing the bytes of a number in use would leave killmails unreadable that
-//! were written before.
+//! A store keeps the dictionaries it was written with. A new one needs a new number in
+//! `src/store/format/dictionary.rs`: with other bytes under a number in use, existing killmails would be unreadable.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,7 +14,7 @@ use killstream::store::format::dictionary::{mean_bytes, train};
 use killstream::wire::read::package;
 
 const MAX_BYTES: usize = 112 << 10;
-/// Killmails larger than this teach little and take much room, attackers.
+/// Killmails with more attackers are left out: they are large and add little.
 const ATTACKERS_MAX: usize = 60;
 
 fn main() -> anyhow::Result<()> {
@@ -30,11 +29,11 @@ fn main() -> anyhow::Result<()> {
     }
     let all = samples.clone();
     samples.retain(|killmail: &Killmail| killmail.attackers.len() <= ATTACKERS_MAX);
-    lend_zkb(&mut samples);
+    add_zkb(&mut samples);
     let dictionary = train(&samples, MAX_BYTES)?;
     let (raw, packed) = mean_bytes(&all, &dictionary)?;
     eprintln!(
-        "{} killmails, a dictionary of {} bytes; records: {raw} bytes, compressed {packed}",
+        "{} killmails, a dictionary of {} bytes; mean record: {raw} bytes, compressed {packed}",
         all.len(),
         dictionary.len()
     );
@@ -42,9 +41,9 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Live killmails have a zkb block; most of the samples were taken without. Every second one of those is lent
-/// a block of another's.
-fn lend_zkb(samples: &mut [Killmail]) {
+/// Copies the zkb blocks of other samples to every second one without. Live killmails have such a block, but most of
+/// the samples do not.
+fn add_zkb(samples: &mut [Killmail]) {
     let blocks: Vec<Zkb> = samples.iter().filter_map(|killmail| killmail.zkb.clone()).collect();
     let without = samples.iter_mut().filter(|killmail| killmail.zkb.is_none());
     for (killmail, block) in without.step_by(2).zip(blocks.iter().cycle()) {

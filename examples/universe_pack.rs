@@ -12,8 +12,10 @@ use killstream::universe::pack;
 const PACK: &str = "src/universe/data/universe.bin.zst";
 
 fn main() -> anyhow::Result<()> {
-    let dir =
-        std::env::args_os().nth(1).map(PathBuf::from).context("name the folder that holds the exports")?;
+    let dir = std::env::args_os()
+        .nth(1)
+        .map(PathBuf::from)
+        .context("the first argument is the folder with the exports")?;
     let bytes = pack::pack(&dir)?;
     let compressed = pack::compress(&bytes)?;
     std::fs::write(PACK, &compressed).with_context(|| format!("cannot write {PACK}"))?;

@@ -1,11 +1,11 @@
-//! A limit that many share, in bytes or in pieces: each takes its share and gives it back.
+//! A limit shared by many, in bytes or items: each holder takes a share and returns it.
 //!
-//! Must not know: what the bytes are.
+//! Must not know: what the bytes are used for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many bytes (or pieces) may be in use, and how many are.
+/// How many bytes (or items) may be in use, and how many are.
 #[derive(Debug)]
 pub struct Budget {
     max: u64,
@@ -14,14 +14,14 @@ pub struct Budget {
 }
 
 impl Default for Budget {
-    /// Room for any number.
+    /// A budget without a limit.
     fn default() -> Self {
         Self::new(u64::MAX)
     }
 }
 
 impl Budget {
-    /// Room for so many bytes.
+    /// A budget of `max` bytes.
     #[must_use]
     pub const fn new(max: u64) -> Self {
         Self { max, used: AtomicU64::new(0), refused: AtomicU64::new(0) }
@@ -33,42 +33,42 @@ impl Budget {
         self.max
     }
 
-    /// Bytes in memory now.
+    /// Bytes in use now.
     #[must_use]
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// How often more was asked for than was left, since the start.
+    /// How many requests did not fit, since the start.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// How much has to be given back before so much more fits.
+    /// How many bytes have to be returned before `more` fit.
     #[must_use]
     pub fn lacking(&self, more: u64) -> u64 {
         more.saturating_sub(self.max.saturating_sub(self.used()))
     }
 
-    /// Counts a request that was refused before anything was taken.
+    /// Counts a request that was refused without trying to take a share.
     pub fn refuse(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A share of nothing, which can grow.
+    /// An empty share, which can grow.
     #[must_use]
     pub fn share(self: &Arc<Self>) -> Share {
         Share { budget: Arc::clone(self), bytes: 0 }
     }
 
-    fn take(&self, bytes: u64) -> bool {
+    fn try_reserve(&self, bytes: u64) -> bool {
         let grown = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.max);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok()
     }
 }
 
-/// A part of the budget; given back on drop.
+/// A part of the budget; returned on drop.
 #[derive(Debug)]
 pub struct Share {
     budget: Arc<Budget>,
@@ -76,21 +76,21 @@ pub struct Share {
 }
 
 impl Share {
-    /// Makes it as large as this; it never shrinks. `false`: the budget is spent, and the share stays as it
-    /// was.
+    /// Grows the share to `bytes`; it never shrinks. Returns `false`, and changes nothing, if the budget does not
+    /// allow it.
     #[must_use]
     pub fn reach(&mut self, bytes: u64) -> bool {
         self.reach_with(bytes, |_| false)
     }
 
-    /// The same, but where the budget is spent others are asked to give something back, for as long as
-    /// `make_room` says that one did. It is told how much is lacking.
+    /// The same, but while the budget does not allow it, calls `make_room` with the number of missing bytes. That
+    /// should make another holder return some, and returns `false` if none can.
     #[must_use]
     pub fn reach_with(&mut self, bytes: u64, mut make_room: impl FnMut(u64) -> bool) -> bool {
         let more = bytes.saturating_sub(self.bytes);
-        // What never fits is nobody's loss.
+        // Nobody is asked to make room for what can never fit.
         let fits = bytes <= self.budget.max;
-        while more > 0 && !self.budget.take(more) {
+        while more > 0 && !self.budget.try_reserve(more) {
             if !fits || !make_room(self.budget.lacking(more)) {
                 self.budget.refuse();
                 return false;
@@ -100,20 +100,20 @@ impl Share {
         true
     }
 
-    /// Gives so much of it back.
+    /// Returns this many bytes of the share.
     pub fn give_back(&mut self, bytes: u64) {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// How large it is, bytes.
+    /// Size of the share, bytes.
     #[must_use]
     pub const fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The whole of which it is a part.
+    /// The budget it is a share of.
     #[must_use]
     pub const fn budget(&self) -> &Arc<Budget> {
         &self.budget
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_never_exceed_the_budget_and_come_back() {
+    fn shares_never_exceed_the_budget_and_are_returned() {
         let budget = Arc::new(Budget::new(100));
         let (mut one, mut two) = (budget.share(), budget.share());
         assert!(one.reach(60) && one.reach(50) && two.reach(40));
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn others_make_room_before_anything_is_refused() {
+    fn others_make_room_before_a_request_is_refused() {
         let budget = Arc::new(Budget::new(100));
         let mut others = vec![budget.share(), budget.share()];
         assert!(others.iter_mut().all(|other| other.reach(50)));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_makes_room_for_what_never_fits() {
+    fn nobody_makes_room_for_what_can_never_fit() {
         let budget = Arc::new(Budget::new(100));
         let mut others = vec![budget.share()];
         assert!(others[0].reach(10));

@@ -1,10 +1,13 @@
-//! One configuration out of file, environment and flags; later ones win. All mistakes are reported at once.
+//! The configuration: file, environment and flags, each overriding the one before. All errors are reported at
+//! once.
 //!
-//! Every module owns its part; `killstream.toml` beside this file says what there is, and is what the
-//! defaults are tested against.
+//! Every module owns the struct of its section. `killstream.toml` beside this file documents every setting, and
+//! a test compares it with the defaults.
 
-mod complaint;
-mod text;
+mod locations;
+pub mod renamed;
+mod serde_message;
+mod unknown;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -14,16 +17,17 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use crate::config::complaint::plain;
-use crate::config::text::{File, Places};
-use crate::domain::spelling;
+use crate::config::locations::Locations;
+use crate::config::renamed::{RENAMED, Renamed};
+use crate::config::serde_message::reword;
+use crate::config::unknown::{describe_key, describe_section, known_keys, nested_key};
 use crate::server::connection;
 use crate::{feed, http, ingest, phoenix, plugin, store};
 
-/// Every setting with its default, explained.
+/// The default configuration file, which documents every setting.
 pub const DEFAULTS: &str = include_str!("killstream.toml");
 
-/// Environment variables and the settings they stand for.
+/// Environment variables and the settings they set.
 const ENVIRONMENT: &[(&str, &str)] = &[
     ("DATA_DIR", "data_dir"),
     ("BIND_IP", "bind_ip"),
@@ -40,30 +44,30 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("R2Z2_PACE_MS", "ingest.r2z2_pace_ms"),
 ];
 
-/// Settings that may also stand outside of every section.
-const SHORT: &[(&str, &str)] = &[
+/// Settings of a section that are also accepted before the first section.
+const TOP_LEVEL: &[(&str, &str)] = &[
     ("min_free_bytes", "store"),
     ("preload_max_killmails", "feed"),
     ("trusted_proxies", "http"),
     ("sources", "ingest"),
 ];
 
-/// What stands outside of every section.
+/// The settings at the top of the file, before the first section.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
-    /// The data folder; made if missing.
+    /// The data folder; created if missing.
     pub data_dir: PathBuf,
-    /// The address listened on.
+    /// The address to listen on.
     pub bind_ip: IpAddr,
-    /// The port listened on; 0: any free one, named in the ready line.
+    /// The port to listen on; 0 picks a free one, which the ready line names.
     pub port: u16,
-    /// The token of those who may write; unset: the file `token` in the data folder, made at first start.
+    /// The admin token. Unset: the one in the file `token` in the data folder, created at first start.
     pub api_token: Option<String>,
-    /// Stopping waits this long for connections to end, milliseconds.
+    /// How long shutdown waits for connections to close, milliseconds.
     pub grace_ms: u64,
-    /// Files kept free for the store and the source: connections that would need them are refused; under a
-    /// limit of less than twice as many, half of it.
+    /// File descriptors reserved for the store and the sources, which connections cannot use; at most half of
+    /// the process limit.
     pub reserved_files: u64,
 }
 
@@ -80,163 +84,193 @@ impl Default for Server {
     }
 }
 
-/// All of it.
+/// The whole configuration, by section.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
-    /// What stands outside of every section.
+    /// The settings before the first section.
     pub server: Server,
-    /// What connections may take, whatever they are for.
+    /// `[connections]`: limits of every connection, whatever it serves.
     pub connections: connection::Config,
-    /// Where killmails come from.
+    /// `[ingest]`: where killmails come from.
     pub ingest: ingest::config::Config,
-    /// How they are kept.
+    /// `[store]`: how killmails are kept on disk.
     pub store: store::config::Config,
-    /// How readers move.
+    /// `[feed]`: how readers move through the log.
     pub feed: feed::config::Config,
-    /// What plugins may use.
+    /// `[plugin]`: what plugins may use.
     pub plugin: plugin::limits::Config,
-    /// The HTTP door.
+    /// `[http]`, and with it `[sse]`, `[health]` and `[mirror]`.
     pub http: http::config::Config,
-    /// The channel door.
+    /// `[channels]`: the Phoenix channels.
     pub channels: phoenix::config::Config,
+    /// The renamed settings that were given under their old name.
+    pub renamed: Vec<&'static Renamed>,
 }
 
 impl Config {
-    /// The address listened on.
+    /// The address and port to listen on.
     #[must_use]
-    pub const fn listen(&self) -> SocketAddr {
+    pub const fn listen_addr(&self) -> SocketAddr {
         SocketAddr::new(self.server.bind_ip, self.server.port)
     }
 }
 
-/// Everything that is wrong, each with where it stands.
+/// Everything that is wrong with the configuration, a line each, naming the setting and where it was set.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{}", .0.join("\n"))]
-pub struct Mistakes(pub Vec<String>);
+pub struct ConfigErrors(pub Vec<String>);
 
-/// Gathers the configuration: a file with its name, the environment, and settings from flags (`ingest.source`
-/// and its value).
+/// A configuration file.
+#[derive(Debug, Clone, Copy)]
+pub struct File<'a> {
+    /// Its name, for messages.
+    pub name: &'a str,
+    /// Its content.
+    pub text: &'a str,
+}
+
+/// Merges a file, the environment, and flags as settings (`ingest.source`) with their values.
 ///
 /// # Errors
-/// All mistakes there are.
+/// All that is wrong in any of them.
 pub fn gather(
-    file: Option<(&str, &str)>,
+    file: Option<File<'_>>,
     environment: &dyn Fn(&str) -> Option<String>,
     flags: Vec<(&'static str, Value)>,
-) -> Result<Config, Mistakes> {
-    let mut gathering = Gathering::default();
-    if let Some((name, text)) = file {
-        match text.parse::<Table>() {
-            Ok(table) => gathering.file(table),
+) -> Result<Config, ConfigErrors> {
+    let mut layers = Layers::default();
+    if let Some(file) = file {
+        match file.text.parse::<Table>() {
+            Ok(mut table) => {
+                layers.locations = Locations::of(file);
+                layers.renamed =
+                    renamed::apply(RENAMED, &mut table, &mut layers.locations, &mut layers.errors);
+                layers.add_file(table);
+            }
             Err(error) => {
-                return Err(Mistakes(vec![format!("{name} is not TOML: {}", error.to_string().trim_end())]));
+                let message = format!("{} is not valid TOML: {}", file.name, error.to_string().trim_end());
+                return Err(ConfigErrors(vec![message]));
             }
         }
-        gathering.places = Places::of(File { name, text });
     }
     for (variable, setting) in ENVIRONMENT {
         // An empty variable is how compose files spell "not set".
         if let Some(text) = environment(variable).filter(|text| !text.is_empty()) {
-            gathering
-                .give(setting, Given { origin: Some((*variable).to_owned()), value: Value::String(text) });
+            let origin = Some((*variable).to_owned());
+            layers.set(setting, Setting { origin, value: Value::String(text) });
         }
     }
     for (setting, value) in flags {
-        let origin = format!("--{}", setting.rsplit('.').next().unwrap_or(setting).replace('_', "-"));
-        gathering.give(setting, Given { origin: Some(origin), value });
+        let flag = format!("--{}", setting.rsplit('.').next().unwrap_or(setting).replace('_', "-"));
+        layers.set(setting, Setting { origin: Some(flag), value });
     }
-    gathering.finish()
+    layers.into_config()
 }
 
-/// A value and where it was given, if not in the file. Texts from outside of the file may mean numbers, or
-/// lists with commas between.
+/// Every section (empty: before the first one) and its keys. A section is named like the module that owns its
+/// struct; those of parts of `http` and of `phoenix` are named like what users know them by.
+fn sections() -> Vec<(&'static str, Vec<String>)> {
+    vec![
+        ("", known_keys::<Server>()),
+        ("connections", known_keys::<connection::Config>()),
+        ("ingest", known_keys::<ingest::config::Config>()),
+        ("store", known_keys::<store::config::Config>()),
+        ("feed", known_keys::<feed::config::Config>()),
+        ("plugin", known_keys::<plugin::limits::Config>()),
+        ("http", known_keys::<http::config::Config>()),
+        ("sse", known_keys::<http::stream::stream_limits::Config>()),
+        ("health", known_keys::<http::routes::health_config::Config>()),
+        ("mirror", known_keys::<http::routes::mirror_state::Config>()),
+        ("channels", known_keys::<phoenix::config::Config>()),
+    ]
+}
+
+/// A value, and the environment variable or flag that gave it, if it is not from the file. The text of one may
+/// stand for a number or for a comma-separated list.
 #[derive(Debug)]
-struct Given {
+struct Setting {
     origin: Option<String>,
     value: Value,
 }
 
+/// The layers merged so far.
 #[derive(Debug, Default)]
-struct Gathering {
-    /// Section (empty: none) to key to value.
-    sections: BTreeMap<String, BTreeMap<String, Given>>,
-    /// Where in the file they stand.
-    places: Places,
-    mistakes: Vec<String>,
+struct Layers {
+    /// Section (empty: before the first one) to key to value.
+    sections: BTreeMap<String, BTreeMap<String, Setting>>,
+    locations: Locations,
+    renamed: Vec<&'static Renamed>,
+    errors: Vec<String>,
 }
 
-impl Gathering {
-    fn file(&mut self, table: Table) {
+impl Layers {
+    fn add_file(&mut self, table: Table) {
         for (name, value) in table {
             match value {
-                Value::Table(inner) => {
+                Value::Table(settings) => {
                     let section = self.sections.entry(name).or_default();
-                    section
-                        .extend(inner.into_iter().map(|(key, value)| (key, Given { origin: None, value })));
+                    section.extend(
+                        settings.into_iter().map(|(key, value)| (key, Setting { origin: None, value })),
+                    );
                 }
                 value => {
-                    let section =
-                        SHORT.iter().find(|(short, _)| *short == name).map_or("", |(_, section)| section);
-                    self.sections
-                        .entry(section.to_owned())
-                        .or_default()
-                        .insert(name, Given { origin: None, value });
+                    let section = TOP_LEVEL.iter().find(|(key, _)| *key == name);
+                    let section = section.map_or("", |(_, section)| section);
+                    let settings = self.sections.entry(section.to_owned()).or_default();
+                    settings.insert(name, Setting { origin: None, value });
                 }
             }
         }
     }
 
-    fn give(&mut self, setting: &str, given: Given) {
-        let (section, key) = setting.split_once('.').unwrap_or(("", setting));
-        self.sections.entry(section.to_owned()).or_default().insert(key.to_owned(), given);
+    fn set(&mut self, name: &str, setting: Setting) {
+        let (section, key) = name.split_once('.').unwrap_or(("", name));
+        self.sections.entry(section.to_owned()).or_default().insert(key.to_owned(), setting);
     }
 
-    fn finish(mut self) -> Result<Config, Mistakes> {
+    fn into_config(mut self) -> Result<Config, ConfigErrors> {
         let mut config = Config {
-            server: self.section(""),
-            connections: self.section("connections"),
-            ingest: self.section("ingest"),
-            store: self.section("store"),
-            feed: self.section("feed"),
-            plugin: self.section("plugin"),
-            http: self.section("http"),
-            channels: self.section("channels"),
+            server: self.read_section(""),
+            connections: self.read_section("connections"),
+            ingest: self.read_section("ingest"),
+            store: self.read_section("store"),
+            feed: self.read_section("feed"),
+            plugin: self.read_section("plugin"),
+            http: self.read_section("http"),
+            channels: self.read_section("channels"),
+            renamed: self.renamed.clone(),
         };
-        config.http.sse = self.section("sse");
-        config.http.health = self.section("health");
-        config.http.mirror = self.section("mirror");
+        config.http.sse = self.read_section("sse");
+        config.http.health = self.read_section("health");
+        config.http.mirror = self.read_section("mirror");
         config.store.dir.clone_from(&config.server.data_dir);
         config.ingest.tidy();
         for name in self.sections.keys() {
-            let known = sections();
-            let meant =
-                spelling::nearest(name, known.iter().map(|(name, _)| *name).filter(|name| !name.is_empty()));
-            let meant = meant.map_or_else(String::new, |meant| format!("; did you mean [{meant}]?"));
-            self.mistakes
-                .push(format!("{name}: there is no such section{meant}{}", self.places.told(name, "")));
+            let location = self.locations.describe(name, "");
+            self.errors.push(format!("{name}: {}{location}", describe_section(name)));
         }
-        self.mistakes.extend(config.ingest.mistakes());
-        if self.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(self.mistakes)) }
+        self.errors.extend(config.ingest.mistakes());
+        if self.errors.is_empty() { Ok(config) } else { Err(ConfigErrors(self.errors)) }
     }
 
-    /// Takes a section key by key, so that one mistake does not hide another.
-    fn section<T: DeserializeOwned + Default>(&mut self, name: &str) -> T {
+    /// Deserializes a section key by key, so that one error does not hide another.
+    fn read_section<T: DeserializeOwned + Default>(&mut self, name: &str) -> T {
         let mut good = Table::new();
-        for (key, given) in self.sections.remove(name).unwrap_or_default() {
-            match accepted::<T>(&key, &given) {
+        for (key, setting) in self.sections.remove(name).unwrap_or_default() {
+            match accepted_value::<T>(&key, &setting) {
                 Ok(value) => {
                     good.insert(key, value);
                 }
-                Err(why) => {
-                    let inner = inside(&key, &why)
-                        .map(|inner| self.places.told(&key, inner))
-                        .filter(|place| !place.is_empty());
-                    let place = inner.unwrap_or_else(|| self.places.told(name, &key));
-                    let why = unknown(name, &key, &why).unwrap_or_else(|| plain(&why));
+                Err(message) => {
+                    let nested = nested_key(&key, &message)
+                        .map(|nested| self.locations.describe(&key, nested))
+                        .filter(|location| !location.is_empty());
+                    let location = nested.unwrap_or_else(|| self.locations.describe(name, &key));
+                    let why = describe_key(name, &key, &message).unwrap_or_else(|| reword(&message));
                     let dot = if name.is_empty() { "" } else { "." };
-                    self.mistakes.push(match given.origin {
+                    self.errors.push(match setting.origin {
                         Some(origin) => format!("{origin}: {why}"),
-                        None => format!("{name}{dot}{key}: {why}{place}"),
+                        None => format!("{name}{dot}{key}: {why}{location}"),
                     });
                 }
             }
@@ -244,95 +278,26 @@ impl Gathering {
         match good.try_into() {
             Ok(section) => section,
             Err(error) => {
-                self.mistakes.push(format!("{name}: {}", error.message()));
+                self.errors.push(format!("{name}: {}", error.message()));
                 T::default()
             }
         }
     }
 }
 
-/// The keys a section knows, from its complaint about one it does not.
-fn keys<T: DeserializeOwned>() -> Vec<String> {
-    let one = Table::from_iter([("?".to_owned(), Value::Integer(0))]);
-    let complaint = one.try_into::<T>().err().map(|error| error.message().to_owned()).unwrap_or_default();
-    quoted(&complaint).skip(1).map(str::to_owned).collect()
-}
-
-/// The names in backticks in a complaint.
-fn quoted(complaint: &str) -> impl Iterator<Item = &str> {
-    complaint.split('`').skip(1).step_by(2)
-}
-
-/// Every section (empty: none) and its keys.
-fn sections() -> Vec<(&'static str, Vec<String>)> {
-    vec![
-        ("", keys::<Server>()),
-        ("connections", keys::<connection::Config>()),
-        ("ingest", keys::<ingest::config::Config>()),
-        ("store", keys::<store::config::Config>()),
-        ("feed", keys::<feed::config::Config>()),
-        ("plugin", keys::<plugin::limits::Config>()),
-        ("http", keys::<http::config::Config>()),
-        ("sse", keys::<http::stream::stream_limits::Config>()),
-        ("health", keys::<http::routes::health_config::Config>()),
-        ("mirror", keys::<http::routes::mirror_state::Config>()),
-        ("channels", keys::<phoenix::config::Config>()),
-    ]
-}
-
-/// The key that a table of its own under this one does not know, as of one source.
-fn inside<'a>(key: &str, complaint: &'a str) -> Option<&'a str> {
-    quoted(complaint.strip_prefix("unknown field ")?).next().filter(|wrong| *wrong != key)
-}
-
-/// Says of a key that does not exist which one was meant; `None` if the complaint is another.
-fn unknown(section: &str, key: &str, complaint: &str) -> Option<String> {
-    let mut names = quoted(complaint.strip_prefix("unknown field ").map(|_| complaint)?);
-    let wrong = names.next()?;
-    let meant = |name: &str| format!("; did you mean {name}?");
-    if wrong != key {
-        // In a table of its own, as of one source.
-        return Some(format!(
-            "there is no setting {wrong}{}",
-            spelling::nearest(wrong, names).map_or_else(String::new, meant)
-        ));
-    }
-    let known = sections();
-    let other = known.iter().find(|(_, keys)| keys.iter().any(|known| known == key));
-    let elsewhere = known.iter().flat_map(|(name, keys)| keys.iter().map(move |key| (*name, key)));
-    let hint = match (other, spelling::nearest(wrong, names)) {
-        (Some(("", _)), _) => format!("; {key} stands before the first [section]"),
-        (Some((other, _)), _) => format!("; {key} stands in [{other}]"),
-        (None, Some(near)) => meant(near),
-        (None, None) => match spelling::nearest(wrong, elsewhere.clone().map(|(_, key)| key.as_str())) {
-            Some(near) => {
-                let stands = elsewhere.clone().find(|(_, key)| *key == near).map_or("", |(name, _)| name);
-                if stands.is_empty() {
-                    format!("; did you mean {near}, before the first [section]?")
-                } else {
-                    format!("; did you mean {near} in [{stands}]?")
-                }
-            }
-            None => "; `killstream serve --print-config` prints all there are".to_owned(),
-        },
+/// The value, if the section accepts it under this key, else serde's message.
+fn accepted_value<T: DeserializeOwned>(key: &str, setting: &Setting) -> Result<Value, String> {
+    let check = |value: &Value| {
+        let table = Table::from_iter([(key.to_owned(), value.clone())]);
+        table.try_into::<T>().map(drop).map_err(|error| error.message().to_owned())
     };
-    let here = if section.is_empty() { String::new() } else { format!(" in [{section}]") };
-    Some(format!("there is no such setting{here}{hint}"))
-}
-
-/// The value if the section takes it under this key.
-fn accepted<T: DeserializeOwned>(key: &str, given: &Given) -> Result<Value, String> {
-    let try_one = |value: &Value| {
-        let one = Table::from_iter([(key.to_owned(), value.clone())]);
-        one.try_into::<T>().map(drop).map_err(|error| error.message().to_owned())
+    let message = match check(&setting.value) {
+        Ok(()) => return Ok(setting.value.clone()),
+        Err(message) => message,
     };
-    let why = match try_one(&given.value) {
-        Ok(()) => return Ok(given.value.clone()),
-        Err(why) => why,
-    };
-    let text = match (&given.origin, &given.value) {
+    let text = match (&setting.origin, &setting.value) {
         (Some(_), Value::String(text)) => text,
-        _ => return Err(why),
+        _ => return Err(message),
     };
     let list = || {
         text.split(',')
@@ -341,13 +306,13 @@ fn accepted<T: DeserializeOwned>(key: &str, given: &Given) -> Result<Value, Stri
             .map(|part| Value::String(part.to_owned()))
             .collect()
     };
-    let others = [
+    let readings = [
         text.parse().ok().map(Value::Integer),
         text.parse().ok().map(Value::Float),
         text.parse().ok().map(Value::Boolean),
         Some(Value::Array(list())),
     ];
-    others.into_iter().flatten().find(|value| try_one(value).is_ok()).ok_or(why)
+    readings.into_iter().flatten().find(|value| check(value).is_ok()).ok_or(message)
 }
 
 #[cfg(test)]
@@ -355,13 +320,18 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::telemetry::source_kind::SourceKind;
 
     fn nothing(_: &str) -> Option<String> {
         None
     }
 
-    fn from_file(text: &str) -> Result<Config, Mistakes> {
-        gather(Some(("killstream.toml", text)), &nothing, vec![])
+    const fn file<'a>(name: &'a str, text: &'a str) -> Option<File<'a>> {
+        Some(File { name, text })
+    }
+
+    fn from_file(text: &str) -> Result<Config, ConfigErrors> {
+        gather(file("killstream.toml", text), &nothing, vec![])
     }
 
     #[test]
@@ -394,20 +364,20 @@ mod tests {
             [("PORT", "2"), ("BIND_IP", "::1"), ("USER_AGENT_CONTACT", "12"), ("SOURCE", "")].into();
         let look = |name: &str| environment.get(name).map(|text| (*text).to_owned());
         let config =
-            gather(Some(("a.toml", "port = 1\ndata_dir = 'x'\n")), &look, vec![("port", Value::Integer(3))])
+            gather(file("a.toml", "port = 1\ndata_dir = 'x'\n"), &look, vec![("port", Value::Integer(3))])
                 .unwrap();
-        assert_eq!(config.listen(), "[::1]:3".parse().unwrap());
+        assert_eq!(config.listen_addr(), "[::1]:3".parse().unwrap());
         assert_eq!(config.store.dir, PathBuf::from("x"));
         assert_eq!(config.ingest.user_agent_contact.as_deref(), Some("12"));
-        assert_eq!(config.ingest.source, ingest::config::Kind::R2z2);
+        assert_eq!(config.ingest.source, SourceKind::R2z2);
     }
 
     #[test]
-    fn all_mistakes_are_told_at_once() {
+    fn all_errors_are_reported_at_once() {
         let text = "port = 'x'\nnonsense = 1\n[ingest]\nsource = 'redisq'\nr2z2_pace_ms = 1\nspeed = 2\n[storage]\na = 1\n";
         let look = |name: &str| (name == "BIND_IP").then(|| "here".to_owned());
-        let Mistakes(mistakes) =
-            gather(Some(("a.toml", text)), &look, vec![("ingest.replay_speed", Value::Float(-1.0))])
+        let ConfigErrors(errors) =
+            gather(file("a.toml", text), &look, vec![("ingest.replay_speed", Value::Float(-1.0))])
                 .unwrap_err();
         for part in [
             "port: ",
@@ -419,51 +389,60 @@ mod tests {
             "BIND_IP: ",
             "ingest.replay_speed: ",
         ] {
-            assert!(
-                mistakes.iter().any(|mistake| mistake.starts_with(part)),
-                "{part} is not in {mistakes:#?}"
-            );
+            assert!(errors.iter().any(|error| error.starts_with(part)), "{part} is not in {errors:#?}");
         }
-        assert_eq!(mistakes.len(), 8, "{mistakes:#?}");
+        assert_eq!(errors.len(), 8, "{errors:#?}");
     }
 
     #[test]
-    fn one_origin_host_is_meant_for_pages_and_channels() {
+    fn origin_host_sets_pages_and_channels() {
         let look =
             |name: &str| (name == "ORIGIN_HOST").then(|| "https://yourdomain.com, *.example.org".to_owned());
-        let config = gather(Some(("a.toml", "[http]\ncors_origins = []")), &look, vec![]).unwrap();
+        let config = gather(file("a.toml", "[http]\ncors_origins = []"), &look, vec![]).unwrap();
         assert_eq!(config.http.cors_origins, ["https://yourdomain.com", "*.example.org"]);
         assert_eq!(config.channels.origins, config.http.cors_origins);
         assert_eq!(gather(None, &nothing, vec![]).unwrap().channels.origins, ["*"]);
     }
 
     #[test]
-    fn a_misspelt_setting_is_told_with_its_line_and_the_one_that_was_meant() {
+    fn a_misspelt_setting_is_reported_with_its_line_and_the_one_that_was_meant() {
         let text = "prot = 5\ncached_max = 7\n[ingest]\n# a comment\nr2z2_idel_ms = 6000\nport = 4\n\n[htttp]\nx = 1\n\
                     [store]\nzzz = 1\n[[ingest.sources]]\nkind = 'r2z2'\nurll = 'x'\n";
-        let Mistakes(mistakes) = from_file(text).unwrap_err();
+        let ConfigErrors(errors) = from_file(text).unwrap_err();
         for expected in [
-            "prot: there is no such setting; did you mean port? (killstream.toml, line 1)",
-            "cached_max: there is no such setting; cached_max stands in [http] (killstream.toml, line 2)",
-            "ingest.r2z2_idel_ms: there is no such setting in [ingest]; did you mean r2z2_idle_ms? (killstream.toml, line 5)",
-            "ingest.port: there is no such setting in [ingest]; port stands before the first [section] (killstream.toml, line 6)",
-            "htttp: there is no such section; did you mean [http]? (killstream.toml, line 8)",
-            "store.zzz: there is no such setting in [store]; `killstream serve --print-config` prints all there are (killstream.toml, line 11)",
-            "ingest.sources: there is no setting urll; did you mean url? (killstream.toml, line 14)",
+            "prot: unknown setting; did you mean port? (killstream.toml, line 1)",
+            "cached_max: unknown setting; cached_max belongs in [http] (killstream.toml, line 2)",
+            "ingest.r2z2_idel_ms: unknown setting in [ingest]; did you mean r2z2_idle_ms? (killstream.toml, line 5)",
+            "ingest.port: unknown setting in [ingest]; port belongs before the first [section] (killstream.toml, line 6)",
+            "htttp: unknown section; did you mean [http]? (killstream.toml, line 8)",
+            "store.zzz: unknown setting in [store]; `killstream serve --print-config` lists all settings (killstream.toml, line 11)",
+            "ingest.sources: unknown setting urll; did you mean url? (killstream.toml, line 14)",
         ] {
-            assert!(mistakes.iter().any(|mistake| mistake == expected), "{expected} is not in {mistakes:#?}");
+            assert!(errors.iter().any(|error| error == expected), "{expected} is not in {errors:#?}");
         }
-        assert_eq!(mistakes.len(), 7, "{mistakes:#?}");
-        let Mistakes(mistakes) = from_file("port = 'x'\n").unwrap_err();
+        assert_eq!(errors.len(), 7, "{errors:#?}");
+        let ConfigErrors(errors) = from_file("port = 'x'\n").unwrap_err();
         assert!(
-            mistakes[0].starts_with("port: ") && mistakes[0].ends_with("(killstream.toml, line 1)"),
-            "{mistakes:?}"
+            errors[0].starts_with("port: ") && errors[0].ends_with("(killstream.toml, line 1)"),
+            "{errors:?}"
         );
     }
 
     #[test]
+    fn an_old_name_still_works_and_is_reported() {
+        let config = from_file("[ingest]\nr2z2_ghost_ms = 7\n").unwrap();
+        let Renamed { old, new } = config.renamed[0];
+        assert_eq!((config.ingest.r2z2_missing_ms, config.renamed.len()), (7, 1));
+        assert_eq!((*old, *new), ("ingest.r2z2_ghost_ms", "ingest.r2z2_missing_ms"));
+        let ConfigErrors(errors) = from_file("[ingest]\nr2z2_ghost_ms = 'x'\n").unwrap_err();
+        let expected = "ingest.r2z2_missing_ms: expected a whole number of at least 0, got \"x\" \
+                        (killstream.toml, line 2, as ingest.r2z2_ghost_ms)";
+        assert_eq!(errors, [expected]);
+    }
+
+    #[test]
     fn a_broken_file_says_where() {
-        let Mistakes(mistakes) = from_file("port = \n").unwrap_err();
-        assert!(mistakes[0].contains("line 1") && mistakes[0].contains("killstream.toml"), "{mistakes:?}");
+        let ConfigErrors(errors) = from_file("port = \n").unwrap_err();
+        assert!(errors[0].contains("line 1") && errors[0].contains("killstream.toml"), "{errors:?}");
     }
 }

@@ -1,6 +1,57 @@
-//! killstream keeps every EVE Online killmail, finds it again, and streams it: one log, many readers.
+//! killstream stores every EVE Online killmail, searches them, and streams them live: one log with many readers.
 //!
-//! Floors, lowest first; a module uses only what stands on a lower one. `ARCHITECTURE.md` tells why.
+//! The `killstream` program is this library behind a command line. The API of the library follows the needs of the
+//! program and its tests, and changes with them; the API for clients is HTTP (see the README).
+//!
+//! # Modules
+//!
+//! A module uses only modules of lower floors, never its neighbours. `ARCHITECTURE.md` explains why, and
+//! `tests/architecture.rs` checks it.
+//!
+//! | floor | module | what is in it |
+//! |---|---|---|
+//! | 0 | [`domain`] | killmails, filters, facts, verdicts: the words of the domain, without I/O |
+//! | 0 | [`universe`] | systems, regions, ships and their groups, embedded in the binary |
+//! | 0 | [`tasks`] | the only place that starts tasks and threads |
+//! | 0 | [`clock`] | the wall clock |
+//! | 0 | [`budget`] | a limit in bytes shared by many |
+//! | 1 | [`store`] | the log on disk, its index in memory, checks and repairs |
+//! | 1 | [`plugin`] | the WebAssembly sandbox: uploads are scanned, compiled and run within limits |
+//! | 1 | [`telemetry`] | status of the sources and counters, written anywhere and reported by `http` |
+//! | 1 | [`sample`] | bundled real killmails, and a generator of made-up ones |
+//! | 2 | [`plugins`] | names and versions of plugins, and what they may ask of the history |
+//! | 3 | [`feed`] | the writer of the log, and the readers that follow it |
+//! | 4 | [`wire`] | JSON: upstream documents in, killmails and events out, requests for killmails |
+//! | 5 | [`ingest`] | the sources killmails come from, and file import |
+//! | 5 | [`http`] | the HTTP API and event streams |
+//! | 5 | [`phoenix`] | Phoenix channels over WebSockets |
+//! | 6 | [`config`] | the configuration: file, environment, flags |
+//! | 6 | [`server`] | the composition root: opens everything, listens, shuts down |
+//! | 6 | [`cli`] | the command line |
+//!
+//! # Example
+//!
+//! The parts work without a server or a store. This reads a filter as the API does, and applies it to the bundled
+//! sample:
+//!
+//! ```
+//! use killstream::sample;
+//! use killstream::store::facts::facts;
+//! use killstream::wire::query;
+//! use killstream::wire::read::package;
+//!
+//! // Losses in Jita that players caused.
+//! let request = br#"{"system_ids": [30000142], "npc": false}"#;
+//! let filter = query::history_body(request, &[])?.subscription.filter;
+//!
+//! let killmails = sample::lines().filter_map(|line| package::parse(line.as_bytes()).ok()?.killmail);
+//! let found: Vec<u32> = killmails
+//!     .filter(|killmail| filter.accepts(&facts(killmail)))
+//!     .map(|killmail| killmail.killmail_id)
+//!     .collect();
+//! assert!(!found.is_empty());
+//! # Ok::<(), killstream::wire::query::Error>(())
+//! ```
 
 pub mod budget;
 pub mod cli;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use killstream::cli;
 
-/// Needs less CPU and less memory than the system's (`benches/README.md`), and `make` where it is built.
+/// Uses less CPU time and memory than the system's allocator (see `benches/README.md`), but needs `make` to build.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

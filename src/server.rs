@@ -1,14 +1,14 @@
-//! The composition root: opens the house, listens, follows the source, and stops all of it in order.
+//! The composition root: opens the app, listens, starts the sources, and shuts everything down in order.
 
+pub mod acceptor;
 pub mod app;
 pub mod connection;
+pub mod connection_error;
 pub mod files;
-pub mod gate;
-pub mod head;
 pub mod listen;
-pub mod memory;
+pub mod memory_trim;
 pub mod progress;
-pub mod refusal;
+pub mod request_head;
 pub mod token;
 pub mod watcher;
 
@@ -25,16 +25,17 @@ use tokio::task::JoinHandle;
 use crate::config::Config;
 use crate::feed::{Feed, scrub, silence, space};
 use crate::http::request::connections::Connections;
-use crate::ingest::bodies::fetcher::{self, BodyRequests, FetchRetries};
+use crate::ingest::bodies::esi::Esi;
+use crate::ingest::bodies::fetcher::{FetchRetries, Fetcher};
 use crate::ingest::supervise::run::{self, RunContext};
 use crate::ingest::supervise::{fallback, open};
-use crate::plugins;
+use crate::plugins::error::PluginsError;
+use crate::server::acceptor::Acceptor;
 use crate::server::app::App;
-use crate::server::gate::Gate;
 use crate::server::watcher::Watcher;
 use crate::{ingest, plugin, store, tasks};
 
-/// Connections the system holds until they are accepted.
+/// Connections the system queues until they are accepted.
 const BACKLOG: u32 = 1024;
 
 /// Why the server did not start.
@@ -43,132 +44,140 @@ pub enum Error {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] store::error::StoreError),
-    /// The plugin engine cannot run here.
+    /// The plugin engine cannot run on this system.
     #[error("cannot start the plugin engine: {0}")]
-    Engine(#[from] plugin::error::Error),
-    /// What is kept of the plugins cannot be read.
+    Engine(#[from] plugin::error::EngineError),
+    /// The stored plugins cannot be read.
     #[error(transparent)]
-    Plugins(#[from] plugins::Error),
+    Plugins(#[from] PluginsError),
     /// The token file cannot be read or written.
-    #[error("cannot read or make the token in {data_dir}: {source}")]
+    #[error("cannot read or create the token in {data_dir}: {source}")]
     Token {
         /// The data folder.
         data_dir: String,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// The address cannot be listened on.
-    #[error("cannot listen on {addr}: {}", why_not(why))]
+    /// The server cannot listen on its address.
+    #[error("cannot listen on {addr}: {}", describe_listen_error(why))]
     Listen {
         /// The address.
         addr: SocketAddr,
-        /// Why not.
+        /// The cause.
         why: io::Error,
     },
-    /// A thread or a signal handler was refused by the system.
-    #[error("the system refuses a thread or a signal: {0}")]
+    /// The system cannot start a thread or a signal handler.
+    #[error("cannot start a thread or a signal handler: {0}")]
     System(#[from] io::Error),
-    /// Work was lost.
+    /// A task panicked while the server was starting.
     #[error(transparent)]
     Lost(#[from] tasks::Lost),
 }
 
-/// A server that runs.
+/// A running server.
 pub struct Running {
     addr: SocketAddr,
     token: String,
     grace: Duration,
     app: App,
-    doors: Stoppable,
-    /// What brings killmails, in the order in which it is stopped.
-    ingest: Vec<Stoppable>,
+    http: StoppableTask,
+    /// The tasks that bring killmails, in the order in which they are stopped.
+    ingest: Vec<StoppableTask>,
 }
 
 #[derive(Debug)]
-struct Stoppable {
+struct StoppableTask {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
-/// Opens the store and listens. Returns when requests are answered.
+/// Opens the store and listens. Returns when requests are being answered.
 ///
 /// # Errors
-/// The store is damaged or in use, the address is taken, the system refuses.
+/// The store is damaged or in use, the address is taken, or the system refuses a resource.
 pub async fn start(config: Config) -> Result<Running, Error> {
-    let addr = config.listen();
+    let addr = config.listen_addr();
     let grace = Duration::from_millis(config.server.grace_ms);
     let ingest = config.ingest.clone();
     let limits = config.http.health.limits();
     let (scrub_per_sec, scrub_pause) =
         (config.store.scrub_per_sec, Duration::from_secs(config.store.scrub_pause_secs));
-    let connections = Arc::new(Connections::new(room(config.server.reserved_files)));
-    let times = config.connections;
-    let cannot = |why| Error::Listen { addr, why };
-    // A taken port is told before anything is made; nobody gets in before everything is.
-    let socket = bound(addr).map_err(cannot)?;
-    let app = App::open(config, Arc::clone(&connections)).await?;
-    let listener: TcpListener = socket.listen(BACKLOG).map_err(cannot)?;
+    let connections = Arc::new(Connections::new(connections_max(config.server.reserved_files)));
+    let limits_of_each = config.connections;
+    let cannot_listen = |why| Error::Listen { addr, why };
+    // Binding first reports a taken port before anything is created; listening last lets no client in too early.
+    let socket = bind(addr).map_err(cannot_listen)?;
+    let esi = open::open_esi(&ingest).map(Arc::new);
+    let bodies_max = if esi.is_ok() { ingest.esi_wanted_max } else { 0 };
+    let app = App::open(config, Arc::clone(&connections), bodies_max).await?;
+    let listener: TcpListener = socket.listen(BACKLOG).map_err(cannot_listen)?;
     let addr = listener.local_addr()?;
-    let watch = Arc::new(Watcher::new(times, connections, Arc::clone(app.in_flight())));
-    let gate = Gate::new(listener, Arc::clone(&watch));
+    let watcher = Arc::new(Watcher::new(limits_of_each, connections, Arc::clone(app.in_flight())));
+    let acceptor = Acceptor::new(listener, Arc::clone(&watcher));
     let router = app.router();
-    let doors = stoppable("doors", |stop| listen::run(gate, watch, router, stop));
-    let ingest = bring(&ingest, app.feed()).await;
+    let http = stoppable("http", |stop| listen::run(acceptor, watcher, router, stop));
+    let ingest = start_ingest(&ingest, &app, esi).await;
     tasks::spawn("silence", silence::watch(Arc::clone(app.feed()), limits));
     tasks::spawn("space", space::watch(Arc::clone(app.feed())));
-    tasks::spawn("memory", memory::give_back());
+    tasks::spawn("memory", memory_trim::trim_periodically());
     tasks::spawn("scrub", scrub::run(Arc::clone(app.feed()), scrub_per_sec, scrub_pause));
-    Ok(Running { addr, token: app.token().to_owned(), grace, app, doors, ingest })
+    Ok(Running { addr, token: app.token().to_owned(), grace, app, http, ingest })
 }
 
-/// Takes the address; connections are refused until it listens.
-fn bound(addr: SocketAddr) -> io::Result<TcpSocket> {
+/// Binds the address without listening: connections are refused until then.
+fn bind(addr: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // What is left of a former server's connections does not hold the port.
+    // Connections of a previous server in TIME_WAIT must not keep the port taken.
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;
     Ok(socket)
 }
 
-fn why_not(error: &io::Error) -> String {
+fn describe_listen_error(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
             "another program listens there; stop it, or choose another port (--listen, PORT)".to_owned()
         }
         io::ErrorKind::AddrNotAvailable => {
-            "this machine has no such address; 0.0.0.0 is every address it has (--listen, BIND_IP)".to_owned()
+            "this machine does not have that address; 0.0.0.0 stands for all it has (--listen, BIND_IP)"
+                .to_owned()
         }
         io::ErrorKind::PermissionDenied => {
-            "ports under 1024 are for the system; choose another port (--listen, PORT)".to_owned()
+            "ports below 1024 are privileged; choose another port (--listen, PORT)".to_owned()
         }
         _ => error.to_string(),
     }
 }
 
-/// Starts what brings killmails: the first source, the others, and what fetches bodies.
-async fn bring(config: &ingest::config::Config, feed: &Arc<Feed>) -> Vec<Stoppable> {
+/// Starts the first source, the other sources, and the fetcher of bodies that sources only refer to.
+async fn start_ingest(
+    config: &ingest::config::Config,
+    app: &App,
+    esi: Result<Arc<Esi>, String>,
+) -> Vec<StoppableTask> {
+    let (feed, body_requests) = (app.feed(), app.body_requests());
     let source = app::source(config, feed).await;
-    let esi = open::esi(config).map(Arc::new);
-    let wanted_max = if esi.is_ok() { config.esi_wanted_max } else { 0 };
-    let desk = Arc::new(BodyRequests::new(Arc::clone(feed), wanted_max));
     let source_status = Arc::clone(feed.source_status());
     let runs = RunContext {
         feed: Arc::clone(feed),
         status: source_status,
-        desk: Arc::clone(&desk),
-        place: None,
+        body_requests: Arc::clone(body_requests),
+        checkpoint_name: None,
         space_check_ms: config.space_check_ms,
     };
     let mut all = vec![stoppable("source", |stop| run::run(source, runs, stop))];
-    all.push(stoppable("other sources", |stop| {
-        fallback::run(config.clone(), Arc::clone(feed), Arc::clone(&desk), stop)
+    all.push(stoppable("fallback sources", |stop| {
+        fallback::run(config.clone(), Arc::clone(feed), Arc::clone(body_requests), stop)
     }));
     let tries =
         FetchRetries { max: config.esi_tries_max, unmatched_ms: config.esi_unmatched_retry_ms.clone() };
     match esi {
-        Ok(esi) => all.push(stoppable("fetcher", |stop| fetcher::run(desk, esi, tries, stop))),
+        Ok(esi) => {
+            let fetcher = Fetcher::new(Arc::clone(feed), Arc::clone(body_requests), esi, tries);
+            all.push(stoppable("fetcher", |stop| fetcher.run(stop)));
+        }
         Err(why) if !config.sources.is_empty() => {
-            tracing::warn!("bodies that sources do not bring are not fetched: {why}")
+            tracing::warn!("killmails that sources only refer to are not fetched from ESI: {why}")
         }
         Err(_) => {}
     }
@@ -178,24 +187,22 @@ async fn bring(config: &ingest::config::Config, feed: &Arc<Feed>) -> Vec<Stoppab
 fn stoppable<F: Future<Output = ()> + Send + 'static>(
     name: &'static str,
     work: impl FnOnce(watch::Receiver<bool>) -> F,
-) -> Stoppable {
+) -> StoppableTask {
     let (stop, stopped) = watch::channel(false);
-    Stoppable { stop, task: tasks::spawn(name, work(stopped)) }
+    StoppableTask { stop, task: tasks::spawn(name, work(stopped)) }
 }
 
-/// How many connections may be open, having raised the limit of open files.
-fn room(reserved: u64) -> usize {
+/// Raises the limit of open files and returns how many connections may be open.
+fn connections_max(reserved: u64) -> usize {
     match files::raise() {
         Ok(files::Limit { before, now }) => {
-            let room = files::room(now, reserved);
-            tracing::info!(
-                "{now} files may be open (at first {before}); connections beyond {room} are refused"
-            );
-            room
+            let max = files::connections_max(now, reserved);
+            tracing::info!("limit of open files: {now} (was {before}); at most {max} connections");
+            max
         }
         Err(error) => {
             tracing::warn!(
-                "the system does not tell how many files may be open, so no connection is refused: {error}"
+                "cannot read the limit of open files, so the number of connections is not limited: {error}"
             );
             usize::MAX
         }
@@ -203,40 +210,41 @@ fn room(reserved: u64) -> usize {
 }
 
 impl Running {
-    /// Where it listens.
+    /// The address it listens on.
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The token of those who may write.
+    /// The admin token.
     #[must_use]
     pub fn token(&self) -> &str {
         &self.token
     }
 
-    /// The log in motion.
+    /// The feed.
     #[must_use]
     pub const fn feed(&self) -> &Arc<Feed> {
         self.app.feed()
     }
 
-    /// Stops in order: no new connections, the source after its killmail, readers hear it, connections end,
-    /// all is released. Returns when the data folder is free, or after the grace period.
+    /// Shuts down in order: no new connections, sources stop after their current killmail, readers end,
+    /// connections close, the store is released. Returns when the data folder is free; each step is cut off
+    /// after the grace period.
     pub async fn stop(self) {
-        let Self { grace, app, doors, ingest, .. } = self;
-        doors.stop.send_replace(true);
-        for part in &ingest {
-            part.stop.send_replace(true);
+        let Self { grace, app, http, ingest, .. } = self;
+        http.stop.send_replace(true);
+        for task in &ingest {
+            task.stop.send_replace(true);
         }
-        for part in ingest {
-            within(grace, "the source", part.task).await;
+        for task in ingest {
+            wait_or_abort(grace, "a source", task.task).await;
         }
         app.feed().close();
-        within(grace, "a connection", doors.task).await;
-        if tokio::time::timeout(grace, app.channels().empty()).await.is_err() {
+        wait_or_abort(grace, "a connection", http.task).await;
+        if tokio::time::timeout(grace, app.channels().closed()).await.is_err() {
             tracing::warn!(
-                "{} channel connections did not end within {} ms",
+                "{} channel connections did not close within {} ms",
                 app.channels().open(),
                 grace.as_millis()
             );
@@ -244,26 +252,26 @@ impl Running {
         app.release(grace).await;
     }
 
-    /// The house behind the doors.
+    /// The app behind the listener.
     #[must_use]
     pub const fn app(&self) -> &App {
         &self.app
     }
 
-    /// Runs until the process is told to stop, calls `first`, then stops in order. Told a second time, it
-    /// lets go at once; says whether all was stopped in order.
-    pub async fn until(self, mut signals: Signals, first: impl FnOnce()) -> bool {
-        signals.one().await;
-        tracing::info!("stopping; a second signal ends at once");
-        first();
+    /// Runs until a signal, calls `on_signal`, then shuts down in order. A second signal returns at once. Returns
+    /// whether the shutdown was completed.
+    pub async fn run_until_signal(self, mut signals: Signals, on_signal: impl FnOnce()) -> bool {
+        signals.recv().await;
+        tracing::info!("shutting down; a second signal stops at once");
+        on_signal();
         tokio::select! {
             () = self.stop() => true,
-            () = signals.one() => false,
+            () = signals.recv() => false,
         }
     }
 }
 
-/// The signals that tell the process to stop. From here on they no longer end it by themselves.
+/// SIGTERM and SIGINT. Once listened for, they no longer end the process by themselves.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -271,7 +279,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Begins to listen.
+    /// Installs the handlers.
     ///
     /// # Errors
     /// The system refuses.
@@ -279,8 +287,8 @@ impl Signals {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Waits for one.
-    pub async fn one(&mut self) {
+    /// Waits for a signal.
+    pub async fn recv(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -288,10 +296,10 @@ impl Signals {
     }
 }
 
-/// Waits for a task, but not longer than the grace period.
-async fn within(grace: Duration, what: &str, mut task: JoinHandle<()>) {
+/// Waits for a task to end; aborts it after the grace period.
+async fn wait_or_abort(grace: Duration, what: &str, mut task: JoinHandle<()>) {
     if tokio::time::timeout(grace, &mut task).await.is_err() {
-        tracing::warn!("{what} did not end within {} ms and is cut off", grace.as_millis());
+        tracing::warn!("{what} did not end within {} ms and was aborted", grace.as_millis());
         task.abort();
     }
 }

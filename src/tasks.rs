@@ -1,9 +1,9 @@
-//! The one place that starts work: every task and thread has a name, and its end is noticed.
+//! The only place that starts tasks and threads: each has a name, and its panics are logged.
 //!
-//! Must not know: what the work is about.
+//! Must not know: what the work is.
 #![expect(
     clippy::disallowed_methods,
-    reason = "the one place that starts tasks and threads; clippy.toml sends everyone here"
+    reason = "the only place that starts tasks and threads; clippy.toml refers here"
 )]
 
 use std::any::Any;
@@ -18,28 +18,28 @@ use futures_util::FutureExt;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-/// What is read within a millisecond is read where it came in.
+/// Texts up to this size parse within a millisecond, and are parsed on the event loop, bytes.
 const READ_AT_ONCE_BYTES: usize = 64 << 10;
 
-/// Large texts read at once: half the cores, so that the other half goes on answering.
+/// How many large texts are parsed at a time: half the cores, so that the other half keeps answering requests.
 static READING: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     Arc::new(Semaphore::new(cores.div_ceil(2)))
 });
 
-/// Threads of the storage engine, which tells of its own failures by panicking; the store notices and says so
-/// in its own words.
+/// Name prefix of the storage engine's threads. The engine reports some failures by panicking; the store detects
+/// them and reports them itself.
 const ENGINE_THREADS: &str = "sled";
 
 thread_local! {
-    /// How many calls of [`caught`] this thread is in.
+    /// How many nested calls of [`caught`] this thread is in.
     static CAUGHT: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Calls foreign code that panics where it should fail; the caller tells of it in words of its own.
+/// Calls foreign code that may panic instead of returning an error. The caller reports the panic.
 ///
 /// # Errors
-/// It panicked.
+/// The code panicked; the payload of the panic.
 pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
     CAUGHT.with(|depth| depth.set(depth.get() + 1));
     let answer = catch_unwind(AssertUnwindSafe(work));
@@ -47,35 +47,34 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
     answer
 }
 
-/// From now on nothing is printed of panics that are caught and told of otherwise; others are printed as
-/// before.
+/// Installs a panic hook that does not print panics which are caught and reported otherwise.
 pub fn silence_caught_panics() {
     let print = take_hook();
     set_hook(Box::new(move |panic| {
         let is_caught = CAUGHT.try_with(Cell::get).is_ok_and(|depth| depth > 0);
         let is_engine = current().name().is_some_and(|name| name.starts_with(ENGINE_THREADS));
         if is_caught || is_engine {
-            tracing::debug!("a caught panic: {panic}");
+            tracing::debug!("caught a panic: {panic}");
         } else {
             print(panic);
         }
     }));
 }
 
-/// The work was lost: it panicked, or the runtime is going away.
+/// A task ended without a result: it panicked, or the runtime is shutting down.
 #[derive(Debug, thiserror::Error)]
-#[error("the task {name} ended without an answer")]
+#[error("the task {name} ended without a result")]
 pub struct Lost {
     name: &'static str,
 }
 
-/// Starts a task; a panic in it is logged under its name.
+/// Starts a task. A panic in it is logged with its name.
 pub fn spawn<F>(name: &'static str, work: F) -> JoinHandle<()>
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    // One task, not one that watches another, and no block around the work that would keep room for it twice:
-    // every connection is one.
+    // Every connection is such a task, so its size matters: one task, not one that watches another, and no async
+    // block around the future, which would store it twice.
     tokio::spawn(AssertUnwindSafe(work).catch_unwind().map(move |done| {
         if done.is_err() {
             tracing::error!(task.name = name, "task {name} panicked");
@@ -83,7 +82,7 @@ where
     }))
 }
 
-/// Runs blocking work (disk, compilers) off the event loop.
+/// Runs blocking work (disk access, compilers) off the event loop.
 ///
 /// # Errors
 /// The work panicked or the runtime is shutting down.
@@ -100,7 +99,7 @@ where
     })
 }
 
-/// Does what nobody waits for, off the event loop; where there is none, here.
+/// Runs work whose result nobody needs off the event loop, or here if there is none.
 pub fn aside(work: impl FnOnce() + Send + 'static) {
     match tokio::runtime::Handle::try_current() {
         Ok(runtime) => drop(runtime.spawn_blocking(work)),
@@ -108,8 +107,8 @@ pub fn aside(work: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// Reads a text from outside, so many bytes long: a short one here, a long one off the event loop, after
-/// those that came before it.
+/// Parses untrusted text of this many bytes: a short one here, a long one off the event loop, a limited number
+/// at a time, in order.
 ///
 /// # Errors
 /// The work panicked or the runtime is shutting down.
@@ -121,11 +120,11 @@ where
     if bytes <= READ_AT_ONCE_BYTES {
         return Ok(work());
     }
-    let turn = Arc::clone(&READING).acquire_owned().await.map_err(|_| Lost { name })?;
-    // The turn goes with the work, which goes on when nobody waits for it any more.
+    let permit = Arc::clone(&READING).acquire_owned().await.map_err(|_| Lost { name })?;
+    // The work holds the permit, since it continues even if the caller stops waiting.
     let work = move || {
         let done = work();
-        drop(turn);
+        drop(permit);
         done
     };
     blocking(name, work).await
@@ -143,7 +142,7 @@ where
     std::thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
-/// As [`thread`], with a stack of so many bytes: for work that nests deeply.
+/// As [`thread`], with a stack of this many bytes, for deep recursion.
 ///
 /// # Errors
 /// The system refused to make a thread.
@@ -155,11 +154,11 @@ where
     std::thread::Builder::new().name(name.to_owned()).stack_size(stack_bytes).spawn(work)
 }
 
-/// Does blocking work on parts of a slice, as many as there are cores, on threads that end before this does;
-/// answers in order.
+/// Splits a slice into as many parts as there are cores and works on them in parallel on scoped threads. Returns
+/// the results in order.
 ///
 /// # Panics
-/// If the work does.
+/// If the work panics.
 pub fn spread<T, R, F>(items: &[T], work: F) -> Vec<R>
 where
     T: Sync,

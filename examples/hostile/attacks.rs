@@ -1,4 +1,4 @@
-//! The attacks: what each sends, and how long it waits to see what becomes of it.
+//! The attacks on connections: what each sends, and how long it waits for the outcome.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,27 +10,27 @@ use crate::crowd::Crowd;
 
 /// One attack.
 pub struct Attack {
-    /// What it is called.
+    /// Its name in the table.
     pub name: &'static str,
-    /// The server's limit of open files; `None`: as it comes.
+    /// The server's limit of open files; `None` leaves it as it is.
     pub files: Option<u32>,
-    /// Killmails the server has.
+    /// Killmails in the server's store.
     pub killmails: u32,
-    /// Attacks, and says what became of it.
+    /// Attacks the server and describes the outcome.
     pub run: fn(SocketAddr) -> BoxFuture<'static, String>,
 }
 
-/// An attack on a server as it comes, without killmails.
+/// An attack on a server without killmails and without a limit of open files.
 pub const fn attack(name: &'static str, run: fn(SocketAddr) -> BoxFuture<'static, String>) -> Attack {
     Attack { name, files: None, killmails: 0, run }
 }
 
-/// So many seconds.
+/// Shorthand for [`Duration::from_secs`].
 pub const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// What sockets, bytes and filters can do.
+/// What sockets, large requests and large filters can do.
 pub fn connections() -> Vec<Attack> {
     vec![
         attack("1,500 half headers", |to| half_heads(to).boxed()),
@@ -129,7 +129,7 @@ async fn slow(to: SocketAddr) -> String {
     crowd.read_slowly(1_000, Duration::from_millis(100), seconds(30)).await
 }
 
-/// A request whose body may be shorter than it says.
+/// A POST request that announces `length` bytes but may send fewer.
 fn post(path: &str, length: usize, body: &[u8]) -> Vec<u8> {
     let mut request =
         format!("POST {path} HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n").into_bytes();

@@ -8,13 +8,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
-/// One that cannot write for so long is not worth waiting for.
+/// A socket that cannot write for this long is given up.
 const WRITING: Duration = Duration::from_secs(10);
 
-/// One of the crowd.
+/// One socket of the crowd.
 struct Member {
     socket: TcpStream,
-    /// The status of the answer.
+    /// The status of the response.
     status: Option<String>,
     gone: bool,
 }
@@ -27,10 +27,10 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Opens so many and has each send the same, as far as the server takes it.
+    /// Opens `members` sockets, and sends the same bytes on each as far as the server accepts them.
     pub async fn open(address: SocketAddr, members: usize, sent: &[u8]) -> Self {
         let mut crowd = Self::default();
-        // Some at a time: the queue of the listening socket is short.
+        // Only some at a time, because the backlog of the listening socket is short.
         let opening = futures_util::stream::iter((0..members).map(|_| member(address, sent)));
         let mut opened = std::pin::pin!(futures_util::StreamExt::buffer_unordered(opening, 64));
         while let Some(member) = futures_util::StreamExt::next(&mut opened).await {
@@ -42,12 +42,12 @@ impl Crowd {
         crowd
     }
 
-    /// How many were opened.
+    /// The number of sockets, including those that were refused.
     pub fn size(&self) -> usize {
         self.members.len() + self.refused
     }
 
-    /// Looks who is still there, reading so much of what was answered to each.
+    /// Reads up to `most` bytes from each socket, and notes which are closed.
     fn look(&mut self, most: usize) {
         let mut bytes = vec![0; 4096];
         for member in self.members.iter_mut().filter(|member| !member.gone) {
@@ -89,7 +89,7 @@ impl Crowd {
         if told.is_empty() { String::new() } else { format!(" ({})", told.join(", ")) }
     }
 
-    /// Waits until all are closed, but not longer than this.
+    /// Waits until all are closed, at most `within`.
     pub async fn gone(mut self, within: Duration) -> String {
         let began = Instant::now();
         loop {
@@ -102,14 +102,14 @@ impl Crowd {
         }
     }
 
-    /// Reads nothing at all for so long, then looks who is still there.
+    /// Reads nothing for `time`, then counts the open sockets.
     pub async fn ignore(mut self, time: Duration) -> String {
         sleep(time).await;
         self.look(usize::MAX);
         format!("{} of {} open after {} s{}", self.open_now(), self.size(), time.as_secs(), self.answers())
     }
 
-    /// Reads so many bytes of each, again and again, for so long.
+    /// Reads up to `bytes` from each socket, again and again, for `time`.
     pub async fn read_slowly(mut self, bytes: usize, every: Duration, time: Duration) -> String {
         let began = Instant::now();
         while began.elapsed() < time {
@@ -119,7 +119,7 @@ impl Crowd {
         format!("{} of {} open after {} s{}", self.open_now(), self.size(), time.as_secs(), self.answers())
     }
 
-    /// Waits for an answer to each.
+    /// Waits for a response on each socket.
     pub async fn answered(mut self, within: Duration) -> String {
         let began = Instant::now();
         loop {
@@ -136,14 +136,14 @@ impl Crowd {
     }
 }
 
-/// `None` where the server does not even take the connection, or cuts it off.
+/// `None` if the server does not accept the connection, or closes it.
 async fn member(address: SocketAddr, sent: &[u8]) -> Option<Member> {
     let socket = TcpSocket::new_v4().ok()?;
-    // As little as the system allows: what the server sends shall wait with the server.
+    // As small as the system allows, so that responses queue up in the server.
     socket.set_recv_buffer_size(4096).ok()?;
     let mut socket = timeout(WRITING, socket.connect(address)).await.ok()?.ok()?;
     let mut status = None;
-    // A server that has answered already may take nothing more.
+    // A server that has already responded may not read any more.
     if !matches!(timeout(WRITING, socket.write_all(sent)).await, Ok(Ok(()))) {
         let mut answer = [0; 64];
         let read = timeout(Duration::from_millis(100), socket.read(&mut answer)).await.ok()?.ok()?;

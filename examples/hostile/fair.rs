@@ -1,5 +1,5 @@
-//! What streams of an innocent plugin wait while two hundred configurations of a guest that loops are in use,
-//! compared with the same streams just before.
+//! Measures how long streams of a well-behaved plugin wait while two hundred configurations of a guest that
+//! loops are in use, compared with the same streams just before.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -24,11 +24,11 @@ use crate::target::Target;
 
 const JITA: u32 = 30_000_142;
 const LOOPING: usize = 200;
-/// Killmails of each part, and how far apart they come.
+/// Killmails of each part, and the time between them.
 const KILLMAILS: usize = 200;
 const APART: Duration = Duration::from_millis(25);
 
-/// When each killmail came, by the stream it came on.
+/// The killmails that arrived on a stream, and when.
 type Seen = Arc<Mutex<Vec<(u32, Instant)>>>;
 
 struct Watched {
@@ -44,11 +44,11 @@ impl Drop for Watched {
 
 const PARTS: [&str; 3] = ["quiet", "the first seconds of 200 that loop", "later"];
 
-/// Latencies of a part: without a plugin, and judged by a good one.
+/// Latencies of one part: without a plugin, and with the well-behaved plugin.
 type Both = [Vec<Duration>; 2];
 
-/// Prints a row for each part of each round, each round on a server of its own, then one for each part of
-/// all.
+/// Prints a row for each part of each round, then one for each part over all rounds. Each round has a server
+/// of its own.
 pub async fn run(program: &Path, rounds: usize) -> anyhow::Result<()> {
     println!(
         "| part | without a plugin: p50, p99, max | a good plugin: p50, p99, max | its p99 to that of quiet |"
@@ -87,11 +87,11 @@ async fn round(program: &Path) -> anyhow::Result<[Both; 3]> {
         .map(|made| made.killmail);
     let plain = [watch(to, String::new()).await?];
     let mut judged = Vec::new();
-    // Equal numbers on each judging thread.
+    // Four, so that each evaluator thread gets the same number.
     for n in 0..4 {
         judged.push(watch(to, format!("&plugin=good&plugin_config=%7B%22n%22:{n}%7D")).await?);
     }
-    // A page of code that was never run is slow.
+    // The first page is slower, because its code was never run before.
     part(&feed, &mut made, &judged).await?;
     let sent = part(&feed, &mut made, &judged).await?;
     let quiet = [came(&sent, &plain), came(&sent, &judged)];
@@ -126,8 +126,8 @@ async fn watch(to: SocketAddr, plugin: String) -> anyhow::Result<Watched> {
     Ok(Watched { seen, reading })
 }
 
-/// Publishes killmails, one after another, and waits until all the good have seen the last. When the server
-/// came for each.
+/// Publishes killmails one after another, and waits until all well-behaved streams have received the last
+/// one. Returns when the server fetched each of them.
 async fn part(
     feed: &FakeFeed,
     made: &mut dyn Iterator<Item = Killmail>,
@@ -149,7 +149,7 @@ async fn part(
     Ok(ids.into_iter().filter_map(|id| Some((id, feed.served(id)?))).collect())
 }
 
-/// How long killmails took to these streams.
+/// The latencies of these killmails on these streams.
 fn came(sent: &[(u32, Instant)], streams: &[Watched]) -> Vec<Duration> {
     let on = |stream: &Watched| {
         let seen: HashMap<u32, Instant> = stream.seen.lock().iter().copied().collect();
@@ -160,7 +160,7 @@ fn came(sent: &[(u32, Instant)], streams: &[Watched]) -> Vec<Duration> {
     streams.iter().flat_map(on).collect()
 }
 
-/// Milliseconds.
+/// Latencies in milliseconds.
 struct Took {
     p50: f64,
     p99: f64,

@@ -1,12 +1,12 @@
-//! Hostile clients against a server of its own: what it costs, whether it goes on answering, what it looks
+//! Attacks a server with hostile clients: what it costs, whether the server still responds, and what it looks
 //! like a minute later.
 //!
 //!     cargo build --release && cargo run --release --example hostile -- [connections|plugins|fair]
 //!     [--program PATH] [--only NAME] [--after-secs 60]
 //!
-//! Everything happens on this machine: the server is a child process (`--program`, else the `killstream`
-//! beside this program), a fresh one for each attack, on a port of the loopback interface. Each attack is
-//! bounded. Prints one row of a table for each. `fair` says what streams of a good plugin wait beside two
+//! Everything runs on this machine: each attack gets a new server as a child process (`--program`, else the
+//! `killstream` beside this program), on a port of the loopback interface. Each attack has a time limit and
+//! prints one row of a table. `fair` measures how long streams of a well-behaved plugin wait beside two
 //! hundred that loop, in `--rounds 2`.
 
 #[path = "attacks.rs"]
@@ -39,7 +39,7 @@ use crate::attacks::Attack;
 use crate::ping::Pings;
 use crate::target::Target;
 
-/// A server is given so long to settle before its memory counts as that of a server at rest.
+/// A server settles for this long before its memory is measured at rest.
 const SETTLE: Duration = Duration::from_secs(2);
 
 #[tokio::main]

@@ -1,4 +1,4 @@
-//! One well-behaved client that asks `/ping` again and again while others misbehave.
+//! A well-behaved client that requests `/ping` again and again during an attack.
 
 use std::fmt;
 use std::io;
@@ -11,18 +11,18 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-/// Between an answer and the next question.
+/// Pause between a response and the next request.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Who waits longer has no answer.
+/// A request without a response for this long has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long answers took, while it asks and afterwards.
+/// A running client; see [`Asked`] for what it measures.
 pub struct Pings {
     stop: oneshot::Sender<()>,
     asked: oneshot::Receiver<Asked>,
 }
 
-/// How long answers took.
+/// How long the responses took.
 #[derive(Debug, Default)]
 pub struct Asked {
     took: Vec<Duration>,
@@ -30,7 +30,7 @@ pub struct Asked {
 }
 
 impl Pings {
-    /// Begins to ask.
+    /// Starts to send requests.
     pub fn start(address: SocketAddr) -> Self {
         let (stop, mut stopped) = oneshot::channel();
         let (done, asked) = oneshot::channel();
@@ -48,15 +48,15 @@ impl Pings {
                 }
                 sleep(PAUSE).await;
             }
-            // Nobody listens any more where the run was given up.
+            // There is no receiver if the run was given up.
             let _ = done.send(so_far);
         }));
         Self { stop, asked }
     }
 
-    /// Stops asking.
+    /// Stops and returns what was measured.
     pub async fn stop(self) -> Asked {
-        // It has stopped already where this fails.
+        // Fails if the client has stopped already.
         let _ = self.stop.send(());
         self.asked.await.unwrap_or_default()
     }

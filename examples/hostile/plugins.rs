@@ -1,4 +1,4 @@
-//! What uploads and guests can do: each row uploads something, or has it judge, and says what it was told.
+//! The attacks with plugins: each uploads something, or uses it, and describes the server's response.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -49,13 +49,13 @@ pub fn plugins() -> Vec<Attack> {
     ]
 }
 
-/// A client that waits for minutes.
+/// A client with a timeout of some minutes.
 pub fn client() -> Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder().no_proxy().timeout(Duration::from_secs(300)).build().unwrap_or_default()
 }
 
-/// Uploads a component: the status, the answer, how long it took.
+/// Uploads a component: the status, the response, how long it took.
 pub async fn put(to: SocketAddr, name: &str, component: Vec<u8>) -> (u16, Value, Duration) {
     let began = Instant::now();
     let request = client()
@@ -83,7 +83,7 @@ async fn get(to: SocketAddr, path: String) -> (u16, usize, Duration) {
     }
 }
 
-/// What became of an upload.
+/// Uploads a component and describes the response.
 async fn taken(to: SocketAddr, component: Vec<u8>) -> String {
     let bytes = component.len();
     let (status, body, time) = put(to, "mine", component).await;
@@ -106,8 +106,8 @@ fn nested_instances() -> Vec<u8> {
 }
 
 fn nested_types(depth: usize) -> Vec<u8> {
-    // `wat` would recurse: the bytes are written as they stand in the binary format. A component type of one
-    // declaration, a type.
+    // `wat` would recurse, so the bytes are written as in the binary format: a component type with one
+    // declaration, which is a type.
     let mut nested = vec![0x40];
     for _ in 0..depth {
         let mut outer = vec![0x41, 0x01, 0x01];
@@ -147,7 +147,7 @@ fn wide_table(width: usize) -> Vec<u8> {
 
 fn nested_loops(functions: usize, depth: usize) -> Vec<u8> {
     let body = format!("{}nop{}", "(loop ".repeat(depth), ")".repeat(depth));
-    // Parsed on a stack that holds it.
+    // Parsed on a thread whose stack is large enough.
     let text = format!("(func {body})").repeat(functions);
     let work = tasks::deep_thread("nested-loops", 1 << 30, move || {
         guests::guest(&Text { head: &text, ..Text::default() })
@@ -160,7 +160,7 @@ fn types(count: usize) -> Vec<u8> {
     component(&format!("(component {types})"))
 }
 
-/// Compiles for some seconds: many functions of some size.
+/// Takes some seconds to compile: many functions of medium size.
 fn long(salt: usize) -> Vec<u8> {
     let body = "(drop (i32.add (i32.const 1) (i32.const 2)))".repeat(60);
     let functions: String =
@@ -207,7 +207,7 @@ async fn large_guests(to: SocketAddr) -> String {
 }
 
 async fn trials(to: SocketAddr) -> String {
-    // Refuses `{}`, two bytes, and takes what is longer.
+    // Refuses `{}`, which is two bytes, and accepts anything longer.
     let head = "(data (i32.const 128) \"\\01\\00\\00\\00\\00\\00\\00\\00\\00\\04\\00\\00\\02\\00\\00\\00\") (data (i32.const 1024) \"no\")";
     let configure = "(select (i32.const 128) (i32.const 0) (i32.le_u (local.get $config_len) (i32.const 2)))";
     let upload = taken(to, guests::guest(&Text { head, configure, ..Text::default() })).await;
@@ -238,7 +238,7 @@ async fn long_refusal(to: SocketAddr) -> String {
     format!("{upload}; the longest answer: {most} bytes")
 }
 
-/// With `{}` it keeps, with anything longer it runs for ever.
+/// Keeps with `{}`; with anything longer it loops forever.
 pub fn looping() -> Vec<u8> {
     let head = "(global $loops (mut i32) (i32.const 0))";
     let configure = "(global.set $loops (i32.gt_u (local.get $config_len) (i32.const 2))) (i32.const 0)";

@@ -1,4 +1,4 @@
-//! The server that is attacked: a child process on a port of this machine, watched from outside.
+//! The server under attack: a child process on a local port, watched from outside.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,10 +10,10 @@ use killstream::sample::document;
 use killstream::sample::generate::Recipe;
 use tempfile::TempDir;
 
-/// The token of the server.
+/// The server's API token.
 pub const TOKEN: &str = "hostile";
 
-/// Memory.
+/// A number of bytes, shown in MiB.
 #[derive(Debug, Clone, Copy)]
 pub struct Bytes(u64);
 
@@ -23,7 +23,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// A server of its own; killed when dropped.
+/// A server process; killed on drop.
 #[derive(Debug)]
 pub struct Target {
     child: Child,
@@ -32,12 +32,12 @@ pub struct Target {
 }
 
 impl Target {
-    /// Starts the program on a fresh folder, with this limit of open files where one is wanted.
+    /// Starts the program with a new data folder, and with a limit of open files if there is one.
     pub async fn start(program: &Path, files: Option<u32>) -> anyhow::Result<Self> {
         Self::configured(program, files, "[ingest]\nsource = \"none\"\n").await
     }
 
-    /// Starts it to follow a feed on this machine, as fast as that goes.
+    /// Starts the program so that it follows a feed on this machine as fast as possible.
     pub async fn following(program: &Path, feed: SocketAddr) -> anyhow::Result<Self> {
         let paces = "r2z2_idle_ms = 20\nr2z2_pace_ms = 1\nuser_agent_contact = \"hostile@localhost\"\n";
         Self::configured(
@@ -76,12 +76,12 @@ impl Target {
         Ok(Self { child, address, _folder: folder })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Hands in so many killmails.
+    /// Adds this many killmails to its store.
     pub async fn fill(&self, killmails: u32) -> anyhow::Result<()> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().build()?;
@@ -112,17 +112,17 @@ impl Target {
         Bytes(line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap_or_default() << 10)
     }
 
-    /// Its memory in RAM.
+    /// Its resident memory.
     pub fn rss(&self) -> Bytes {
         self.status("VmRSS:")
     }
 
-    /// The most memory in RAM it ever had.
+    /// Its peak resident memory.
     pub fn most(&self) -> Bytes {
         self.status("VmHWM:")
     }
 
-    /// How it ended, if it did.
+    /// Its exit status, if it has ended.
     pub fn ended(&mut self) -> Option<String> {
         self.child.try_wait().ok().flatten().map(|status| status.to_string())
     }
@@ -130,7 +130,7 @@ impl Target {
 
 impl Drop for Target {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,6 +1,6 @@
-//! What should come to whom, what came, and when.
+//! Which connections should receive which killmails, and when they did.
 //!
-//! Must not know: how it travels.
+//! Must not know: how killmails are delivered.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -11,38 +11,37 @@ use killstream::domain::killmail::Killmail;
 use parking_lot::Mutex;
 
 use crate::plan::Plan;
-use crate::support::at;
 use crate::support::feed::FakeFeed;
+use crate::support::percentile;
 
-/// One killmail on its way.
+/// One published killmail.
 #[derive(Debug)]
 struct Sent {
     published: Instant,
-    /// Who wants it, in order, and when they had it.
+    /// The connections that want it, in order, and when each received it.
     wanted: Vec<(u32, Option<Instant>)>,
 }
 
-/// All of it.
 #[derive(Debug)]
 pub struct Board {
     connections: usize,
     sent: Mutex<HashMap<u32, Sent>>,
     missing: AtomicU64,
     arrived: AtomicU64,
-    doubled: AtomicU64,
-    strange: AtomicU64,
+    duplicates: AtomicU64,
+    unwanted: AtomicU64,
     refused: AtomicU64,
 }
 
 impl Board {
-    /// For so many connections.
+    /// A board for this many connections.
     pub fn new(connections: usize) -> Self {
         let zero = || AtomicU64::new(0);
-        let (missing, arrived, doubled, strange, refused) = (zero(), zero(), zero(), zero(), zero());
-        Self { connections, sent: Mutex::default(), missing, arrived, doubled, strange, refused }
+        let (missing, arrived, duplicates, unwanted, refused) = (zero(), zero(), zero(), zero(), zero());
+        Self { connections, sent: Mutex::default(), missing, arrived, duplicates, unwanted, refused }
     }
 
-    /// A killmail is about to be published.
+    /// Records that a killmail is about to be published.
     pub fn expect(&self, plan: &Plan, killmail: &Killmail) {
         let mut wanted: Vec<(u32, Option<Instant>)> =
             plan.wanted_by(killmail).into_iter().map(|n| (n, None)).collect();
@@ -51,7 +50,7 @@ impl Board {
         self.sent.lock().insert(killmail.killmail_id, Sent { published: Instant::now(), wanted });
     }
 
-    /// A connection has a killmail.
+    /// Records that a connection received a killmail.
     pub fn arrive(&self, connection: u32, killmail_id: u32, at: Instant) {
         let mut sent = self.sent.lock();
         let wanted = sent.get_mut(&killmail_id).map(|sent| &mut sent.wanted);
@@ -60,10 +59,10 @@ impl Board {
             wanted.get_mut(at)
         });
         let counter = match place {
-            None => &self.strange,
-            Some((_, Some(_))) => &self.doubled,
-            Some((_, had)) => {
-                *had = Some(at);
+            None => &self.unwanted,
+            Some((_, Some(_))) => &self.duplicates,
+            Some((_, received)) => {
+                *received = Some(at);
                 self.missing.fetch_sub(1, Ordering::SeqCst);
                 &self.arrived
             }
@@ -71,34 +70,34 @@ impl Board {
         counter.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// A client could not get in at first; said once.
+    /// Records that a client could not connect at first; printed once.
     pub fn refused(&self, why: &dyn Display) {
         if self.refused.fetch_add(1, Ordering::SeqCst) == 0 {
             eprintln!("a client was refused: {why}");
         }
     }
 
-    /// Killmails that should have come to someone and have not.
+    /// Deliveries that are still missing.
     pub fn missing(&self) -> u64 {
         self.missing.load(Ordering::SeqCst)
     }
 
-    /// Killmails that came, to all together.
+    /// Deliveries to all connections together.
     pub fn arrived(&self) -> u64 {
         self.arrived.load(Ordering::SeqCst)
     }
 
-    /// Killmails that came to someone who had them.
-    pub fn doubled(&self) -> u64 {
-        self.doubled.load(Ordering::SeqCst)
+    /// Deliveries of a killmail the connection already had.
+    pub fn duplicates(&self) -> u64 {
+        self.duplicates.load(Ordering::SeqCst)
     }
 
-    /// Killmails that came to someone who did not want them.
-    pub fn strange(&self) -> u64 {
-        self.strange.load(Ordering::SeqCst)
+    /// Deliveries of a killmail the connection does not want.
+    pub fn unwanted(&self) -> u64 {
+        self.unwanted.load(Ordering::SeqCst)
     }
 
-    /// Prints how long they took.
+    /// Prints how long deliveries took.
     pub fn report(&self, feed: &FakeFeed) {
         let sent = self.sent.lock();
         let (mut published, mut served, mut complete) = (Vec::new(), Vec::new(), Vec::new());
@@ -116,12 +115,17 @@ impl Board {
             self.connections
         );
         drop(sent);
-        line("from the feed's answer to the client", &mut served);
-        line("from publishing to the client (the server asks every 20 ms)", &mut published);
-        line("from the feed's answer until the last client has it", &mut complete);
+        print_percentiles("from the feed's response to the client", &mut served);
+        print_percentiles("from publishing to the client (the server polls every 20 ms)", &mut published);
+        print_percentiles("from the feed's response to the last client", &mut complete);
     }
 }
 
-fn line(what: &str, took: &mut [Duration]) {
-    println!("{what}: p50 {:.2?}, p99 {:.2?}, most {:.2?}", at(took, 0.5), at(took, 0.99), at(took, 1.0));
+fn print_percentiles(what: &str, took: &mut [Duration]) {
+    println!(
+        "{what}: p50 {:.2?}, p99 {:.2?}, max {:.2?}",
+        percentile(took, 0.5),
+        percentile(took, 0.99),
+        percentile(took, 1.0)
+    );
 }

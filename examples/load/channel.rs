@@ -1,5 +1,4 @@
-//! A Phoenix channel over a bare socket, as small as a client can be: a few hundred bytes while nothing
-//! comes.
+//! A Phoenix channel over a plain socket: a client of a few hundred bytes while it is idle.
 //!
 //! Must not know: what is measured.
 
@@ -16,12 +15,12 @@ const TEXT: u8 = 1;
 const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
-/// Addresses of this machine that clients come from, so that ports do not run out.
+/// Loopback addresses that clients connect from, so that ports do not run out.
 const ADDRESSES: usize = 16;
-/// What is read at once while something comes.
+/// Bytes read at a time.
 const READ_BYTES: usize = 16 * 1024;
 
-/// A connection from one of several addresses of this machine.
+/// Connects from one of several loopback addresses.
 pub async fn connect(server: SocketAddr, n: usize) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     let last = u8::try_from(1 + n % ADDRESSES).unwrap_or(1);
@@ -37,20 +36,20 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Connects and joins the lobby; gives the answer too.
+    /// Connects and joins the lobby. Returns the join reply too.
     pub async fn join(server: SocketAddr, n: usize, payload: &Value) -> io::Result<(Self, Value)> {
         let mut socket = connect(server, n).await?;
-        let ask = format!(
+        let request = format!(
             "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nhost: {server}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
              sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
-        socket.write_all(ask.as_bytes()).await?;
+        socket.write_all(request.as_bytes()).await?;
         let mut channel = Self { socket, bytes: Vec::new() };
         let head = loop {
             if let Some(end) = find(&channel.bytes, b"\r\n\r\n") {
                 break channel.bytes.drain(..end + 4).collect::<Vec<_>>();
             }
-            channel.more().await?;
+            channel.receive().await?;
         };
         if !head.starts_with(b"HTTP/1.1 101") {
             return Err(io::Error::other(String::from_utf8_lossy(&head).into_owned()));
@@ -66,7 +65,7 @@ impl Channel {
         }
     }
 
-    /// The next message; pings are answered on the way.
+    /// The next message; answers pings.
     pub async fn next(&mut self) -> io::Result<Vec<u8>> {
         loop {
             let (code, payload) = self.frame().await?;
@@ -81,23 +80,23 @@ impl Channel {
 
     async fn frame(&mut self) -> io::Result<(u8, Vec<u8>)> {
         loop {
-            if let Some((start, length)) = measured(&self.bytes)
+            if let Some((start, length)) = payload_bounds(&self.bytes)
                 && self.bytes.len() >= start + length
             {
                 let code = self.bytes[0] & 0x0f;
                 let payload = self.bytes[start..start + length].to_vec();
                 self.bytes.drain(..start + length);
                 if self.bytes.is_empty() {
-                    // Thousands of these are open: what is not needed is not kept.
+                    // Thousands of clients are open, so an empty buffer is freed.
                     self.bytes = Vec::new();
                 }
                 return Ok((code, payload));
             }
-            self.more().await?;
+            self.receive().await?;
         }
     }
 
-    async fn more(&mut self) -> io::Result<()> {
+    async fn receive(&mut self) -> io::Result<()> {
         self.socket.readable().await?;
         self.bytes.reserve(READ_BYTES);
         if self.socket.read_buf(&mut self.bytes).await? == 0 {
@@ -107,14 +106,14 @@ impl Channel {
         }
     }
 
-    /// Sends a frame under a mask of zeros, which leaves the payload as it is.
+    /// Sends a frame with a mask of zeros, which leaves the payload unchanged.
     async fn send(&mut self, code: u8, payload: &[u8]) -> io::Result<()> {
         let mut frame = vec![0x80 | code];
         match payload.len() {
             short @ ..=125 => frame.push(0x80 | short as u8),
-            middle @ ..=0xffff => {
+            medium @ ..=0xffff => {
                 frame.push(0x80 | 126);
-                frame.extend((middle as u16).to_be_bytes());
+                frame.extend((medium as u16).to_be_bytes());
             }
             long => {
                 frame.push(0x80 | 127);
@@ -127,8 +126,8 @@ impl Channel {
     }
 }
 
-/// Where the payload of the first frame begins and how long it is, once that much has come.
-fn measured(bytes: &[u8]) -> Option<(usize, usize)> {
+/// Where the payload of the first frame begins and how long it is, once its header has been received.
+fn payload_bounds(bytes: &[u8]) -> Option<(usize, usize)> {
     match bytes.get(1)? & 0x7f {
         126 => Some((4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)))),
         127 => Some((10, usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?)),

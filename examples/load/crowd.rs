@@ -1,6 +1,6 @@
-//! The clients: each connects, gets what is its own, comes back to its place when the connection ends.
+//! The clients: each connects, receives killmails, and resumes when its connection ends.
 //!
-//! Must not know: what should have come.
+//! Must not know: which killmails should arrive.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,16 +14,16 @@ use serde_json::json;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::sleep;
 
-use crate::Door;
+use crate::Transport;
 use crate::board::Board;
 use crate::channel::{self, Channel};
 use crate::plan::Plan;
 use crate::support::stream::{self, Stream};
 
-/// Connections opened at the same time at first; whoever comes back asks nobody.
+/// Connections opened at a time at first; clients that reconnect are not limited.
 const OPENING: usize = 64;
-/// Pause before a client tries again, as clients have them.
-const AGAIN: Duration = Duration::from_millis(500);
+/// How long a client waits before it reconnects, as real clients do.
+const RECONNECT_AFTER: Duration = Duration::from_millis(500);
 
 /// All clients.
 #[derive(Debug)]
@@ -32,21 +32,21 @@ pub struct Crowd {
     state: Arc<State>,
 }
 
-/// What they share.
+/// What all clients share.
 #[derive(Debug)]
 struct State {
     server: SocketAddr,
-    inside: AtomicUsize,
+    connected: AtomicUsize,
     changed: Notify,
     gate: Semaphore,
 }
 
 impl Crowd {
-    /// Begins to open all of them.
+    /// Starts to connect all clients.
     pub fn open(server: SocketAddr, plan: &Arc<Plan>, board: &Arc<Board>) -> Self {
         let connections = plan.connections();
-        let (inside, changed, gate) = (AtomicUsize::new(0), Notify::new(), Semaphore::new(OPENING));
-        let state = Arc::new(State { server, inside, changed, gate });
+        let (connected, changed, gate) = (AtomicUsize::new(0), Notify::new(), Semaphore::new(OPENING));
+        let state = Arc::new(State { server, connected, changed, gate });
         for n in 0..connections {
             let client = Client {
                 n,
@@ -60,24 +60,28 @@ impl Crowd {
         Self { connections, state }
     }
 
-    /// Waits until every client is in.
-    pub async fn all_in(&self, patience: Duration) -> anyhow::Result<()> {
-        let end = Instant::now() + patience;
+    /// Waits until every client is connected.
+    pub async fn wait_connected(&self, limit: Duration) -> anyhow::Result<()> {
+        let end = Instant::now() + limit;
         loop {
             let changed = self.state.changed.notified();
-            let inside = self.state.inside.load(Ordering::SeqCst);
-            if inside == self.connections {
+            let connected = self.state.connected.load(Ordering::SeqCst);
+            if connected == self.connections {
                 return Ok(());
             }
-            ensure!(Instant::now() < end, "only {inside} of {} are in after {patience:?}", self.connections);
-            // Whatever happens, look again after a while.
+            ensure!(
+                Instant::now() < end,
+                "only {connected} of {} are connected after {limit:?}",
+                self.connections
+            );
+            // Check again after a while in any case.
             let _ = tokio::time::timeout(Duration::from_millis(100), changed).await;
         }
     }
 }
 
-/// A connection through one of the doors.
-enum Line {
+/// An open connection.
+enum Connection {
     Channel(Channel),
     Stream(Stream),
 }
@@ -96,32 +100,32 @@ impl Client {
         let mut first = true;
         loop {
             let state = Arc::clone(&self.state);
-            let turn = if first { state.gate.acquire().await.ok() } else { None };
+            let permit = if first { state.gate.acquire().await.ok() } else { None };
             let opened = self.open().await;
-            drop(turn);
+            drop(permit);
             match opened {
-                Ok(line) => {
+                Ok(connection) => {
                     first = false;
-                    self.state.inside.fetch_add(1, Ordering::SeqCst);
+                    self.state.connected.fetch_add(1, Ordering::SeqCst);
                     self.state.changed.notify_waiters();
-                    // A connection ends when the server goes.
-                    let _ = self.listen(line).await;
-                    self.state.inside.fetch_sub(1, Ordering::SeqCst);
+                    // Ends when the server shuts down.
+                    let _ = self.listen(connection).await;
+                    self.state.connected.fetch_sub(1, Ordering::SeqCst);
                 }
                 Err(error) if first => self.board.refused(&error),
                 Err(_) => {}
             }
-            // Not all at the same moment.
-            sleep(AGAIN + Duration::from_millis(self.n as u64 % 500)).await;
+            // Spread out, so that not all reconnect at the same moment.
+            sleep(RECONNECT_AFTER + Duration::from_millis(self.n as u64 % 500)).await;
         }
     }
 
-    async fn open(&mut self) -> io::Result<Line> {
+    async fn open(&mut self) -> io::Result<Connection> {
         let plan = Arc::clone(&self.plan);
-        let wish = plan.wish(self.n);
-        match self.plan.door {
-            Door::Channels => {
-                let ids = json!({ "systems": wish.systems, "character_ids": wish.characters, "preload": false, "resume_from": self.place });
+        let wanted = plan.subscription(self.n);
+        match self.plan.transport {
+            Transport::Channels => {
+                let ids = json!({ "systems": wanted.systems, "character_ids": wanted.characters, "preload": false, "resume_from": self.place });
                 let (channel, answer) = Channel::join(self.state.server, self.n, &ids).await?;
                 if let Some(gap) = answer.get("gap") {
                     return Err(io::Error::other(format!("a gap: {gap}")));
@@ -129,33 +133,33 @@ impl Client {
                 if self.place.is_none() {
                     self.place = answer["event_id"].as_str().map(str::to_owned);
                 }
-                Ok(Line::Channel(channel))
+                Ok(Connection::Channel(channel))
             }
-            Door::Sse => {
-                let body = json!({ "system_ids": wish.systems, "character_ids": wish.characters, "last_event_id": self.place });
+            Transport::Sse => {
+                let body = json!({ "system_ids": wanted.systems, "character_ids": wanted.characters, "last_event_id": self.place });
                 Stream::open(self.state.server, "/api/v1/kills/stream", Some(&body.to_string()), None)
                     .await
-                    .map(Line::Stream)
+                    .map(Connection::Stream)
             }
         }
     }
 
-    async fn listen(&mut self, line: Line) -> io::Result<()> {
-        match line {
-            Line::Channel(mut channel) => loop {
+    async fn listen(&mut self, connection: Connection) -> io::Result<()> {
+        match connection {
+            Connection::Channel(mut channel) => loop {
                 let message = channel.next().await?;
-                self.take(&message, channel::event_id(&message));
+                self.record(&message, channel::event_id(&message));
             },
-            Line::Stream(mut stream) => loop {
+            Connection::Stream(mut stream) => loop {
                 let block = stream.next().await?;
                 let place = stream::find(&block, b"id: ").map(|at| &block[at + 4..]);
                 let place = place.and_then(|rest| rest.split(|byte| *byte == b'\n').next());
-                self.take(&block, place.map(|place| String::from_utf8_lossy(place).into_owned()));
+                self.record(&block, place.map(|place| String::from_utf8_lossy(place).into_owned()));
             },
         }
     }
 
-    fn take(&mut self, message: &[u8], place: Option<String>) {
+    fn record(&mut self, message: &[u8], place: Option<String>) {
         let at = Instant::now();
         for killmail_id in stream::killmail_ids(message) {
             self.board.arrive(self.n as u32, killmail_id, at);

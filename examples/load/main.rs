@@ -1,15 +1,14 @@
-//! Many clients at once, against a server that is a process of its own: what each of them gets, when, and
-//! what it costs.
+//! Many clients at once on a server in a separate process: what each client receives, when, and what it costs.
 //!
-//!     cargo run --release --example load -- [--door channels|sse] [--connections 10000] [--minutes 2]
+//!     cargo run --release --example load -- [--transport channels|sse] [--connections 10000] [--minutes 2]
 //!     [--wide 10]
 //!
-//! Each connection wants 1 to 1,000 systems (their numbers spread evenly over the magnitudes), `--wide` of
-//! them 50,000 characters. A fake feed on this machine publishes 100 killmails a minute, half of them in a
-//! burst of one second. Then the server is restarted while killmails come in, and every client comes back to
-//! its place. Printed: killmails lost and doubled, time from the feed's answer (and from publishing) to the
-//! client by one clock, memory of the server for an idle connection above one that only stands open, and how
-//! long it took until all were back. Server and clients share this machine's cores.
+//! Each connection subscribes to 1 to 1,000 systems (their number is log-uniform), `--wide` of them to 50,000
+//! characters instead. A fake feed on localhost publishes 100 killmails a minute, half of them in a burst of one
+//! second. Then the server is restarted while killmails are published, and every client resumes. Printed: killmails
+//! lost and duplicated, the time from the feed's response (and from publishing) to the client, the server's memory
+//! for an idle connection compared with one that has sent nothing, and how long it takes until all clients are back.
+//! Server and clients share the cores of the machine.
 
 mod board;
 mod channel;
@@ -34,19 +33,19 @@ use support::{argument, now, number};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, sleep_until};
 
-/// Killmails a minute, and how many of them come within one second.
+/// Killmails per minute, and how many of them are published within one second.
 const PER_MINUTE: u32 = 100;
 const BURST: u32 = 50;
-/// Killmails while the server is away, and after everyone is back.
-const AWAY: u32 = 25;
-/// Memory is looked at when nothing has happened for so long.
+/// Killmails published while the server is down, and after all clients are back.
+const DOWN: u32 = 25;
+/// How long to wait before memory is measured.
 const SETTLE: Duration = Duration::from_secs(5);
-/// What has not come after so long is lost.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A killmail not received after this long counts as lost.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Which door the clients use.
+/// Which transport the clients use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
+pub enum Transport {
     /// Phoenix channels.
     Channels,
     /// The basic event stream.
@@ -58,29 +57,30 @@ async fn main() -> anyhow::Result<()> {
     if let Some(folder) = argument("--serve") {
         return child::serve(folder.as_ref()).await;
     }
-    let door = match argument("--door").as_deref() {
-        None | Some("channels") => Door::Channels,
-        Some("sse") => Door::Sse,
-        Some(other) => anyhow::bail!("--door is channels or sse, not {other}"),
+    // `--door` is the old name.
+    let transport = match argument("--transport").or_else(|| argument("--door")).as_deref() {
+        None | Some("channels") => Transport::Channels,
+        Some("sse") => Transport::Sse,
+        Some(other) => anyhow::bail!("--transport: expected channels or sse, got `{other}`"),
     };
     let connections = usize::try_from(number("--connections", 10_000)?)?;
     let limit = files::raise()?.now;
     ensure!(
         connections as u64 + 200 < limit,
-        "this process may open {limit} files: too few for {connections} connections"
+        "this process may open {limit} files, too few for {connections} connections"
     );
-    let plan = Arc::new(Plan::new(door, connections, usize::try_from(number("--wide", 10)?)?));
+    let plan = Arc::new(Plan::new(transport, connections, usize::try_from(number("--wide", 10)?)?));
     println!(
         "{connections} connections, {:.0} systems each on average, {} with 50,000 characters",
         plan.systems_mean(),
         plan.wide()
     );
-    let standing = standing(connections).await?;
-    Run::start(plan, standing).await?.all(u32::try_from(number("--minutes", 2)?)?).await
+    let unused_bytes = measure_unused(connections).await?;
+    Run::start(plan, unused_bytes).await?.run(u32::try_from(number("--minutes", 2)?)?).await
 }
 
-/// What a connection costs the server that stands open and says nothing, bytes.
-async fn standing(connections: usize) -> anyhow::Result<f64> {
+/// The server's memory for an open connection on which nothing is sent, bytes.
+async fn measure_unused(connections: usize) -> anyhow::Result<f64> {
     let folder = tempfile::tempdir()?;
     let mut server = Child::start(folder.path(), None, None)?;
     sleep(SETTLE).await;
@@ -91,7 +91,7 @@ async fn standing(connections: usize) -> anyhow::Result<f64> {
     }
     sleep(SETTLE).await;
     let each = server.rss_bytes().saturating_sub(before) as f64 / connections as f64;
-    println!("a connection that only stands open: {:.1} KiB of the server", each / 1024.0);
+    println!("an unused connection: {:.1} KiB of server memory", each / 1024.0);
     drop::<Vec<TcpStream>>(sockets);
     server.stop()?;
     Ok(each)
@@ -110,7 +110,7 @@ struct Run {
 }
 
 impl Run {
-    async fn start(plan: Arc<Plan>, standing: f64) -> anyhow::Result<Self> {
+    async fn start(plan: Arc<Plan>, unused_bytes: f64) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let feed = FakeFeed::default();
         let feed_at = feed.start().await?;
@@ -120,15 +120,15 @@ impl Run {
         let board = Arc::new(Board::new(plan.connections()));
         let begun = Instant::now();
         let crowd = Crowd::open(server.address(), &plan, &board);
-        crowd.all_in(PATIENCE * 5).await?;
-        println!("all in after {:.2} s", begun.elapsed().as_secs_f64());
+        crowd.wait_connected(TIMEOUT * 5).await?;
+        println!("all connected after {:.2} s", begun.elapsed().as_secs_f64());
         sleep(SETTLE).await;
         let each = server.rss_bytes().saturating_sub(before) as f64 / plan.connections() as f64;
         let ids = 16.0 * plan.ids_mean();
         println!(
-            "an idle connection: {:.1} KiB of the server; {:.1} KiB above one that only stands open and 16 bytes for each of its {:.0} ids",
+            "an idle subscribed connection: {:.1} KiB of server memory; {:.1} KiB more than an unused one and 16 bytes for each of its {:.0} ids",
             each / 1024.0,
-            (each - standing - ids) / 1024.0,
+            (each - unused_bytes - ids) / 1024.0,
             plan.ids_mean()
         );
         let killmails =
@@ -136,20 +136,20 @@ impl Run {
         Ok(Self { folder, feed, feed_at, plan, board, crowd, server, killmails })
     }
 
-    async fn all(mut self, minutes: u32) -> anyhow::Result<()> {
+    async fn run(mut self, minutes: u32) -> anyhow::Result<()> {
         for _ in 0..minutes {
-            self.minute().await?;
+            self.publish_for_a_minute().await?;
         }
-        self.settled("live").await?;
-        println!("server: {:.0} MiB", self.server.rss_bytes() as f64 / f64::from(1 << 20));
+        self.check_delivery("live").await?;
+        println!("server memory: {:.0} MiB", self.server.rss_bytes() as f64 / f64::from(1 << 20));
         if minutes > 0 {
             self.board.report(&self.feed);
         }
-        self.storm().await
+        self.restart().await
     }
 
-    /// One minute: half of the killmails evenly, half in a burst.
-    async fn minute(&mut self) -> anyhow::Result<()> {
+    /// Publishes for one minute: half of the killmails evenly, half in a burst.
+    async fn publish_for_a_minute(&mut self) -> anyhow::Result<()> {
         let begun = tokio::time::Instant::now();
         let even = PER_MINUTE - BURST;
         for n in 0..even {
@@ -168,49 +168,51 @@ impl Run {
     }
 
     fn publish(&mut self) -> anyhow::Result<()> {
-        let mut killmail = self.killmails.next().context("there are killmails enough")?.killmail;
+        let mut killmail = self.killmails.next().context("the generator ran out of killmails")?.killmail;
         killmail.time = now();
         self.board.expect(&self.plan, &killmail);
         self.feed.publish(&killmail);
         Ok(())
     }
 
-    /// Waits until everyone has everything.
-    async fn settled(&self, what: &str) -> anyhow::Result<()> {
-        let end = Instant::now() + PATIENCE;
+    /// Waits until all killmails are delivered, and checks that none was lost, duplicated or unwanted.
+    async fn check_delivery(&self, what: &str) -> anyhow::Result<()> {
+        let end = Instant::now() + TIMEOUT;
         while self.board.missing() > 0 && Instant::now() < end {
             sleep(Duration::from_millis(50)).await;
         }
-        // Whatever comes twice has time to come.
+        // Time for duplicates to arrive.
         sleep(Duration::from_secs(2)).await;
-        let (missing, doubled, strange) = (self.board.missing(), self.board.doubled(), self.board.strange());
+        let (missing, duplicates, unwanted) =
+            (self.board.missing(), self.board.duplicates(), self.board.unwanted());
         println!(
-            "{what}: {} sent, {missing} lost, {doubled} doubled, {strange} not asked for",
+            "{what}: {} received, {missing} lost, {duplicates} duplicated, {unwanted} unwanted",
             self.board.arrived()
         );
-        ensure!(missing == 0 && doubled == 0 && strange == 0, "not everyone got what is theirs, once");
+        ensure!(missing == 0 && duplicates == 0 && unwanted == 0, "delivery was not exact");
         Ok(())
     }
 
-    async fn storm(mut self) -> anyhow::Result<()> {
+    /// Restarts the server; all clients reconnect at once.
+    async fn restart(mut self) -> anyhow::Result<()> {
         let address = self.server.address();
         let begun = Instant::now();
         self.server.stop()?;
-        println!("stopped in order in {:.2} s", begun.elapsed().as_secs_f64());
-        for _ in 0..AWAY {
+        println!("shut down in {:.2} s", begun.elapsed().as_secs_f64());
+        for _ in 0..DOWN {
             self.publish()?;
         }
         self.server = Child::start(self.folder.path(), Some(self.feed_at), Some(address))?;
         let ready = Instant::now();
-        self.crowd.all_in(PATIENCE * 5).await?;
+        self.crowd.wait_connected(TIMEOUT * 5).await?;
         println!(
-            "after the restart: all back {:.2} s after the server was ready",
+            "after the restart: all connected {:.2} s after the server was ready",
             ready.elapsed().as_secs_f64()
         );
-        for _ in 0..AWAY {
+        for _ in 0..DOWN {
             self.publish()?;
         }
-        self.settled("with the restart").await?;
+        self.check_delivery("with the restart").await?;
         self.server.stop()
     }
 }

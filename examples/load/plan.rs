@@ -1,6 +1,6 @@
-//! Who wants what. The same plan on every machine.
+//! What each connection subscribes to. The plan is the same on every machine.
 //!
-//! Must not know: how it is asked for.
+//! Must not know: how clients subscribe.
 
 use std::collections::HashMap;
 
@@ -8,46 +8,47 @@ use killstream::domain::killmail::Killmail;
 use killstream::sample::rng::Dice;
 use killstream::universe;
 
-use crate::Door;
+use crate::Transport;
 
 const SYSTEMS_MAX: f64 = 1_000.0;
 const WIDE_CHARACTERS: u32 = 50_000;
-/// Almost a third of the made-up characters stand in the eight million behind this one: every wide connection
+/// Almost a third of the generated characters are among the eight million ids after this one, so every wide connection
 /// wants some of them.
 const FIRST_CHARACTER: u32 = 90_000_000;
 const STRIDE: u32 = 150;
 
-/// One connection's wishes.
+/// What one connection subscribes to.
 #[derive(Debug, Default)]
-pub struct Wish {
+pub struct Subscription {
     /// Systems, in order.
     pub systems: Vec<u32>,
     /// Characters, in order.
     pub characters: Vec<u32>,
 }
 
-/// Everyone's wishes.
+/// The subscriptions of all connections.
 #[derive(Debug)]
 pub struct Plan {
-    /// Which door is used.
-    pub door: Door,
-    wishes: Vec<Wish>,
+    /// The transport of all connections.
+    pub transport: Transport,
+    subscriptions: Vec<Subscription>,
     by_system: HashMap<u32, Vec<u32>>,
     wide: Vec<u32>,
 }
 
 impl Plan {
-    /// For so many connections, the first `wide` of which want characters.
-    pub fn new(door: Door, connections: usize, wide: usize) -> Self {
+    /// A plan for this many connections, the first `wide` of which subscribe to characters.
+    pub fn new(transport: Transport, connections: usize, wide: usize) -> Self {
         let mut dice = Dice::new(7);
         let systems: Vec<u32> = universe::systems().map(|system| system.id).collect();
-        let (mut wishes, mut by_system) = (Vec::with_capacity(connections), HashMap::<u32, Vec<u32>>::new());
+        let (mut subscriptions, mut by_system) =
+            (Vec::with_capacity(connections), HashMap::<u32, Vec<u32>>::new());
         for n in 0..connections {
-            let wish = if n < wide {
+            let subscription = if n < wide {
                 let first = FIRST_CHARACTER + n as u32;
-                Wish {
+                Subscription {
                     characters: (0..WIDE_CHARACTERS).map(|k| first + k * STRIDE).collect(),
-                    ..Wish::default()
+                    ..Subscription::default()
                 }
             } else {
                 let count = SYSTEMS_MAX.powf(dice.fraction()).round() as usize;
@@ -55,41 +56,42 @@ impl Plan {
                     (0..count).map(|_| systems[dice.below(systems.len() as u32) as usize]).collect();
                 wanted.sort_unstable();
                 wanted.dedup();
-                Wish { systems: wanted, ..Wish::default() }
+                Subscription { systems: wanted, ..Subscription::default() }
             };
-            for system in &wish.systems {
+            for system in &subscription.systems {
                 by_system.entry(*system).or_default().push(n as u32);
             }
-            wishes.push(wish);
+            subscriptions.push(subscription);
         }
         let wide = (0..wide.min(connections) as u32).collect();
-        Self { door, wishes, by_system, wide }
+        Self { transport, subscriptions, by_system, wide }
     }
 
-    /// Connections in all.
+    /// Number of connections.
     pub const fn connections(&self) -> usize {
-        self.wishes.len()
+        self.subscriptions.len()
     }
 
-    /// Connections that want characters.
+    /// Number of connections that subscribe to characters.
     pub const fn wide(&self) -> usize {
         self.wide.len()
     }
 
-    /// What a connection wants.
-    pub fn wish(&self, connection: usize) -> &Wish {
-        &self.wishes[connection]
+    /// What a connection subscribes to.
+    pub fn subscription(&self, connection: usize) -> &Subscription {
+        &self.subscriptions[connection]
     }
 
-    /// Systems of a connection, on average.
+    /// Mean number of systems of a connection.
     pub fn systems_mean(&self) -> f64 {
-        self.wishes.iter().map(|wish| wish.systems.len()).sum::<usize>() as f64 / self.wishes.len() as f64
+        self.subscriptions.iter().map(|one| one.systems.len()).sum::<usize>() as f64
+            / self.subscriptions.len() as f64
     }
 
-    /// Ids of a connection, on average.
+    /// Mean number of ids of a connection.
     pub fn ids_mean(&self) -> f64 {
-        self.wishes.iter().map(|wish| wish.systems.len() + wish.characters.len()).sum::<usize>() as f64
-            / self.wishes.len() as f64
+        self.subscriptions.iter().map(|one| one.systems.len() + one.characters.len()).sum::<usize>() as f64
+            / self.subscriptions.len() as f64
     }
 
     /// The connections that want a killmail.
@@ -98,7 +100,7 @@ impl Plan {
         let attackers = killmail.attackers.iter().filter_map(|attacker| attacker.character_id);
         let characters: Vec<u32> = attackers.chain(killmail.victim.character_id).collect();
         let wants = |wide: &&u32| {
-            let wanted = &self.wishes[**wide as usize].characters;
+            let wanted = &self.subscriptions[**wide as usize].characters;
             characters.iter().any(|character| wanted.binary_search(character).is_ok())
         };
         all.extend(self.wide.iter().filter(wants));

@@ -1,6 +1,6 @@
-//! Subscribers that come back with the last id they saw, and count.
+//! Subscribers that resume from the last id they received, and count killmails.
 //!
-//! Must not know: what they should see.
+//! Must not know: what they should receive.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,19 +13,19 @@ use parking_lot::Mutex;
 
 use crate::soak::stream::{self, Stream};
 
-/// Between two tries to connect.
-const AGAIN: Duration = Duration::from_millis(50);
+/// How long to wait before reconnecting.
+const RECONNECT_AFTER: Duration = Duration::from_millis(50);
 
-/// What a subscriber saw.
+/// What a subscriber has received.
 #[derive(Debug, Default)]
-pub struct Seen {
-    /// How often each killmail came.
+pub struct Received {
+    /// How often it received each killmail.
     pub killmails: HashMap<u32, u32>,
-    /// How often it was told of killmails from archives.
+    /// How often it was notified of killmails from archives.
     pub backfilled: u64,
-    /// Gaps of any other kind.
+    /// Notifications of any other gap.
     pub other_gaps: u64,
-    /// Connections.
+    /// Number of connections opened.
     pub connections: u64,
     last_id: Option<String>,
 }
@@ -33,30 +33,30 @@ pub struct Seen {
 /// A subscriber.
 #[derive(Debug, Clone)]
 pub struct Client {
-    /// What it saw so far.
-    pub seen: Arc<Mutex<Seen>>,
+    /// What it has received so far.
+    pub received: Arc<Mutex<Received>>,
     stop: Arc<AtomicBool>,
 }
 
 impl Client {
-    /// Begins to read what this path (with a `?`) gives.
+    /// Starts to read the stream at this path, which has a query string.
     pub fn start(address: SocketAddr, path: String) -> Self {
-        let client = Self { seen: Arc::default(), stop: Arc::default() };
+        let client = Self { received: Arc::default(), stop: Arc::default() };
         let this = client.clone();
         drop(tasks::spawn("soak-client", async move {
             while !this.stop.load(Ordering::Relaxed) {
                 let last_id = this
-                    .seen
+                    .received
                     .lock()
                     .last_id
                     .clone()
                     .map(|id| format!("&last_event_id={id}"))
                     .unwrap_or_default();
                 if let Ok(stream) = Stream::open(address, &format!("{path}{last_id}"), None, None).await {
-                    this.seen.lock().connections += 1;
+                    this.received.lock().connections += 1;
                     this.read(stream).await;
                 }
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(RECONNECT_AFTER).await;
             }
         }));
         client
@@ -64,17 +64,17 @@ impl Client {
 
     async fn read(&self, mut stream: Stream) {
         while let Ok(block) = stream.next().await {
-            let mut seen = self.seen.lock();
+            let mut received = self.received.lock();
             if let Some(id) = block.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"id: ")) {
-                seen.last_id = Some(String::from_utf8_lossy(id).into_owned());
+                received.last_id = Some(String::from_utf8_lossy(id).into_owned());
             }
             match stream::name(&block) {
-                "gap" if stream::find(&block, b"\"backfilled\"").is_some() => seen.backfilled += 1,
-                "gap" => seen.other_gaps += 1,
-                // The first id of an unnamed event's killmail is its own.
+                "gap" if stream::find(&block, b"\"backfilled\"").is_some() => received.backfilled += 1,
+                "gap" => received.other_gaps += 1,
+                // The first id in an unnamed event is the killmail's own.
                 "" => {
                     if let Some(id) = stream::killmail_ids(&block).first() {
-                        *seen.killmails.entry(*id).or_default() += 1;
+                        *received.killmails.entry(*id).or_default() += 1;
                     }
                 }
                 _ => {}
@@ -82,7 +82,7 @@ impl Client {
         }
     }
 
-    /// Stands still from here on.
+    /// Stops after the current connection.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }

@@ -1,12 +1,12 @@
-//! The soak: ten days of feed with 5 % late, 0.5 % rewritten and 0.1 % missing numbers, through random faults
-//! of the upstream, and a server that is killed with -9 again and again. In the end the store equals the
-//! truth, and each of 100 subscribers saw each live killmail once.
+//! The soak test: ten days of feed, with 5 % of its numbers late, 0.5 % rewritten and 0.1 % missing, random faults of
+//! the upstream, and a server that is repeatedly killed with SIGKILL. In the end the store must equal the truth, and
+//! each of 100 subscribers must have received each live killmail exactly once.
 //!
 //!     cargo run --release --example soak -- [--killmails 140000] [--days 10] [--streams 100] [--kills 20]
 //!     [--seed 1]
 //!
-//! The server is a process of its own (this program again); every wait is a hundredth or less of what it is
-//! in real life.
+//! The server is a separate process (this program, started again). All waits are at most a hundredth of the real
+//! ones.
 
 #[path = "run.rs"]
 mod soak;
@@ -45,7 +45,7 @@ fn command(program: &Path, folder: &Path, feed: &str, port: u16) -> Command {
     command
 }
 
-/// The server, as a process of its own.
+/// Runs the server in its own process.
 async fn serve(folder: &str) -> anyhow::Result<()> {
     let text = |text: &str| Value::String(text.to_owned());
     let port = i64::try_from(number("--port", 0)?)?;
@@ -58,20 +58,21 @@ async fn serve(folder: &str) -> anyhow::Result<()> {
         ("ingest.user_agent_contact", text("soak@localhost")),
         ("ingest.r2z2_base_url", text(&argument("--feed").unwrap_or_default())),
     ];
-    let config = config::gather(Some(("the soak's configuration", soak::CONFIG)), &|_| None, settings)?;
+    let file = config::File { name: "the soak's configuration", text: soak::CONFIG };
+    let config = config::gather(Some(file), &|_| None, settings)?;
     let signals = Signals::listen()?;
     let running = server::start(config).await?;
     println!("listening on http://{}", running.addr());
-    running.until(signals, || ()).await;
+    running.run_until_signal(signals, || ()).await;
     Ok(())
 }
 
-/// An argument of the command line `--name VALUE`.
+/// The value of a command line argument `--name VALUE`.
 fn argument(name: &str) -> Option<String> {
     std::env::args().skip_while(|argument| argument != name).nth(1)
 }
 
-/// A number from the command line, or this one.
+/// The number of a command line argument, or the default.
 fn number(name: &str, default: u64) -> anyhow::Result<u64> {
     argument(name).map_or(Ok(default), |text| Ok(text.parse()?))
 }

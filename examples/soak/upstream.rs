@@ -1,7 +1,7 @@
-//! A fake R2Z2 that misbehaves: refusals, failures, slow and broken answers, files that come late or never,
-//! and archives of days.
+//! A fake R2Z2 that misbehaves: refusals, failures, slow and broken responses, files that are published late or
+//! never. It also serves the archives of days.
 //!
-//! Must not know: what becomes of its answers.
+//! Must not know: what happens to its responses.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
@@ -11,53 +11,53 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract;
 use axum::http::{Response, StatusCode, Uri};
 use killstream::sample::rng::Dice;
 use killstream::tasks;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
-use crate::soak::truth::{FIRST, Filed, Rewrite, Step, Way};
+use crate::soak::truth::{Archived, FIRST, Publication, Rewrite, Step};
 
-/// Share of requests that go wrong.
+/// Share of requests that fail.
 const FAULTS: f64 = 0.006;
-/// Numbers behind the newest whose files are still there.
+/// How many of the newest files still exist.
 const FILES: u64 = 60_000;
-/// Days whose archives are still there.
+/// How many days of archives still exist.
 const DAYS: i64 = 6;
-/// `sequence.json` lags behind by up to so many numbers.
+/// `sequence.json` is behind by up to this many numbers.
 const LAG: u64 = 51;
-/// An answer held back for longer than anyone waits here.
+/// Delay of a slow response: longer than the server's timeout in this test.
 pub const SLOW: Duration = Duration::from_millis(1_500);
 const DAY_SECS: i64 = 86_400;
 const HALF_PAST_SIX_SECS: i64 = 23_400;
 
 #[derive(Debug)]
-struct Shelf {
+struct State {
     files: BTreeMap<u64, String>,
-    archives: BTreeMap<i64, BTreeMap<u64, (Filed, Way)>>,
+    archives: BTreeMap<i64, BTreeMap<u64, (Archived, Publication)>>,
     served: HashSet<u64>,
     newest_served: u64,
     next: u64,
     at: i64,
     dice: Dice,
-    /// Requests of files that were not there.
+    /// Requests for files that do not exist.
     missed: u64,
     faults: u64,
     requests: u64,
 }
 
-/// The fake.
+/// The fake upstream.
 #[derive(Debug, Clone)]
-pub struct Upstream(Arc<Mutex<Shelf>>);
+pub struct Upstream(Arc<Mutex<State>>);
 
 impl Upstream {
-    /// An empty feed; gives the address.
+    /// Starts to serve an empty feed. Returns its address too.
     pub async fn start(seed: u64) -> io::Result<(Self, SocketAddr)> {
         let (files, archives, served) = (BTreeMap::new(), BTreeMap::new(), HashSet::new());
         let (dice, next) = (Dice::new(seed), FIRST);
-        let shelf = Shelf {
+        let state = State {
             files,
             archives,
             served,
@@ -69,10 +69,10 @@ impl Upstream {
             faults: 0,
             requests: 0,
         };
-        let upstream = Self(Arc::new(Mutex::new(shelf)));
+        let upstream = Self(Arc::new(Mutex::new(state)));
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let router = Router::new().fallback(answer).with_state(upstream.clone());
+        let router = Router::new().fallback(respond).with_state(upstream.clone());
         drop(tasks::spawn("soak-upstream", async move {
             if let Err(error) = axum::serve(listener, router).await {
                 eprintln!("the fake feed ended: {error}");
@@ -81,102 +81,102 @@ impl Upstream {
         Ok((upstream, address))
     }
 
-    /// Gives out the number of a step, with its file if that comes in turn.
+    /// Publishes the number of a step, with its file unless that is delayed or missing.
     pub fn publish(&self, step: Step) {
-        let mut shelf = self.0.lock();
-        let Step { number, text, at, way, filed, rewrites } = step;
-        (shelf.next, shelf.at) = (number + 1, at);
-        shelf.archives.entry(filed.day).or_default().insert(number, (filed, way));
-        if way == Way::InTurn {
-            shelf.files.insert(number, text);
+        let mut state = self.0.lock();
+        let Step { number, text, at, publication, archived, rewrites } = step;
+        (state.next, state.at) = (number + 1, at);
+        state.archives.entry(archived.day).or_default().insert(number, (archived, publication));
+        if publication == Publication::InOrder {
+            state.files.insert(number, text);
         }
         if let Some(Rewrite { number, text, at_first }) = rewrites {
-            let text = if shelf.served.contains(&number) { text } else { at_first };
-            shelf.files.insert(number, text);
+            let text = if state.served.contains(&number) { text } else { at_first };
+            state.files.insert(number, text);
         }
         let (files, days) = (number.saturating_sub(FILES), at / DAY_SECS - DAYS);
-        shelf.files = shelf.files.split_off(&files);
-        shelf.archives = shelf.archives.split_off(&days);
+        state.files = state.files.split_off(&files);
+        state.archives = state.archives.split_off(&days);
     }
 
-    /// Time goes on without killmails until all archives are made.
-    pub fn rest(&self) {
+    /// Advances the time without killmails until all archives exist.
+    pub fn finish_days(&self) {
         self.0.lock().at += 2 * DAY_SECS;
     }
 
-    /// The file of a number whose turn is long over.
+    /// Publishes the delayed file of a number.
     pub fn deliver(&self, number: u64, text: String) {
         self.0.lock().files.insert(number, text);
     }
 
-    /// Requests so far of files that were not there: the follower has nothing else to do.
+    /// Requests so far for files that do not exist. While it grows, the follower has caught up.
     pub fn missed(&self) -> u64 {
         self.0.lock().missed
     }
 
-    /// The number that comes next.
+    /// The next number.
     pub fn next(&self) -> u64 {
         self.0.lock().next
     }
 
-    /// Requests, and those that went wrong on purpose.
+    /// Number of requests, and of those that failed on purpose.
     pub fn counts(&self) -> (u64, u64) {
-        let shelf = self.0.lock();
-        (shelf.requests, shelf.faults)
+        let state = self.0.lock();
+        (state.requests, state.faults)
     }
 }
 
-async fn answer(State(upstream): State<Upstream>, uri: Uri) -> Response<Body> {
+async fn respond(extract::State(upstream): extract::State<Upstream>, uri: Uri) -> Response<Body> {
     let (text, fault) = {
-        let mut shelf = upstream.0.lock();
-        shelf.requests += 1;
-        let faulty = shelf.dice.chance(FAULTS);
-        let fault = faulty.then(|| shelf.dice.below(100));
-        shelf.faults += u64::from(faulty);
-        // What goes wrong is not served.
-        (if faulty { None } else { shelf.answer(uri.path()) }, fault)
+        let mut state = upstream.0.lock();
+        state.requests += 1;
+        let faulty = state.dice.chance(FAULTS);
+        let fault = faulty.then(|| state.dice.below(100));
+        state.faults += u64::from(faulty);
+        // A failed request does not count as served.
+        (if faulty { None } else { state.text_of(uri.path()) }, fault)
     };
-    let of = |status: u16, body: Vec<u8>| {
+    let response = |status: u16, body: Vec<u8>| {
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
         response
     };
     match (fault, text) {
-        (None, Some(text)) => of(200, text.into_bytes()),
-        (None, None) => of(404, Vec::new()),
+        (None, Some(text)) => response(200, text.into_bytes()),
+        (None, None) => response(404, Vec::new()),
         (Some(0..5), _) => {
-            let mut response = of(429, Vec::new());
+            let mut response = response(429, Vec::new());
             response.headers_mut().insert("retry-after", axum::http::HeaderValue::from_static("1"));
             response
         }
-        (Some(5..20), _) => of(429, Vec::new()),
-        (Some(20..35), _) => of(403, Vec::new()),
+        (Some(5..20), _) => response(429, Vec::new()),
+        (Some(20..35), _) => response(403, Vec::new()),
         (Some(35..45), _) => {
             tokio::time::sleep(SLOW).await;
-            of(200, Vec::new())
+            response(200, Vec::new())
         }
-        (Some(45..60), _) => of(200, b"<html>come back later</html>".to_vec()),
+        (Some(45..60), _) => response(200, b"<html>come back later</html>".to_vec()),
         (Some(60..75), _) => {
-            let mut response = of(200, cut());
+            let mut response = response(200, truncated_gzip());
             response.headers_mut().insert("content-encoding", axum::http::HeaderValue::from_static("gzip"));
             response
         }
-        (Some(which), _) => of([500, 502, 503][which as usize % 3], Vec::new()),
+        (Some(which), _) => response([500, 502, 503][which as usize % 3], Vec::new()),
     }
 }
 
-/// A gzip text that ends in the middle.
-fn cut() -> Vec<u8> {
+/// A truncated gzip stream.
+fn truncated_gzip() -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    // Writing into memory cannot fail.
+    // Writing to memory cannot fail.
     let _ = encoder.write_all(&[b'{'; 4000]);
     let mut whole = encoder.finish().unwrap_or_default();
     whole.truncate(whole.len() / 2);
     whole
 }
 
-impl Shelf {
-    fn answer(&mut self, path: &str) -> Option<String> {
+impl State {
+    fn text_of(&mut self, path: &str) -> Option<String> {
         if path == "/ephemeral/sequence.json" {
             let pointer = self.next.saturating_sub(1 + self.next % LAG).max(FIRST);
             return Some(format!("{{\"sequence\":{pointer}}}"));
@@ -198,22 +198,25 @@ impl Shelf {
             return None;
         }
         let numbers = || self.archives.get(&day).into_iter().flatten();
-        // Who still waits for a file should have it as a file: its killmail is live then.
-        if numbers().any(|(number, (_, way))| {
-            *way == Way::Delayed && *number < self.newest_served && !self.served.contains(number)
+        // A delayed file that the server is still waiting for must arrive as a file, so that its killmail is live.
+        if numbers().any(|(number, (_, publication))| {
+            *publication == Publication::Delayed
+                && *number < self.newest_served
+                && !self.served.contains(number)
         }) {
             return None;
         }
-        // An archive has what was published when it was made: here, what was given out, or never will be.
-        let there = |number: &u64, way: Way| {
-            self.served.contains(number) || (way == Way::Never && *number < self.newest_served)
+        // An archive has what was published when it was made: here, files already served or never published.
+        let is_archived = |number: &u64, publication: Publication| {
+            self.served.contains(number)
+                || (publication == Publication::Never && *number < self.newest_served)
         };
-        let filed = numbers().filter(|(number, (_, way))| there(number, *way));
-        let line = |filed: &Filed| match raw {
-            Some(_) => format!("\"{}\":{}", filed.id, filed.body),
-            None => format!("\"{}\":\"{}\"", filed.id, filed.hash),
+        let archived = numbers().filter(|(number, (_, publication))| is_archived(number, *publication));
+        let line = |archived: &Archived| match raw {
+            Some(_) => format!("\"{}\":{}", archived.id, archived.body),
+            None => format!("\"{}\":\"{}\"", archived.id, archived.hash),
         };
-        let lines: Vec<String> = filed.map(|(_, (filed, _))| line(filed)).collect();
+        let lines: Vec<String> = archived.map(|(_, (archived, _))| line(archived)).collect();
         Some(format!("{{{}}}", lines.join(",")))
     }
 }

@@ -1,4 +1,4 @@
-//! The server as a process of its own: this program again, told to serve.
+//! The server in a separate process: this program, started again to serve.
 //!
 //! Must not know: who connects.
 
@@ -8,16 +8,16 @@ use std::path::Path;
 use std::process::{self, Command, Stdio};
 
 use anyhow::{Context, ensure};
-use killstream::ingest::config::Kind;
 use killstream::server::{self, Signals};
+use killstream::telemetry::source_kind::SourceKind;
 
 use crate::support::{argument, config, rss_bytes};
 
-/// Runs the server until it is told to stop; `--feed` and `--listen` are read from the command line.
+/// Runs the server until a signal; reads `--feed` and `--listen` from the command line.
 pub async fn serve(folder: &Path) -> anyhow::Result<()> {
     let mut config = config(folder);
     if let Some(feed) = argument("--feed") {
-        config.ingest.source = Kind::R2z2;
+        config.ingest.source = SourceKind::R2z2;
         config.ingest.user_agent_contact = Some("load@localhost".to_owned());
         config.ingest.r2z2_base_url = feed;
         (config.ingest.r2z2_idle_ms, config.ingest.r2z2_pace_ms) = (20, 1);
@@ -28,11 +28,11 @@ pub async fn serve(folder: &Path) -> anyhow::Result<()> {
     let signals = Signals::listen()?;
     let running = server::start(config).await?;
     println!("{}", running.addr());
-    running.until(signals, || ()).await;
+    running.run_until_signal(signals, || ()).await;
     Ok(())
 }
 
-/// A server; killed when dropped.
+/// A server process; killed when dropped.
 #[derive(Debug)]
 pub struct Child {
     child: process::Child,
@@ -40,7 +40,7 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts it on a folder and waits until it is ready.
+    /// Starts a server on a folder and waits until it is ready.
     pub fn start(
         folder: &Path,
         feed: Option<SocketAddr>,
@@ -55,33 +55,33 @@ impl Child {
             command.arg("--listen").arg(listen.to_string());
         }
         let mut child = command.spawn()?;
-        let stdout = child.stdout.take().context("the child has an output")?;
-        // Until the server answers there is nothing else to do.
+        let stdout = child.stdout.take().context("the child has no stdout")?;
+        // Blocking: there is nothing else to do until the server is ready.
         let line = BufReader::new(stdout).lines().next().context("the server did not start")??;
         Ok(Self { child, address: line.parse()? })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its memory in RAM, bytes.
+    /// Its resident memory, bytes.
     pub fn rss_bytes(&self) -> u64 {
         rss_bytes(self.child.id())
     }
 
-    /// Stops it in order.
+    /// Shuts it down with SIGTERM.
     pub fn stop(&mut self) -> anyhow::Result<()> {
         Command::new("kill").arg(self.child.id().to_string()).status()?;
-        ensure!(self.child.wait()?.success(), "the server did not stop in order");
+        ensure!(self.child.wait()?.success(), "the server did not shut down cleanly");
         Ok(())
     }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // It has ended already where all went well.
+        // Fails if it has exited already, as it should have.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,6 +1,6 @@
-//! A fake R2Z2 on this machine: numbered files, served as they are published.
+//! A fake R2Z2 on localhost: numbered files, served once they are published.
 //!
-//! Must not know: who asks.
+//! Must not know: who reads it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -22,22 +22,22 @@ use tokio::net::TcpListener;
 pub const FIRST: u64 = 96_000_000;
 
 #[derive(Debug, Default)]
-struct Shelf {
+struct Files {
     documents: BTreeMap<u64, String>,
     /// The killmail of each number.
     killmails: BTreeMap<u64, u32>,
-    /// When the server first had a killmail.
+    /// When each killmail was first served.
     served: HashMap<u32, Instant>,
 }
 
 /// The fake feed.
 #[derive(Debug, Clone, Default)]
 pub struct FakeFeed {
-    shelf: Arc<Mutex<Shelf>>,
+    files: Arc<Mutex<Files>>,
 }
 
 impl FakeFeed {
-    /// Starts to answer; gives the address.
+    /// Starts to serve. Returns the address.
     pub async fn start(&self) -> io::Result<SocketAddr> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -55,23 +55,23 @@ impl FakeFeed {
 
     /// Publishes a killmail under the next number, uploaded at its own time.
     pub fn publish(&self, killmail: &Killmail) {
-        let mut shelf = self.shelf.lock();
-        let number = FIRST + shelf.documents.len() as u64;
-        shelf.documents.insert(number, document::r2z2(killmail, killmail.time, number));
-        shelf.killmails.insert(number, killmail.killmail_id);
+        let mut files = self.files.lock();
+        let number = FIRST + files.documents.len() as u64;
+        files.documents.insert(number, document::r2z2(killmail, killmail.time, number));
+        files.killmails.insert(number, killmail.killmail_id);
     }
 
-    /// When a killmail was first given to whoever asked.
+    /// When a killmail was first served.
     pub fn served(&self, killmail_id: u32) -> Option<Instant> {
-        self.shelf.lock().served.get(&killmail_id).copied()
+        self.files.lock().served.get(&killmail_id).copied()
     }
 }
 
 async fn file(State(feed): State<FakeFeed>, Path(file): Path<String>) -> Result<String, StatusCode> {
     let number = file.strip_suffix(".json").and_then(|number| number.parse::<u64>().ok());
-    let mut shelf = feed.shelf.lock();
-    if let Some(killmail_id) = number.and_then(|number| shelf.killmails.get(&number)).copied() {
-        shelf.served.entry(killmail_id).or_insert_with(Instant::now);
+    let mut files = feed.files.lock();
+    if let Some(killmail_id) = number.and_then(|number| files.killmails.get(&number)).copied() {
+        files.served.entry(killmail_id).or_insert_with(Instant::now);
     }
-    number.and_then(|number| shelf.documents.get(&number)).cloned().ok_or(StatusCode::NOT_FOUND)
+    number.and_then(|number| files.documents.get(&number)).cloned().ok_or(StatusCode::NOT_FOUND)
 }

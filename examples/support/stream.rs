@@ -1,4 +1,4 @@
-//! An event stream over a bare socket: blocks as they come, without copying what is not looked at.
+//! An event stream over a plain socket, which copies and parses as little as possible.
 //!
 //! Must not know: what the server sends.
 
@@ -13,19 +13,19 @@ use tokio::net::{TcpSocket, TcpStream};
 #[derive(Debug)]
 pub struct Stream {
     socket: TcpStream,
-    /// What was received and not yet taken: HTTP chunks and all.
+    /// Received bytes not processed yet, with their HTTP chunk headers.
     wire: Vec<u8>,
-    /// The body of the block being put together.
+    /// The body of the incomplete block.
     block: Vec<u8>,
     /// Bytes left in the current chunk.
     chunk: usize,
     at: usize,
-    /// Every byte received.
+    /// All bytes received so far.
     pub received: u64,
 }
 
 impl Stream {
-    /// Asks for a stream, with a receive buffer of the kernel of this size if one is given.
+    /// Opens a stream; `buffer` is the size of the socket's receive buffer, bytes.
     pub async fn open(
         address: SocketAddr,
         path: &str,
@@ -47,11 +47,11 @@ impl Stream {
         };
         socket.write_all(request.as_bytes()).await?;
         let mut stream = Self { socket, wire: Vec::new(), block: Vec::new(), chunk: 0, at: 0, received: 0 };
-        stream.head().await?;
+        stream.read_head().await?;
         Ok(stream)
     }
 
-    async fn head(&mut self) -> io::Result<()> {
+    async fn read_head(&mut self) -> io::Result<()> {
         loop {
             if let Some(end) = find(&self.wire, b"\r\n\r\n") {
                 if !self.wire.starts_with(b"HTTP/1.1 200") {
@@ -60,11 +60,11 @@ impl Stream {
                 self.at = end + 4;
                 return Ok(());
             }
-            self.more().await?;
+            self.receive().await?;
         }
     }
 
-    async fn more(&mut self) -> io::Result<()> {
+    async fn receive(&mut self) -> io::Result<()> {
         if self.at > 0 {
             self.wire.drain(..self.at);
             self.at = 0;
@@ -75,7 +75,7 @@ impl Stream {
         if read == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
 
-    /// The next block, its blank line left out.
+    /// The next block, without its blank line.
     pub async fn next(&mut self) -> io::Result<Vec<u8>> {
         let mut searched = 0;
         loop {
@@ -87,12 +87,12 @@ impl Stream {
             }
             searched = self.block.len().saturating_sub(1);
             while !self.unchunk()? {
-                self.more().await?;
+                self.receive().await?;
             }
         }
     }
 
-    /// Moves what is at hand of a chunk into the block; false if nothing was.
+    /// Moves the received part of a chunk into the block. Returns `false` if there was none.
     fn unchunk(&mut self) -> io::Result<bool> {
         if self.chunk == 0 {
             let Some(line) = find(&self.wire[self.at..], b"\r\n") else { return Ok(false) };
@@ -103,7 +103,7 @@ impl Stream {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             self.at += line + 2;
-            // The line end behind the data belongs to the chunk.
+            // The line break after the data is part of the chunk.
             self.chunk += 2;
         }
         let at_hand = (self.wire.len() - self.at).min(self.chunk);
@@ -114,18 +114,18 @@ impl Stream {
     }
 }
 
-/// Where a text begins.
+/// The position of a text.
 pub fn find(within: &[u8], text: &[u8]) -> Option<usize> {
     memmem::find(within, text)
 }
 
-/// The event's name; empty for comments and unnamed events.
+/// The name of the event; empty for comments and unnamed events.
 pub fn name(block: &[u8]) -> &str {
     let line = block.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"event: "));
     line.and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
 }
 
-/// Ids of the killmails in a block; those a batch sends under both names are given once.
+/// The ids of the killmails in a block. Killmails that a batch has under two names are returned once.
 pub fn killmail_ids(block: &[u8]) -> Vec<u32> {
     const KEY: &[u8] = b"\"killmail_id\":";
     let end = find(block, b"],\"killmails\":[").unwrap_or(block.len());

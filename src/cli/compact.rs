@@ -11,12 +11,12 @@ use crate::store::upkeep::compact;
 pub struct Arguments {
     #[command(flatten)]
     folder: Folder,
-    /// Print the result as JSON.
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Makes the store's files as small as they can be.
+/// Rewrites the store's files to their minimum size.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let bars = progress::Bars::default();
     let config = store::config::Config { dir: arguments.folder.data_dir, ..store::config::Config::default() };
@@ -26,7 +26,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string(&compacted)?);
     } else if compacted.after_bytes >= compacted.before_bytes {
         println!(
-            "{} bytes; a compacted store would not be smaller, so it was left as it is",
+            "{} bytes; compacting would not make the store smaller, so it was left unchanged",
             compacted.before_bytes
         );
     } else {

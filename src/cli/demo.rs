@@ -1,5 +1,4 @@
-//! `killstream demo`: the main job on a bundled sample of real killmails, with nothing to set up and no
-//! network.
+//! `killstream demo`: a server on a bundled sample of real killmails, with nothing to set up and no network.
 
 mod sample;
 mod tour;
@@ -24,24 +23,25 @@ use crate::store::engine::data_folder;
 use crate::store::incoming::Incoming;
 use crate::{clock, tasks};
 
-/// The example plugins, as `plugins/build.sh` makes them.
+/// The example plugins, as `plugins/build.sh` builds them.
 const PLUGINS: [(&str, &[u8]); 3] = [
     ("gatecamp", include_bytes!("../../plugins/prebuilt/gatecamp.wasm")),
     ("high-value", include_bytes!("../../plugins/prebuilt/high-value.wasm")),
     ("watchlist", include_bytes!("../../plugins/prebuilt/watchlist.wasm")),
 ];
+/// Killmails stored at a time.
 const BATCH: usize = 500;
 const LIVE_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The address and port listened on (127.0.0.1:4004); port 0: any free one.
+    /// The address and port to listen on; port 0 picks a free one [default: 127.0.0.1:4004]
     #[arg(long, value_name = "ADDR", value_parser = listen_address)]
     listen: Option<SocketAddr>,
 }
 
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let folder = Folder::new()?;
+    let folder = TemporaryFolder::new()?;
     let config = gather(&arguments, &folder.0)?;
     block_on(async {
         let signals = Signals::listen()?;
@@ -49,29 +49,28 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         let sample = Sample::read();
         let tour = tour::steps(running.addr(), &sample.history);
         let (killmails, live) = (sample.history.len(), sample.live.len());
-        fill(running.feed(), sample.history).await?;
-        upload(&running).await?;
+        import(running.feed(), sample.history).await?;
+        upload_plugins(&running).await?;
         println!(
-            "{killmails} real killmails are history, moved in time so that the last one is now. Another one comes live each second;"
+            "{killmails} real killmails are history, shifted in time so that the last one is now. Another {live} arrive live, one per"
         );
         println!(
-            "after the {live} that are left the sample begins again under new ids. Most came without ISK values: theirs are estimates."
+            "second; then the sample repeats under new ids. Most killmails had no ISK value: theirs are estimates."
         );
         println!("Example plugins: {}.", PLUGINS.map(|(name, _)| name).join(", "));
-        println!("Token for what writes: {}\n", running.token());
+        println!("Admin token: {}\n", running.token());
         println!("Try, in another terminal:");
         for step in tour {
             println!("\n  # {}\n  {}", step.shows, step.command);
         }
         println!();
-        serve::announce(running.addr())?;
+        serve::print_ready(running.addr())?;
         let playing = tasks::spawn("demo", play(Arc::clone(running.feed()), sample.live));
-        serve::told(running.until(signals, || playing.abort()).await)
+        serve::stopped(running.run_until_signal(signals, || playing.abort()).await)
     })
 }
 
-/// The environment counts as for `serve`, but nothing is followed, and only this machine is served unless
-/// told otherwise.
+/// As for `serve`, but without a source, and listening on 127.0.0.1 unless configured otherwise.
 fn gather(arguments: &Arguments, data_dir: &Path) -> anyhow::Result<Config> {
     let environment = |name: &str| match name {
         "SOURCE" | "DATA_DIR" => None,
@@ -88,22 +87,25 @@ fn gather(arguments: &Arguments, data_dir: &Path) -> anyhow::Result<Config> {
     Ok(config::gather(None, &environment, flags)?)
 }
 
-async fn fill(feed: &Feed, history: Vec<Incoming>) -> anyhow::Result<()> {
+async fn import(feed: &Feed, history: Vec<Incoming>) -> anyhow::Result<()> {
     let mut history = history.into_iter().peekable();
     while history.peek().is_some() {
         let batch = history.by_ref().take(BATCH).collect();
-        feed.publish(batch, None).await.context("the sample cannot be stored")?;
+        feed.publish(batch, None).await.context("cannot store the sample")?;
     }
     Ok(())
 }
 
-async fn upload(running: &Running) -> anyhow::Result<()> {
+async fn upload_plugins(running: &Running) -> anyhow::Result<()> {
     for (name, component) in PLUGINS {
         let path = format!("/api/v1/plugins/{name}");
-        let answer =
-            running.app().ask("PUT", &path, "application/wasm", Bytes::from_static(component)).await?;
-        if !(200..300).contains(&answer.status) {
-            bail!("the example plugin {name} was refused: {}", String::from_utf8_lossy(&answer.body));
+        let response =
+            running.app().request("PUT", &path, "application/wasm", Bytes::from_static(component)).await?;
+        if !(200..300).contains(&response.status) {
+            bail!(
+                "the server refused the example plugin {name}: {}",
+                String::from_utf8_lossy(&response.body)
+            );
         }
     }
     Ok(())
@@ -115,30 +117,30 @@ async fn play(feed: Arc<Feed>, live: Vec<Incoming>) {
     loop {
         due.tick().await;
         let Some(killmail) = live.next(clock::now_ms()) else {
-            println!("The sample begins again: losses from its start, one a second, under new ids.");
+            println!("The sample repeats from its start under new ids, one killmail per second.");
             continue;
         };
         if let Err(error) = feed.publish(vec![killmail], None).await {
-            tracing::error!("the demo cannot store its sample: {error}");
+            tracing::error!("cannot store a killmail of the sample: {error}");
             return;
         }
     }
 }
 
-/// A data folder that goes with the demo.
-struct Folder(PathBuf);
+/// A data folder that is removed when the demo ends.
+struct TemporaryFolder(PathBuf);
 
-impl Folder {
+impl TemporaryFolder {
     fn new() -> anyhow::Result<Self> {
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(std::io::Error::other)?;
         let path = std::env::temp_dir().join(format!("killstream-demo-{:016x}", u64::from_ne_bytes(random)));
-        data_folder::make(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        data_folder::make(&path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self(path))
     }
 }
 
-impl Drop for Folder {
+impl Drop for TemporaryFolder {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
             eprintln!("cannot remove {}: {error}", self.0.display());

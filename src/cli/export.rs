@@ -8,14 +8,14 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::Value;
 
-use crate::cli::api::{Api, escaped};
+use crate::cli::api::{Api, escape};
 use crate::cli::target::Target;
 use crate::cli::{block_on, progress};
 use crate::wire::text;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Where to; stdout if not given.
+    /// The file to write; stdout if omitted
     file: Option<PathBuf>,
     #[command(flatten)]
     target: Target,
@@ -24,7 +24,7 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     block_on(async {
         let api = Api::open(&arguments.target).await?;
-        // Not before it is known where from: a file that is there is overwritten.
+        // Only once there is something to export from: an existing file is overwritten.
         let mut out: Box<dyn Write> = match &arguments.file {
             Some(path) => {
                 Box::new(File::create(path).with_context(|| format!("cannot write {}", path.display()))?)
@@ -44,7 +44,7 @@ async fn write(api: &Api, out: &mut impl Write) -> anyhow::Result<()> {
     let bar = progress::count(count, "export");
     let mut cursor: Option<String> = None;
     loop {
-        let after = cursor.map(|cursor| format!("&cursor={}", escaped(&cursor))).unwrap_or_default();
+        let after = cursor.map(|cursor| format!("&cursor={}", escape(&cursor))).unwrap_or_default();
         let page = api.get(&format!("/api/v1/killmails?order=oldest&limit=1000{after}")).await?;
         let killmails = page["data"]["killmails"].as_array().map(Vec::as_slice).unwrap_or_default();
         for killmail in killmails {

@@ -1,4 +1,4 @@
-//! `killstream import`.
+//! `killstream import`: reads killmails from files into a data folder or a running server.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,55 +20,55 @@ use crate::store::{self, Store};
 use crate::wire::read::reason::Reason;
 use crate::{http, tasks, wire};
 
-/// Lines of documents, as the API takes them.
+/// The content type of a batch: one document per line.
 const NDJSON: &str = "application/x-ndjson";
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Files or folders; `/dev/stdin` reads what is piped in.
+    /// Files or folders; use /dev/stdin to read from a pipe
     #[arg(required_unless_present = "refused", value_name = "FILE|DIR")]
     paths: Vec<PathBuf>,
-    /// Try the documents that were refused and kept once more.
+    /// Import the stored refused documents again
     #[arg(long, conflicts_with_all = ["paths", "server"])]
     refused: bool,
     #[command(flatten)]
     target: Target,
-    /// Let newer zkb values replace stored ones.
+    /// Let newer zkb values replace stored ones
     #[arg(long)]
     prefer_incoming: bool,
-    /// Print the report as JSON.
+    /// Print the report as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Every document that could be had was refused, or there was none to be had.
+/// Every document was refused, or no file could be read.
 #[derive(Debug, thiserror::Error)]
-#[error("nothing was taken in")]
-struct NothingTaken;
+#[error("nothing was imported")]
+struct NothingImported;
 
-/// A name on the command line leads to no file, whatever else was taken in.
+/// A path given on the command line cannot be read, though others were imported.
 #[derive(Debug, thiserror::Error)]
-#[error("a path named on the command line cannot be read; see above")]
-struct Misnamed;
+#[error("a path given on the command line cannot be read; see above")]
+struct UnreadableArgument;
 
-/// Counts go to stdout, what was left out to stderr. Fails where nothing was taken in though there was
-/// something, and for names on the command line that lead nowhere.
+/// Prints counts to stdout and what was skipped to stderr. Fails if nothing was imported although there was
+/// input, or if a path given on the command line cannot be read.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let FileList { files, unreadable } = FileList::of(&arguments.paths);
+    let FileList { files, unreadable } = FileList::find(&arguments.paths);
     let total = files.iter().filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum();
     let bar = progress::bytes(total, "import");
-    let left_out = LeftOut { bar: bar.clone(), count: Arc::default() };
-    unreadable.iter().for_each(|one| left_out.tell(one));
-    let is_misnamed = unreadable.iter().any(|one| one.is_named);
+    let skipped = SkippedFiles { bar: bar.clone(), count: Arc::default() };
+    unreadable.iter().for_each(|one| skipped.report(one));
+    let is_argument_unreadable = unreadable.iter().any(|one| one.is_named);
     let report = match arguments.target.server {
-        Some(_) => block_on(into_server(files, &arguments, &left_out))?,
+        Some(_) => block_on(into_server(files, &arguments, &skipped))?,
         None if arguments.refused => {
-            arguments.target.folder.existing()?;
-            import::refused(open(&arguments)?.as_ref())?
+            arguments.target.folder.require_store()?;
+            import::retry_refused(open(&arguments)?.as_ref())?
         }
-        // A mistyped name makes no store.
+        // A mistyped name must not create a store.
         None if files.is_empty() => Report::default(),
-        None => into_folder(files, &arguments, &left_out)?,
+        None => into_folder(files, &arguments, &skipped)?,
     };
     bar.finish_and_clear();
     if arguments.json {
@@ -76,34 +76,34 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     } else {
         print(&report);
     }
-    let unreadable = left_out.count.load(Ordering::Relaxed);
+    let unreadable = skipped.count.load(Ordering::Relaxed);
     if let Some(summary) = summary(&report, unreadable) {
         eprintln!("killstream: {summary}");
     }
-    if report.understood() == 0 && (report.refused() > 0 || unreadable > 0) {
-        return Err(NothingTaken.into());
+    if report.accepted() == 0 && (report.refused() > 0 || unreadable > 0) {
+        return Err(NothingImported.into());
     }
-    if is_misnamed { Err(Misnamed.into()) } else { Ok(()) }
+    if is_argument_unreadable { Err(UnreadableArgument.into()) } else { Ok(()) }
 }
 
-/// Where files that cannot be read are told.
+/// Reports and counts files that cannot be read.
 #[derive(Clone)]
-struct LeftOut {
+struct SkippedFiles {
     bar: ProgressBar,
     count: Arc<AtomicU64>,
 }
 
-impl LeftOut {
-    fn tell(&self, unreadable: &Unreadable) {
+impl SkippedFiles {
+    fn report(&self, unreadable: &Unreadable) {
         self.count.fetch_add(1, Ordering::Relaxed);
         self.bar.suspend(|| eprintln!("killstream: {unreadable}"));
     }
 }
 
-/// One line about what was not taken in; none where all was.
+/// One line about what was not imported; `None` if everything was.
 fn summary(report: &Report, unreadable: u64) -> Option<String> {
     let mut parts = vec![];
-    let (refused, all) = (report.refused(), report.refused() + report.understood());
+    let (refused, all) = (report.refused(), report.refused() + report.accepted());
     if refused > 0 {
         let reasons: Vec<String> =
             report.refused.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
@@ -113,20 +113,20 @@ fn summary(report: &Report, unreadable: u64) -> Option<String> {
         parts.push(format!("files that could not be read: {unreadable}"));
     }
     if all == 0 && unreadable == 0 {
-        parts.push("there were no documents".to_owned());
+        parts.push("no documents found".to_owned());
     }
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
-fn into_folder(files: Vec<PathBuf>, arguments: &Arguments, left_out: &LeftOut) -> anyhow::Result<Report> {
+fn into_folder(files: Vec<PathBuf>, arguments: &Arguments, skipped: &SkippedFiles) -> anyhow::Result<Report> {
     let store = open(arguments)?;
-    let (bar, left_out) = (left_out.bar.clone(), left_out.clone());
+    let (bar, skipped) = (skipped.bar.clone(), skipped.clone());
     let report = import::run(
         files,
-        move |unreadable| left_out.tell(unreadable),
+        move |unreadable| skipped.report(unreadable),
         |batch| {
             bar.inc(batch.read_bytes);
-            import::into_store(&store, &batch.documents, arguments.prefer_incoming)
+            import::store_batch(&store, &batch.documents, arguments.prefer_incoming)
         },
     );
     Ok(report?)
@@ -141,18 +141,18 @@ fn open(arguments: &Arguments) -> anyhow::Result<Arc<Store>> {
 async fn into_server(
     files: Vec<PathBuf>,
     arguments: &Arguments,
-    left_out: &LeftOut,
+    skipped: &SkippedFiles,
 ) -> anyhow::Result<Report> {
     let api = Arc::new(Api::open(&arguments.target).await?);
     let path = format!("/api/v1/killmails?prefer_incoming={}", arguments.prefer_incoming);
-    let (handle, bar, left_out) = (Handle::current(), left_out.bar.clone(), left_out.clone());
+    let (handle, bar, skipped) = (Handle::current(), skipped.bar.clone(), skipped.clone());
     let work = move || {
         import::run(
             files,
-            move |unreadable| left_out.tell(unreadable),
+            move |unreadable| skipped.report(unreadable),
             |batch| {
                 bar.inc(batch.read_bytes);
-                handle.block_on(send(&api, &path, batch)).map_err(Sending)
+                handle.block_on(send(&api, &path, batch)).map_err(SendError)
             },
         )
     };
@@ -163,26 +163,27 @@ async fn send(api: &Api, path: &str, batch: Batch) -> anyhow::Result<Report> {
     if batch.documents.is_empty() {
         return Ok(Report::default());
     }
-    // A document so long stands alone, for batches end before it; as in a folder, it does not end the import.
+    // Batches end before a document this large, so it is alone in its own. Skip it, as an import into a folder
+    // does, instead of failing.
     let body_max_bytes = http::config::Config::default().body_max_bytes;
     if batch.documents.iter().any(|document| document.len() as u64 > body_max_bytes) {
         let refused = BTreeMap::from([(Reason::TooLarge.word().to_owned(), 1)]);
         return Ok(Report { refused, ..Report::default() });
     }
     let lines: Vec<Vec<u8>> = batch.documents.iter().map(|document| one_line(document)).collect();
-    let mut answer = api.ask("POST", path, NDJSON, Bytes::from(lines.join(&b'\n'))).await?;
-    serde_json::from_value(answer["data"].take()).context("the server's answer is not a report")
+    let mut response = api.request("POST", path, NDJSON, Bytes::from(lines.join(&b'\n'))).await?;
+    serde_json::from_value(response["data"].take()).context("the server's response is not a report")
 }
 
-/// A document on one line: a newline inside of JSON stands between tokens, never in a text.
+/// The document on one line: in JSON a raw newline is only ever whitespace between tokens.
 fn one_line(document: &[u8]) -> Vec<u8> {
     document.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect()
 }
 
-/// What the server said against a batch.
+/// A batch could not be sent, or the server refused it.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:#}")]
-struct Sending(anyhow::Error);
+struct SendError(anyhow::Error);
 
 fn print(report: &Report) {
     println!("new      {}", report.new);

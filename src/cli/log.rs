@@ -1,5 +1,5 @@
-//! The log on stderr: one event is one line, and nothing that comes from outside can make it look like
-//! another.
+//! The log on stderr. Each event is one line: line breaks and invisible characters in untrusted text are
+//! escaped, so that it cannot forge another event.
 //!
 //! Must not know: which events there are.
 
@@ -10,36 +10,37 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::domain::legible;
 
-/// Logs to stderr; `KILLSTREAM_LOG` or `RUST_LOG` say what.
+/// Starts logging to stderr. `KILLSTREAM_LOG`, else `RUST_LOG`, is the filter; otherwise this crate logs at
+/// `default` and others at `warn`.
 pub fn start(default: &str) {
-    let said = ["KILLSTREAM_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
-    let filter = EnvFilter::try_new(said.unwrap_or_else(|| format!("warn,sled=off,killstream={default}")));
+    let configured = ["KILLSTREAM_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
+    let filter =
+        EnvFilter::try_new(configured.unwrap_or_else(|| format!("warn,sled=off,killstream={default}")));
     let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
-    // Refused when a test harness logs already.
+    // Fails if a test harness has installed a subscriber already.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(Lines)
+        .with_writer(LineWriters)
         .with_ansi(stderr().is_terminal())
         .try_init();
 }
 
-/// Makes writers of lines.
-struct Lines;
+struct LineWriters;
 
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Line<Stderr>;
+impl<'a> MakeWriter<'a> for LineWriters {
+    type Writer = LineWriter<Stderr>;
 
-    fn make_writer(&'a self) -> Line<Stderr> {
-        Line(stderr())
+    fn make_writer(&'a self) -> LineWriter<Stderr> {
+        LineWriter(stderr())
     }
 }
 
-/// Takes each event in one piece, as the formatter hands it over, and writes it as one line.
-struct Line<W>(W);
+/// Writes each event as one line. The formatter passes an event in a single call of `write`.
+struct LineWriter<W>(W);
 
-impl<W: Write> Write for Line<W> {
+impl<W: Write> Write for LineWriter<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        self.0.write_all(&line(event))?;
+        self.0.write_all(&escape_event(event))?;
         Ok(event.len())
     }
 
@@ -48,16 +49,16 @@ impl<W: Write> Write for Line<W> {
     }
 }
 
-/// The event with everything escaped that breaks a line or turns its order.
-fn line(event: &[u8]) -> Vec<u8> {
+/// Escapes everything in the event that breaks the line or changes its direction.
+fn escape_event(event: &[u8]) -> Vec<u8> {
     let (text, end) = event.strip_suffix(b"\n").map_or((event, ""), |text| (text, "\n"));
     let text = String::from_utf8_lossy(text);
-    if !text.contains(misleads) {
+    if !text.contains(is_misleading) {
         return event.to_vec();
     }
     let mut clean = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if misleads(c) {
+        if is_misleading(c) {
             clean.extend(c.escape_default());
         } else {
             clean.push(c);
@@ -67,8 +68,8 @@ fn line(event: &[u8]) -> Vec<u8> {
     clean.into_bytes()
 }
 
-/// What misleads, but the tab, and the escape that colours begin with.
-fn misleads(c: char) -> bool {
+/// Whether a character is misleading in a log. Tabs, and the escapes of colours, are not.
+fn is_misleading(c: char) -> bool {
     !matches!(c, '\t' | '\u{1b}') && legible::misleads(c)
 }
 
@@ -77,13 +78,13 @@ mod tests {
     use super::*;
 
     fn written(event: &str) -> String {
-        let mut out = Line(Vec::new());
+        let mut out = LineWriter(Vec::new());
         out.write_all(event.as_bytes()).unwrap();
         String::from_utf8(out.0).unwrap()
     }
 
     #[test]
-    fn an_event_is_one_line_in_its_own_order() {
+    fn an_event_stays_one_line() {
         assert_eq!(written("WARN äöü \u{1b}[33mtext\u{1b}[0m\ta\n"), "WARN äöü \u{1b}[33mtext\u{1b}[0m\ta\n");
         assert_eq!(written("name=\u{202e}gpj.exe\n"), "name=\\u{202e}gpj.exe\n");
         assert_eq!(written("a\nERROR forged\r\n"), "a\\nERROR forged\\r\n");

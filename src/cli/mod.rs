@@ -1,9 +1,9 @@
-//! The command line: what there is to call, and what exit codes mean (0 ok, 1 failure, 2 usage, 3 damaged
-//! store).
+//! The command line: its commands, and the exit codes (0 success, 1 failure, 2 usage, 3 damaged store).
 
 mod api;
 mod backup;
 mod compact;
+mod config_file;
 mod demo;
 mod export;
 mod import;
@@ -22,9 +22,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Mistakes;
+use crate::config::ConfigErrors;
 use crate::ingest::files::import as import_files;
-use crate::plugin::build::child::{self, Trial};
+use crate::plugin::build::child::{self, TrialInput};
 use crate::server::{self, app};
 use crate::wire::killmail;
 use crate::{store, tasks};
@@ -33,7 +33,7 @@ const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
 const DAMAGED: u8 = 3;
 
-/// Every EVE Online killmail, kept, found and streamed.
+/// Stores, searches and streams every EVE Online killmail.
 #[derive(Debug, Parser)]
 #[command(name = "killstream", version, max_term_width = 100)]
 pub struct Arguments {
@@ -43,51 +43,57 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the server: follow the feed, keep killmails, answer and stream.
+    /// Run the server: follow the feed, store killmails, answer queries and stream.
     Serve(serve::Arguments),
-    /// Try everything now: a temporary store, a bundled sample of real killmails, a few of them live.
+    /// Run a temporary server with a bundled sample of real killmails, some of which arrive live.
     Demo(demo::Arguments),
-    /// Write down what a source sends, with its timing; `serve --replay FILE` plays it back.
+    /// Record what a source sends, with its timing, to play back with `serve --replay FILE`.
     Record(record::Arguments),
-    /// Fill the log from files or folders: NDJSON, JSON, raw days; .zst, .gz, .bz2, .xz; tar (EVE Ref) and
-    /// zip archives.
+    /// Import killmails from files or folders: NDJSON, JSON or day files, alone or in tar or zip archives,
+    /// compressed (.gz, .bz2, .xz, .zst) or not.
     Import(import::Arguments),
-    /// Write every killmail as a line of JSON, oldest first.
+    /// Export all killmails as NDJSON, oldest first.
     Export(export::Arguments),
-    /// Ask history: `killstream query system_ids=30000142 limit=3`.
+    /// Query the history: `killstream query system_ids=30000142 limit=3`.
     Query(query::Arguments),
     /// List, upload, promote and delete plugins.
     Plugin(plugin::Arguments),
-    /// Show the token that writing needs.
+    /// Print the admin token; create, list and revoke other tokens.
     Token(token::Arguments),
-    /// Read everything in a data folder and say what is damaged; exit code 3 if anything is.
+    /// Check everything in a data folder; exits with 3 if anything is damaged.
     Verify(verify::Arguments),
-    /// Write a new store of what is intact in a damaged one.
+    /// Copy everything that is intact in a damaged store into a new one.
     Salvage(salvage::Arguments),
-    /// Make the store's files as small as they can be.
+    /// Rewrite the store's files to their minimum size.
     Compact(compact::Arguments),
-    /// Copy the store into a folder from which a server can be started.
+    /// Copy the store into a folder that a server can be started on.
     Backup(backup::Arguments),
-    /// Compile an upload: started by the server, which talks to it over its standard streams.
+    /// Compile an uploaded plugin. The server starts this and talks to it over stdin and stdout.
     #[command(hide = true)]
     CompilePlugin,
 }
 
-/// A store was looked at and is damaged; its report is on stdout.
+/// The store that was checked is damaged; the report is on stdout.
 #[derive(Debug, thiserror::Error)]
 #[error("the store is damaged")]
 struct Damage;
+
+/// An argument that clap accepted is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct UsageError(String);
 
 /// Runs the command. Errors go to stderr.
 #[must_use]
 pub fn run(arguments: Arguments) -> ExitCode {
     if matches!(arguments.command, Command::CompilePlugin) {
-        return child::run(|| Trial { sample: app::trial(), json: killmail::json });
+        return child::run(|| TrialInput { sample: app::trial(), json: killmail::json });
     }
-    let serves = matches!(arguments.command, Command::Serve(_) | Command::Demo(_) | Command::Record(_));
-    log::start(if serves { "info" } else { "warn" });
+    let is_long_running =
+        matches!(arguments.command, Command::Serve(_) | Command::Demo(_) | Command::Record(_));
+    log::start(if is_long_running { "info" } else { "warn" });
     tasks::silence_caught_panics();
-    let answer = match arguments.command {
+    let result = match arguments.command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Record(arguments) => record::run(arguments),
@@ -102,30 +108,29 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Backup(arguments) => backup::run(arguments),
         Command::CompilePlugin => Ok(()),
     };
-    match answer {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("killstream: {}", sentence(&error));
-            ExitCode::from(code(&error))
+            eprintln!("killstream: {}", describe(&error));
+            ExitCode::from(exit_code(&error))
         }
     }
 }
 
-/// An error and its causes in one sentence. Most name their cause themselves, and nothing is told twice.
-fn sentence(error: &anyhow::Error) -> String {
-    let mut told = error.to_string();
+/// The error and its causes in one line. Most errors name their cause themselves; it is not repeated.
+fn describe(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !told.contains(&cause) {
-            told.push_str(": ");
-            told.push_str(&cause);
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
         }
     }
-    told
+    text
 }
 
-/// The exit code an error stands for.
-fn code(error: &anyhow::Error) -> u8 {
-    if error.is::<Mistakes>() {
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<ConfigErrors>() || error.is::<UsageError>() {
         return USAGE;
     }
     if error.is::<Damage>() {
@@ -141,13 +146,13 @@ fn code(error: &anyhow::Error) -> u8 {
     if matches!(store, Some(store::error::StoreError::Damaged { .. })) { DAMAGED } else { FAILURE }
 }
 
-/// Runs asynchronous work to its end.
+/// Runs a future to completion on a new runtime.
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let answer = runtime.block_on(work);
-    // Work that does not end must not keep the process.
+    let result = runtime.block_on(work);
+    // A blocking task that never ends must not keep the process alive.
     runtime.shutdown_background();
-    answer
+    result
 }
 
 #[cfg(test)]
@@ -157,28 +162,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn damage_is_told_apart_wherever_it_was_met() {
+    fn damage_has_its_exit_code_wherever_it_was_found() {
         let damaged = || store::error::StoreError::Damaged { what: "x".to_owned(), command: "y".to_owned() };
-        assert_eq!(code(&damaged().into()), DAMAGED);
-        assert_eq!(code(&server::Error::Store(damaged()).into()), DAMAGED);
-        assert_eq!(code(&import_files::Error::Sink(damaged()).into()), DAMAGED);
-        assert_eq!(code(&store::error::StoreError::InUse { pid: 1 }.into()), FAILURE);
-        assert_eq!(code(&Mistakes(vec![]).into()), USAGE);
+        assert_eq!(exit_code(&damaged().into()), DAMAGED);
+        assert_eq!(exit_code(&server::Error::Store(damaged()).into()), DAMAGED);
+        assert_eq!(exit_code(&import_files::Error::Sink(damaged()).into()), DAMAGED);
+        assert_eq!(exit_code(&store::error::StoreError::InUse { pid: 1 }.into()), FAILURE);
+        assert_eq!(exit_code(&ConfigErrors(vec![]).into()), USAGE);
+        assert_eq!(exit_code(&UsageError(String::new()).into()), USAGE);
     }
 
     #[test]
-    fn a_cause_is_told_once() {
+    fn a_cause_is_named_once() {
         let taken = || std::io::Error::from(std::io::ErrorKind::AddrInUse);
         let listen = server::Error::Token { data_dir: "x".to_owned(), source: taken() };
-        assert_eq!(sentence(&listen.into()), format!("cannot read or make the token in x: {}", taken()));
+        assert_eq!(describe(&listen.into()), format!("cannot read or create the token in x: {}", taken()));
         assert_eq!(
-            sentence(&anyhow::Error::from(taken()).context("cannot read y")),
+            describe(&anyhow::Error::from(taken()).context("cannot read y")),
             format!("cannot read y: {}", taken())
         );
     }
 
     #[test]
-    fn the_arguments_are_sound() {
+    fn the_arguments_are_valid() {
         Arguments::command().debug_assert();
     }
 }

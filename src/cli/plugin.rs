@@ -1,4 +1,4 @@
-//! `killstream plugin`: list, upload, promote, delete.
+//! `killstream plugin`: lists, uploads, promotes and deletes plugins.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::cli::api::{Api, escaped, told};
+use crate::cli::api::{Api, error_message, escape};
 use crate::cli::block_on;
 use crate::cli::target::Target;
 
-/// A component, as the API takes it.
+/// The content type of a component.
 const WASM: &str = "application/wasm";
-/// How often an upload that takes long is looked at.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How often the state of a slow upload is polled.
+const POLL_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -26,36 +26,36 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List plugins with their versions.
+    /// List plugins and their versions
     List {
         #[command(flatten)]
         target: Target,
-        /// Print the API's answer as it is.
+        /// Print the API's response unchanged
         #[arg(long)]
         json: bool,
     },
-    /// Upload a component; the first version of a name is active at once.
+    /// Upload a component; the first version of a plugin becomes active at once
     Upload {
-        /// Its name: lower-case letters, digits and `-`.
+        /// The plugin's name: lower-case letters, digits and `-`, beginning with a letter
         name: String,
-        /// The component (.wasm).
+        /// The component (.wasm)
         file: PathBuf,
         #[command(flatten)]
         target: Target,
-        /// Make this version the active one.
+        /// Make this version active
         #[arg(long)]
         promote: bool,
     },
-    /// Make an uploaded version the active one.
+    /// Make an uploaded version active
     Promote {
         /// The plugin.
         name: String,
-        /// `sha256:<hex>` of the version, or at least its first 8 hex digits.
+        /// The version's digest, `sha256:<hex>`, or at least its first 8 hex digits
         digest: String,
         #[command(flatten)]
         target: Target,
     },
-    /// Delete a plugin with all its versions; open readers that use it end.
+    /// Delete a plugin and all its versions; streams and channels that use it are closed
     Delete {
         /// The plugin.
         name: String,
@@ -73,30 +73,30 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
             | Command::Delete { target, .. } => target.clone(),
         };
         let api = match arguments.command {
-            Command::Upload { .. } => Api::open_or_make(&target).await?,
+            Command::Upload { .. } => Api::open_or_create(&target).await?,
             _ => Api::open(&target).await?,
         };
-        let answer = ask(&api, arguments.command).await;
+        let result = run_command(&api, arguments.command).await;
         api.close().await;
-        answer
+        result
     })
 }
 
-async fn ask(api: &Api, command: Command) -> anyhow::Result<()> {
+async fn run_command(api: &Api, command: Command) -> anyhow::Result<()> {
     match command {
         Command::List { json: true, .. } => println!("{}", api.get("/api/v1/plugins").await?),
         Command::List { .. } => {
             let answer = api.get("/api/v1/plugins").await?;
-            for plugin in answer["data"]["plugins"].as_array().context("the answer holds no plugins")? {
-                for version in plugin["versions"].as_array().context("the answer holds no versions")? {
-                    println!("{}", line(text(&plugin["name"]), version));
+            for plugin in answer["data"]["plugins"].as_array().context("the response has no plugins")? {
+                for version in plugin["versions"].as_array().context("the response has no versions")? {
+                    println!("{}", version_line(text(&plugin["name"]), version));
                 }
             }
         }
         Command::Upload { name, file, promote, .. } => {
             let bytes = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
             let plugin = upload(api, &name, bytes, promote).await?;
-            println!("{}", line(&name, &plugin));
+            println!("{}", version_line(&name, &plugin));
             for warning in plugin["warnings"].as_array().into_iter().flatten() {
                 eprintln!("killstream: warning: {}", text(warning));
             }
@@ -106,51 +106,51 @@ async fn ask(api: &Api, command: Command) -> anyhow::Result<()> {
         }
         Command::Promote { name, digest, .. } => {
             let answer = api
-                .post(&format!("/api/v1/plugins/{}/promote", escaped(&name)), &json!({ "digest": digest }))
+                .post(&format!("/api/v1/plugins/{}/promote", escape(&name)), &json!({ "digest": digest }))
                 .await?;
-            println!("{}", line(&name, &answer["data"]));
+            println!("{}", version_line(&name, &answer["data"]));
         }
         Command::Delete { name, .. } => {
-            api.ask("DELETE", &format!("/api/v1/plugins/{}", escaped(&name)), WASM, Bytes::new()).await?;
+            api.request("DELETE", &format!("/api/v1/plugins/{}", escape(&name)), WASM, Bytes::new()).await?;
             println!("{name} deleted");
         }
     }
     Ok(())
 }
 
-/// Uploads a component under a name, and waits until it is compiled and tried.
+/// Uploads a component and waits until it is compiled and probed.
 async fn upload(api: &Api, name: &str, bytes: Vec<u8>, promote: bool) -> anyhow::Result<Value> {
     let promote = if promote { "?promote=true" } else { "" };
     let answer = api
-        .ask("PUT", &format!("/api/v1/plugins/{}{promote}", escaped(name)), WASM, Bytes::from(bytes))
+        .request("PUT", &format!("/api/v1/plugins/{}{promote}", escape(name)), WASM, Bytes::from(bytes))
         .await?;
     let Some(id) = answer["data"]["upload_id"].as_str() else { return Ok(answer["data"].clone()) };
-    let path = format!("/api/v1/plugins/uploads/{}", escaped(id));
+    let path = format!("/api/v1/plugins/uploads/{}", escape(id));
     let mut shown = String::new();
     loop {
         let answer = api.get(&path).await?;
         let upload = &answer["data"];
         match text(&upload["state"]) {
             "accepted" => return Ok(upload["plugin"].clone()),
-            "refused" => bail!("{}", told(&upload["error"], b"")),
+            "refused" => bail!("{}", error_message(&upload["error"], b"")),
             state => {
                 let now = if state == "queued" {
-                    format!("queued, {} before it", upload["position"])
+                    format!("queued behind {} others", upload["position"])
                 } else {
                     state.to_owned()
                 };
                 if now != shown {
-                    eprintln!("killstream: {name} is still being taken in: {now}");
+                    eprintln!("killstream: {name}: {now}");
                     shown = now;
                 }
             }
         }
-        sleep(LOOK_AGAIN).await;
+        sleep(POLL_EVERY).await;
     }
 }
 
-/// One version: name, digest, state, size, when it was uploaded.
-fn line(name: &str, version: &Value) -> String {
+/// One version: name, digest, state, size, time of upload.
+fn version_line(name: &str, version: &Value) -> String {
     let (digest, state, at) =
         (text(&version["digest"]), text(&version["state"]), text(&version["uploaded_at"]));
     format!("{name} {digest} {state} {} bytes {at}", version["size_bytes"])

@@ -1,4 +1,4 @@
-//! Progress on stderr, where a person looks at it.
+//! Progress bars on stderr, shown only on a terminal.
 
 use std::cell::Cell;
 use std::io::{IsTerminal, stderr};
@@ -7,14 +7,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::store::progress::Step;
 
-/// The bars of work in several phases.
+/// The progress bars of work that has several phases, one at a time.
 #[derive(Default)]
 pub struct Bars {
     shown: Cell<Option<(&'static str, ProgressBar)>>,
 }
 
 impl Bars {
-    /// Shows a step: in the bar of its phase, or in a new one.
+    /// Shows a step in the bar of its phase; a new phase replaces the bar.
     pub fn show(&self, step: Step) {
         let bar = match self.shown.take() {
             Some((phase, bar)) if phase == step.phase => bar,
@@ -27,7 +27,7 @@ impl Bars {
         self.shown.set(Some((step.phase, bar)));
     }
 
-    /// Takes the last bar away.
+    /// Removes the last bar.
     pub fn clear(&self) {
         clear(self.shown.take());
     }
@@ -39,13 +39,13 @@ fn clear(bar: Option<(&'static str, ProgressBar)>) {
     }
 }
 
-/// A bar of bytes.
+/// A bar that counts bytes.
 #[must_use]
 pub fn bytes(total: u64, what: &'static str) -> ProgressBar {
     bar(total, what, "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
 }
 
-/// A bar of things that are counted.
+/// A bar that counts items.
 #[must_use]
 pub fn count(total: u64, what: &'static str) -> ProgressBar {
     bar(total, what, "{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}")

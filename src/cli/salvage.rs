@@ -10,16 +10,16 @@ use crate::{store, wire};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The data folder with the damaged store; it is only read.
+    /// The data folder with the damaged store, which is only read
     dir: PathBuf,
-    /// The data folder to be made; empty, or not there yet.
+    /// The data folder to create; it must be empty or not exist
     new_dir: PathBuf,
-    /// Print the losses as JSON.
+    /// Print the losses as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Writes a new store of what is intact in a damaged one; the losses go to stdout.
+/// Copies what is intact in a damaged store into a new one and prints the losses to stdout.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let bars = progress::Bars::default();
     let config = store::config::Config { dir: arguments.new_dir, ..store::config::Config::default() };

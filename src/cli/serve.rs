@@ -4,39 +4,39 @@ use std::io::{Write, stdout};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 use toml::Value;
 
-use crate::cli::block_on;
 use crate::cli::target::listen_address;
+use crate::cli::{block_on, config_file};
 use crate::config::{self, Config};
 use crate::server::{self, Signals};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// A configuration file (TOML); `--print-config` shows what can stand there.
+    /// A configuration file (TOML); `--print-config` prints one with every setting
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The data folder; made if missing.
+    /// The data folder; created if missing [default: ./data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// The address and port listened on; port 0: any free one.
+    /// The address and port to listen on; port 0 picks a free one [default: 0.0.0.0:4004]
     #[arg(long, value_name = "ADDR", value_parser = listen_address)]
     listen: Option<SocketAddr>,
-    /// Where live killmails come from.
+    /// Where live killmails come from [default: r2z2, or replay with --replay]
     #[arg(long, value_parser = ["r2z2", "replay", "none"])]
     source: Option<String>,
-    /// A file or folder to replay; may be given several times.
+    /// A file or folder to replay; can be repeated
     #[arg(long, value_name = "PATH")]
     replay: Vec<PathBuf>,
-    /// How many times faster than it happened; 0: as fast as it goes.
+    /// How many times faster than real time to replay; 0 means as fast as possible [default: 1]
     #[arg(long, value_name = "X")]
     replay_speed: Option<f64>,
-    /// Add one constant to all replayed times so that the first killmail happens now.
+    /// Shift all replayed times by the same amount, so that the first killmail happens now
     #[arg(long)]
     replay_rebase: bool,
-    /// Print every setting with its default, explained, and end.
+    /// Print a configuration file with every setting, its default and its meaning, then exit
     #[arg(long)]
     print_config: bool,
 }
@@ -51,35 +51,26 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         let mut signals = Signals::listen()?;
         let running = tokio::select! {
             running = server::start(config) => running?,
-            () = signals.one() => return Ok(()),
+            () = signals.recv() => return Ok(()),
         };
-        announce(running.addr())?;
-        told(running.until(signals, || {}).await)
+        print_ready(running.addr())?;
+        stopped(running.run_until_signal(signals, || {}).await)
     })
 }
 
-/// What the end of a server means for the command.
-pub fn told(in_order: bool) -> anyhow::Result<()> {
-    if in_order { Ok(()) } else { bail!("ended at once, on a second signal") }
+/// The result of a command whose server has stopped: a failure if a second signal cut the shutdown short.
+pub fn stopped(in_order: bool) -> anyhow::Result<()> {
+    if in_order { Ok(()) } else { bail!("stopped at once on a second signal, before shutdown was complete") }
 }
 
-/// Says on stdout that the server is ready.
-pub fn announce(addr: SocketAddr) -> std::io::Result<()> {
+/// Prints the ready line, flushed: programs that start a server wait for it.
+pub fn print_ready(addr: SocketAddr) -> std::io::Result<()> {
     let mut out = stdout().lock();
     writeln!(out, "listening on http://{addr}")?;
     out.flush()
 }
 
 fn gather(arguments: Arguments) -> anyhow::Result<Config> {
-    let file = match &arguments.config {
-        Some(path) => {
-            let text =
-                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            Some((path.display().to_string(), text))
-        }
-        None => None,
-    };
-    let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
     let path = |path: PathBuf| Value::String(path.to_string_lossy().into_owned());
     let source = arguments.source.or_else(|| (!arguments.replay.is_empty()).then(|| "replay".to_owned()));
     let replay = (!arguments.replay.is_empty())
@@ -94,5 +85,5 @@ fn gather(arguments: Arguments) -> anyhow::Result<Config> {
         ("ingest.replay_rebase", arguments.replay_rebase.then_some(Value::Boolean(true))),
     ];
     let flags = flags.into_iter().filter_map(|(setting, value)| Some((setting, value?))).collect();
-    Ok(config::gather(file, &|name| std::env::var(name).ok(), flags)?)
+    config_file::load(arguments.config.as_deref(), flags)
 }

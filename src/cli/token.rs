@@ -1,13 +1,14 @@
-//! `killstream token`: show the one of a data folder; give out, list and revoke others, each with its scopes.
+//! `killstream token`: prints the admin token of a data folder; creates, lists and revokes tokens with scopes.
 
 use anyhow::Context;
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::cli::api::{Api, escaped};
+use crate::cli::api::{Api, escape};
 use crate::cli::block_on;
 use crate::cli::target::Target;
+use crate::http::request::api_tokens::Scope;
 use crate::server::token;
 
 const JSON: &str = "application/json";
@@ -23,41 +24,41 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List the tokens given out, never the tokens themselves.
+    /// List the names and scopes of the tokens created, never the tokens themselves
     List {
         #[command(flatten)]
         target: Target,
     },
-    /// Give out a token; it is printed once and kept nowhere.
+    /// Create a token; it is printed once, and only a digest of it is stored
     Create {
-        /// What it is called.
+        /// A name for the token
         name: String,
-        /// What it lets do; may be given several times.
-        #[arg(long, required = true, value_parser = ["admin", "plugins", "killmails", "subscriptions", "events"])]
+        /// What the token permits; can be repeated
+        #[arg(long, required = true, value_parser = Scope::ALL.map(Scope::word))]
         scope: Vec<String>,
         #[command(flatten)]
         target: Target,
     },
-    /// Take a token back.
+    /// Revoke a token
     Revoke {
-        /// What it is called.
+        /// The token's name
         name: String,
         #[command(flatten)]
         target: Target,
     },
 }
 
-/// Without a subcommand: prints `API_TOKEN`, else the token of a data folder, making it if its store has none
-/// yet (the folder may be in use); of a server, which keeps its secret, the list.
+/// Without a subcommand: prints `API_TOKEN`, else the admin token of the data folder, which is created if
+/// missing and may belong to a running server. With `--server`, which does not reveal its token: lists tokens.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let command = match arguments.command {
         Some(command) => command,
         None if arguments.target.server.is_some() => Command::List { target: arguments.target },
         None => {
-            // `API_TOKEN` takes the place of the file, here as for the server.
+            // `API_TOKEN` replaces the file, as it does for the server.
             let token = match arguments.target.token.filter(|token| !token.is_empty()) {
                 Some(token) => token,
-                None => token::of(arguments.target.folder.existing()?)?.0,
+                None => token::read_or_create(arguments.target.folder.require_store()?)?.0,
             };
             println!("{token}");
             return Ok(());
@@ -68,17 +69,17 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let target = target.clone();
     block_on(async {
         let api = Api::open(&target).await?;
-        let answer = ask(&api, command).await;
+        let result = run_command(&api, command).await;
         api.close().await;
-        answer
+        result
     })
 }
 
-async fn ask(api: &Api, command: Command) -> anyhow::Result<()> {
+async fn run_command(api: &Api, command: Command) -> anyhow::Result<()> {
     match command {
         Command::List { .. } => {
             let answer = api.get("/api/v1/tokens").await?;
-            for token in answer["data"]["tokens"].as_array().context("the answer holds no tokens")? {
+            for token in answer["data"]["tokens"].as_array().context("the response has no tokens")? {
                 let scopes: Vec<&str> =
                     token["scopes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
                 println!("{} {} {}", text(&token["name"]), text(&token["created_at"]), scopes.join(","));
@@ -89,7 +90,7 @@ async fn ask(api: &Api, command: Command) -> anyhow::Result<()> {
             println!("{}", text(&answer["data"]["token"]));
         }
         Command::Revoke { name, .. } => {
-            api.ask("DELETE", &format!("/api/v1/tokens/{}", escaped(&name)), JSON, Bytes::new()).await?;
+            api.request("DELETE", &format!("/api/v1/tokens/{}", escape(&name)), JSON, Bytes::new()).await?;
             println!("{name} revoked");
         }
     }

@@ -8,23 +8,23 @@ use crate::store::upkeep::verify::{self, Report};
 use crate::store::{self, Store};
 use crate::wire::killmail::encode;
 
-/// Problems shown to people.
+/// Problems printed without `--json`.
 const SHOWN_MAX: usize = 20;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]
     folder: Folder,
-    /// Print the report as JSON.
+    /// Print the report as JSON
     #[arg(long)]
     json: bool,
-    /// Print the digest of all killmails as well: the SHA-256 of what `GET /api/v1/export` answers. Equal
-    /// stores have equal digests.
+    /// Also print the digest of all killmails: the SHA-256 of the response of `GET /api/v1/export`, which is
+    /// the same for equal stores
     #[arg(long)]
     digest: bool,
 }
 
-/// Reads everything in a data folder; exit code 3 if something is damaged.
+/// Checks everything in a data folder. Fails with [`Damage`], and so exit code 3, if anything is damaged.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let bars = progress::Bars::default();
     let config = store::config::Config { dir: arguments.folder.data_dir, ..store::config::Config::default() };
@@ -36,11 +36,11 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         None
     };
     if arguments.json {
-        let mut told = serde_json::to_value(&report)?;
+        let mut json = serde_json::to_value(&report)?;
         if let Some(digest) = digest {
-            told["digest"] = digest.into();
+            json["digest"] = digest.into();
         }
-        println!("{told}");
+        println!("{json}");
     } else {
         print(&report, digest.as_deref());
     }
@@ -65,7 +65,7 @@ fn print(report: &Report, digest: Option<&str>) {
     }
     let more = report.problems.len().saturating_sub(SHOWN_MAX) as u64 + report.more;
     if more > 0 {
-        println!("damaged   {more} more; --json names them");
+        println!("damaged   {more} more; --json lists them all");
     }
     println!("{}", if report.is_clean() { "clean" } else { "DAMAGED" });
 }

@@ -48,15 +48,6 @@ pub enum Origin {
     Backfill = 1,
 }
 
-impl Origin {
-    /// Whether the live part of a stream delivers a killmail that came this way and was `age_secs` old when it
-    /// was appended: only what a running source brought, and only up to `max_age_secs`; 0 means any age.
-    #[must_use]
-    pub const fn is_delivered_live(self, age_secs: u32, max_age_secs: u32) -> bool {
-        matches!(self, Self::Live) && (max_age_secs == 0 || age_secs <= max_age_secs)
-    }
-}
-
 /// A killmail with its place in the log.
 #[derive(Debug)]
 pub struct Entry {
@@ -99,23 +90,6 @@ mod tests {
     use super::*;
 
     const RECEIVED: i64 = 1_763_600_061;
-
-    #[test]
-    fn only_what_a_running_source_brought_in_time_is_delivered_live() {
-        for (origin, age_secs, max_age_secs, delivered) in [
-            (Origin::Live, 3600, 3600, true),
-            (Origin::Live, 3601, 3600, false),
-            (Origin::Live, u32::MAX, 0, true),
-            (Origin::Backfill, 0, 3600, false),
-            (Origin::Backfill, 0, 0, false),
-        ] {
-            assert_eq!(
-                origin.is_delivered_live(age_secs, max_age_secs),
-                delivered,
-                "{origin:?} {age_secs} {max_age_secs}"
-            );
-        }
-    }
 
     #[test]
     fn times_before_the_game_and_ahead_of_us_cannot_be() {

@@ -14,6 +14,7 @@ pub mod killmail;
 pub mod legible;
 pub mod merge;
 pub mod provenance;
+pub mod skip;
 pub mod span;
 pub mod spelling;
 pub mod subscription;

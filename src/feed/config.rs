@@ -1,51 +1,48 @@
-//! The settings of the feed (`[feed]`).
+//! The settings of the feed: section `[feed]` of the configuration.
 //!
-//! Must not know: what they are used for.
+//! Must not know: how they are used.
 
 use serde::{Deserialize, Serialize};
 
-/// How readers move.
+/// How readers read, and how preloads are paced.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// A reader looks for news after this long even if the bell was not heard, milliseconds.
+    /// A reader checks the log this often even when nothing woke it, milliseconds.
     pub tick_ms: u64,
-    /// Killmails a reader takes from the log at once.
+    /// Killmails in one page a reader takes from the log.
     pub page_max: usize,
-    /// Bytes of JSON a reader takes from the log at once: what a client that does not read can hold up.
+    /// Bytes of JSON in one page: what a client that does not read can keep in memory.
     pub page_bytes: usize,
-    /// Killmails of a page that goes through a plugin: smaller, so that live pages get their turn.
+    /// Killmails in a page that goes through a plugin. Small, so that live pages are not held up.
     pub judged_page_max: usize,
-    /// Log entries looked at for one page.
+    /// Log entries examined for one page.
     pub scan_max: usize,
     /// A preload of more killmails than this is refused.
     pub preload_max_killmails: u64,
-    /// Killmails in one batch of a preload; on channels, in one interval where the client names no
+    /// Killmails in one batch of a preload. On channels: in one interval, unless the client sets
     /// `delivery_batch_size`.
     pub batch_max: usize,
-    /// Bytes of one batch of a preload, a line as it is sent; a larger killmail makes a batch of its own.
+    /// Bytes of one batch of a preload as it is sent. A larger killmail is a batch of its own.
     pub batch_bytes: u64,
-    /// Pause between batches of a preload, milliseconds; on channels, the interval where the client names
-    /// none.
+    /// Pause between batches of a preload, milliseconds. On channels: the interval, unless the client sets one.
     pub batch_pause_ms: u64,
-    /// Pauses are shortened so that a preload ends within this, milliseconds.
+    /// Pauses are shortened so that a preload ends within this time, milliseconds.
     pub preload_within_ms: u64,
-    /// Killmails one history request may have judged by a plugin.
+    /// Killmails a plugin may judge for one history request.
     pub judged_max: usize,
-    /// CPU time one history request may spend in a plugin, milliseconds; where judges are busy it ends after
-    /// five times as long.
+    /// CPU time a plugin may use for one history request, milliseconds. A request that waits for busy evaluators
+    /// ends after five times as long.
     pub judged_ms: u64,
-    /// Requests for history judged by a plugin under way at a time (32); more are refused with 503, since
-    /// each may spend as much as that.
+    /// History requests with a plugin that may run at a time (32). More are refused with 503.
     pub judged_requests_max: usize,
-    /// Such requests of one client address (8).
+    /// History requests with a plugin from one client address (8).
     pub judged_requests_per_address_max: usize,
-    /// Pages of history read from the disk at once (32); more wait, and what else is read does not wait for
-    /// them.
+    /// Pages of history read from disk at a time (32). More wait; other reads do not wait for them.
     pub history_reads_max: usize,
-    /// Batches waiting for the writer; whoever brings more waits.
+    /// Batches that may wait for the writer. Producers of more wait.
     pub writer_queue: usize,
-    /// Bytes the filters of all open streams and channels may take together; equal lists of ids count once.
+    /// Bytes the filters of all open streams and channels may take together. Equal lists of ids count once.
     pub filters_max_bytes: u64,
 }
 

@@ -1,22 +1,22 @@
 //! The counters of the feed.
 //!
-//! Must not know: who reads them.
+//! Must not know: how they are exported.
 
 use std::sync::atomic::AtomicU64;
 
-/// The counters of motion.
+/// Counters of the feed.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Killmails announced to readers.
     pub announced: AtomicU64,
-    /// Readers woken by the bell.
-    pub rung: AtomicU64,
-    /// Killmail events handed to doors by live parts.
+    /// Readers woken for a killmail.
+    pub woken: AtomicU64,
+    /// Killmails handed to transports live.
     pub delivered: AtomicU64,
-    /// Killmails handed to doors by preloads.
+    /// Killmails handed to transports by preloads.
     pub preloaded: AtomicU64,
-    /// Pages taken from the log.
+    /// Pages read from the log.
     pub pages: AtomicU64,
-    /// Faults of plugins that readers saw.
+    /// Plugin faults that readers met.
     pub faults: AtomicU64,
 }

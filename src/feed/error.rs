@@ -1,12 +1,12 @@
-//! Why the feed could not do what it was asked.
+//! Errors of the feed.
 //!
-//! Must not know: how a transport tells it.
+//! Must not know: how a transport reports them.
 
 use crate::feed::filters;
-use crate::plugins;
+use crate::plugins::error::PluginsError;
 use crate::{store, tasks};
 
-/// What a caller can be told.
+/// Why the feed could not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum FeedError {
     /// The store failed.
@@ -14,22 +14,22 @@ pub enum FeedError {
     Store(#[from] store::error::StoreError),
     /// The plugin cannot judge for this subscription.
     #[error(transparent)]
-    Plugin(#[from] plugins::Error),
-    /// The preload asked for is too large.
+    Plugin(#[from] PluginsError),
+    /// The preload is too large.
     #[error("the preload selects {count} killmails, more than preload_max_killmails {max}")]
     PreloadTooLarge {
         /// The limit.
         max: u64,
-        /// What was selected.
+        /// Killmails it selects.
         count: u64,
     },
-    /// There is no room for another filter.
+    /// The filters of all clients take all the memory they may.
     #[error(transparent)]
     Filters(#[from] filters::Full),
     /// The server is stopping.
     #[error("the server is stopping")]
     Closing,
-    /// Work was lost.
+    /// The work panicked or was cancelled.
     #[error(transparent)]
     Lost(#[from] tasks::Lost),
 }

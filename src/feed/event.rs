@@ -9,7 +9,7 @@ use crate::domain::id::{Epoch, EventId, Place, Seq};
 use crate::domain::span::Span;
 use crate::domain::verdict::Failure;
 
-/// A killmail the subscription wants, with what plugins said of it.
+/// A killmail that goes to a subscription, with the annotations of its plugin.
 #[derive(Debug, Clone)]
 pub struct Delivered {
     /// The killmail.
@@ -18,16 +18,16 @@ pub struct Delivered {
     pub annotations: Vec<(String, Arc<str>)>,
 }
 
-/// Why a stream could not go on exactly where the client was.
+/// Why a stream could not resume where the client was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GapReason {
-    /// What the client missed is no longer kept.
+    /// Entries the client missed were deleted.
     Horizon,
     /// The id is from another store.
     OtherStore,
-    /// The id is beyond our log.
+    /// The id is beyond the end of the log.
     Ahead,
-    /// The id is none of ours.
+    /// Not an event id.
     Malformed,
 }
 
@@ -44,27 +44,27 @@ impl GapReason {
     }
 }
 
-/// The client asked to go on at a place that cannot be had.
+/// The client asked to resume at a place that is not available.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
     /// Why.
     pub reason: GapReason,
     /// What the client asked for.
     pub requested: String,
-    /// Where the stream goes on instead.
+    /// Where the stream resumes instead.
     pub resumed_at: EventId,
 }
 
-/// What a reader hands to its door, in this order: `Opened`, perhaps `Gap`, `Batch`es and `Preloaded`, then
-/// the rest.
+/// What a reader hands to its transport, in this order: `Opened`, perhaps `Gap`, then `Batch`es and `Preloaded` if
+/// there is a preload, then the rest.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// The reader stands at its opening place.
+    /// The reader is open.
     Opened {
         /// The opening place.
         id: EventId,
     },
-    /// The stream goes on elsewhere than asked.
+    /// The stream resumes elsewhere than asked.
     Gap(Gap),
     /// A batch of the preload, in killmail id order.
     Batch(Batch),
@@ -72,7 +72,7 @@ pub enum Event {
     Preloaded {
         /// Killmails sent in this preload.
         total: u64,
-        /// The place live begins at.
+        /// Where live delivery starts.
         id: EventId,
     },
     /// A killmail, live or resumed.
@@ -82,7 +82,7 @@ pub enum Event {
         /// Its place.
         id: EventId,
     },
-    /// Killmails were put in from archives behind the reader's back; it does not get them, and is told once.
+    /// Killmails were added from archives. The reader does not get them, but learns of them once.
     Backfilled {
         /// Which.
         span: Span,
@@ -93,16 +93,16 @@ pub enum Event {
     Fault {
         /// The plugin.
         plugin: String,
-        /// What it did wrong.
+        /// The fault.
         failure: Failure,
         /// The killmail it could not judge.
         killmail_id: u32,
     },
-    /// The subscription cannot go on.
+    /// The subscription cannot continue.
     Ended {
-        /// A word for programs.
+        /// A word that programs can match.
         reason: &'static str,
-        /// A sentence for people.
+        /// An explanation for people.
         message: String,
     },
     /// The server is stopping.
@@ -116,11 +116,11 @@ pub struct Batch {
     pub kept: Vec<Delivered>,
     /// 1 for the first batch of this connection.
     pub number: u64,
-    /// How many batches there are, counted before any plugin judged.
+    /// Batches in all, counted before any plugin judged.
     pub total: u64,
     /// Whether this is the last one.
     pub last: bool,
-    /// Whether a plugin judged, so that `last` has to be said.
+    /// Whether a plugin judged: then `total` is an upper bound and `last` marks the end.
     pub judged: bool,
     /// The head the preload belongs to.
     pub head: Seq,
@@ -128,7 +128,7 @@ pub struct Batch {
     pub id: EventId,
 }
 
-/// A kept killmail's id in a preload of this head, for transports that send them one by one.
+/// The event id of a killmail in a preload, for transports that send killmails one by one.
 #[must_use]
 pub fn preload_id(epoch: Epoch, head: Seq, kept: &Delivered) -> EventId {
     EventId { epoch, place: Place::Preload { head, after: kept.entry.facts.killmail_id } }

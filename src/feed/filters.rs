@@ -1,7 +1,7 @@
-//! The filters of everybody who reads: equal lists of ids are kept, and indexed, once, and all of them
-//! together have a limit.
+//! The filters of all open streams and channels. Equal lists of ids are stored and indexed once, and all of them
+//! together have a memory limit.
 //!
-//! Must not know: who reads, what becomes of a killmail that fits.
+//! Must not know: who reads, or what happens to a killmail that matches.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -20,15 +20,14 @@ use crate::tasks;
 
 /// An id in a list, bytes.
 const ID_BYTES: u64 = 4;
-/// An id in the reverse index, bytes: about what it takes where many filters name the same ids in different
-/// company.
+/// An id in the reverse index, bytes: about its cost when many filters name the same ids in different lists.
 const INDEXED_BYTES: u64 = 32;
-/// A filter without anything in it, bytes.
+/// An empty filter, bytes.
 const FILTER_BYTES: u64 = 256;
-/// Lists of more ids are entered into the index and taken out of it off the event loop.
+/// Longer lists are indexed off the event loop.
 pub const MANY_IDS: usize = 10_000;
 
-/// The filters of all open streams and channels take what they may take together.
+/// The filters of all open streams and channels take all the memory they may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the filters of all open streams and channels may take {max_bytes} bytes together (feed.filters_max_bytes); ask for fewer ids, or later"
@@ -48,51 +47,51 @@ pub struct Filters {
     table: Mutex<HashMap<u64, Vec<Weak<Lists>>>>,
 }
 
-/// Lists of ids, one for each dimension, shared by all who want just these.
+/// Lists of ids, one per dimension, shared by all filters with equal lists.
 struct Lists {
     home: Weak<Filters>,
     hash: u64,
     dimensions: Vec<IdsIn>,
-    /// Whether somebody has to be woken for them.
+    /// Whether the lists are in the reverse index.
     indexed: bool,
     bytes: u64,
     reader_id: OnceLock<ReaderId>,
 }
 
-/// A filter in use: its share of the limit, and what it is woken for. Given back when dropped.
-pub struct Held {
+/// A filter in use: its share of the memory limit and its wakeups, released on drop.
+pub struct FilterLease {
     filters: Arc<Filters>,
-    /// Kept in use.
+    /// Kept alive for equal filters.
     _lists: Option<Arc<Lists>>,
     woken: Woken,
     bytes: u64,
-    /// Rung for what may be wanted.
-    pub ring: Arc<Notify>,
+    /// Notified for killmails that may match.
+    pub wakeup: Arc<Notify>,
 }
 
 enum Woken {
-    /// For each of these.
+    /// For killmails with any of these ids.
     Lists(Arc<Lists>),
     /// For every killmail.
     Everything(ReaderId),
-    /// Nobody reads on: an answer is made with it.
+    /// Never: the filter only serves one response.
     Never,
 }
 
-/// The text of a filter on its way to its client: its share of the limit, given back when dropped.
+/// The echo of a filter until its client has received it: its share of the memory limit, released on drop.
 #[derive(Debug)]
-pub struct Echo {
+pub struct EchoLease {
     filters: Arc<Filters>,
     bytes: u64,
 }
 
-impl Drop for Echo {
+impl Drop for EchoLease {
     fn drop(&mut self) {
         self.filters.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
-/// What somebody is to be woken for.
+/// What a reader wants to be woken for.
 enum Wake {
     Lists(Vec<IdsIn>),
     Everything,
@@ -109,7 +108,7 @@ impl fmt::Debug for Filters {
 }
 
 impl Filters {
-    /// None yet.
+    /// Creates an empty table.
     #[must_use]
     pub fn new(wakeups: Arc<Wakeups>, max_bytes: u64) -> Arc<Self> {
         Arc::new(Self {
@@ -122,31 +121,31 @@ impl Filters {
         })
     }
 
-    /// Bytes that count against the limit.
+    /// Bytes counted against the limit.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// The limit.
+    /// The limit, bytes.
     #[must_use]
     pub const fn max_bytes(&self) -> u64 {
         self.max_bytes
     }
 
-    /// How often the limit was met.
+    /// Requests refused because of the limit.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Whether so many more ids would have room now.
+    /// Checks that `ids` more ids would fit now.
     ///
     /// # Errors
     /// They would not.
-    pub fn room_for(&self, ids: usize) -> Result<(), Full> {
-        self.has_room(ids as u64 * (ID_BYTES + INDEXED_BYTES))
+    pub fn check_room(&self, ids: usize) -> Result<(), Full> {
+        self.check_bytes(ids as u64 * (ID_BYTES + INDEXED_BYTES))
     }
 
-    fn has_room(&self, bytes: u64) -> Result<(), Full> {
+    fn check_bytes(&self, bytes: u64) -> Result<(), Full> {
         if bytes == 0 || self.bytes() + bytes <= self.max_bytes {
             return Ok(());
         }
@@ -154,35 +153,35 @@ impl Filters {
         Err(Full { max_bytes: self.max_bytes })
     }
 
-    /// Takes a subscription into use: its lists become those that equal ones share. `woken` is what its
-    /// reader is woken for, `None` for every killmail.
+    /// Registers the filter of a subscription; its lists are replaced by shared ones. `woken` are the ids that wake
+    /// its reader, `None` for every killmail.
     ///
     /// # Errors
     /// There is no room.
-    pub fn hold(
+    pub fn register(
         self: &Arc<Self>,
         subscription: &mut Subscription,
         woken: Option<Vec<IdsIn>>,
-    ) -> Result<Held, Full> {
+    ) -> Result<FilterLease, Full> {
         self.enter(subscription, woken.map_or(Wake::Everything, Wake::Lists), Arc::default(), true)
     }
 
-    /// Counts a filter's text of so many bytes while it waits for its client to take it.
+    /// Counts `bytes` of a filter's echo until its client has received it.
     ///
     /// # Errors
     /// There is no room.
-    pub fn echo(self: &Arc<Self>, bytes: usize) -> Result<Echo, Full> {
+    pub fn lease_echo(self: &Arc<Self>, bytes: usize) -> Result<EchoLease, Full> {
         let bytes = bytes as u64;
-        self.has_room(bytes)?;
+        self.check_bytes(bytes)?;
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        Ok(Echo { filters: Arc::clone(self), bytes })
+        Ok(EchoLease { filters: Arc::clone(self), bytes })
     }
 
-    /// Takes a subscription into use while an answer is made with it: nobody is woken for it.
+    /// Registers the filter of one request: it wakes nobody.
     ///
     /// # Errors
     /// There is no room.
-    pub fn hold_for_answer(self: &Arc<Self>, subscription: &mut Subscription) -> Result<Held, Full> {
+    pub fn register_request(self: &Arc<Self>, subscription: &mut Subscription) -> Result<FilterLease, Full> {
         self.enter(subscription, Wake::Never, Arc::default(), true)
     }
 
@@ -190,12 +189,12 @@ impl Filters {
         self: &Arc<Self>,
         subscription: &mut Subscription,
         wake: Wake,
-        ring: Arc<Notify>,
+        wakeup: Arc<Notify>,
         limited: bool,
-    ) -> Result<Held, Full> {
-        let bytes = beside_ids(subscription);
+    ) -> Result<FilterLease, Full> {
+        let bytes = bytes_besides_ids(subscription);
         if limited {
-            self.has_room(bytes)?;
+            self.check_bytes(bytes)?;
         }
         let dimensions = &mut subscription.filter.dimensions;
         let is_same = matches!(&wake, Wake::Lists(ids) if ids == dimensions);
@@ -215,11 +214,11 @@ impl Filters {
             (Wake::Lists(ids), _) => Woken::Lists(self.share(&ids, true, limited)?),
         };
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let held = Held { filters: Arc::clone(self), _lists: lists, woken, bytes, ring };
-        if let Some(reader_id) = held.reader_id() {
-            self.wakeups.listen(reader_id, Arc::clone(&held.ring));
+        let lease = FilterLease { filters: Arc::clone(self), _lists: lists, woken, bytes, wakeup };
+        if let Some(reader_id) = lease.reader_id() {
+            self.wakeups.listen(reader_id, Arc::clone(&lease.wakeup));
         }
-        Ok(held)
+        Ok(lease)
     }
 
     fn share(
@@ -241,7 +240,7 @@ impl Filters {
         }
         let ids: usize = dimensions.iter().map(|dimension| dimension.ids.as_slice().len()).sum();
         let bytes = FILTER_BYTES + ids as u64 * (ID_BYTES + if indexed { INDEXED_BYTES } else { 0 });
-        if limited && let Err(full) = self.has_room(bytes) {
+        if limited && let Err(full) = self.check_bytes(bytes) {
             if equal.is_empty() {
                 table.remove(&hash);
             }
@@ -265,24 +264,24 @@ impl Filters {
     }
 }
 
-/// What of a subscription counts besides ids.
-fn beside_ids(subscription: &Subscription) -> u64 {
+/// Bytes of a subscription besides its ids.
+fn bytes_besides_ids(subscription: &Subscription) -> u64 {
     let labels: usize =
         subscription.filter.labels.iter().map(|label| label.len() + size_of::<String>()).sum();
     let plugin = subscription.plugin.as_ref().map_or(0, |used| used.name.len() + used.config.len());
     (labels + plugin) as u64
 }
 
-impl Held {
-    /// Another subscription in the place of this one, for the same reader. It is never refused: whoever lets
-    /// a filter grow asks for room.
+impl FilterLease {
+    /// Replaces the filter by that of another subscription of the same reader. Never refused: callers that let a
+    /// filter grow check the room first.
     pub fn replace(&mut self, subscription: &mut Subscription, woken: Option<Vec<IdsIn>>) {
         let wake = woken.map_or(Wake::Everything, Wake::Lists);
-        if let Ok(held) = self.filters.enter(subscription, wake, Arc::clone(&self.ring), false) {
-            *self = held;
+        if let Ok(lease) = self.filters.enter(subscription, wake, Arc::clone(&self.wakeup), false) {
+            *self = lease;
         }
-        // What came in between is found by looking once.
-        self.ring.notify_one();
+        // Finds what arrived in between.
+        self.wakeup.notify_one();
     }
 
     fn reader_id(&self) -> Option<ReaderId> {
@@ -298,11 +297,11 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for FilterLease {
     fn drop(&mut self) {
         let wakeups = &self.filters.wakeups;
         if let Some(reader_id) = self.reader_id() {
-            wakeups.leave(reader_id, &self.ring);
+            wakeups.leave(reader_id, &self.wakeup);
         }
         if let Woken::Everything(reader_id) = self.woken {
             wakeups.unwatch(reader_id, None);
@@ -346,10 +345,10 @@ mod tests {
     use crate::domain::term::Dimension;
 
     #[test]
-    fn a_text_counts_until_it_is_taken() {
+    fn an_echo_counts_until_it_is_received() {
         let filters = Filters::new(Arc::default(), 1_000);
-        let echo = filters.echo(900).unwrap();
-        assert_eq!((filters.echo(101).unwrap_err(), filters.bytes()), (Full { max_bytes: 1_000 }, 900));
+        let echo = filters.lease_echo(900).unwrap();
+        assert_eq!((filters.lease_echo(101).unwrap_err(), filters.bytes()), (Full { max_bytes: 1_000 }, 900));
         drop(echo);
         assert_eq!(filters.bytes(), 0);
     }
@@ -360,13 +359,13 @@ mod tests {
         Subscription { filter, ..Subscription::default() }
     }
 
-    fn held(filters: &Arc<Filters>, subscription: &mut Subscription) -> Result<Held, Full> {
+    fn held(filters: &Arc<Filters>, subscription: &mut Subscription) -> Result<FilterLease, Full> {
         let woken = subscription.filter.bell_ids();
-        filters.hold(subscription, woken)
+        filters.register(subscription, woken)
     }
 
     #[test]
-    fn equal_lists_are_kept_once_whoever_names_them() {
+    fn equal_lists_are_stored_once() {
         let filters = Filters::new(Arc::default(), 1 << 20);
         let (mut one, mut other) =
             (wanting(Dimension::System, 1..1000), wanting(Dimension::System, (1..1000).rev()));
@@ -399,7 +398,7 @@ mod tests {
         let full = Full { max_bytes: 100_000 };
         assert_eq!(held(&filters, &mut wanting(Dimension::System, 2..2000)).map(drop), Err(full));
         assert_eq!(
-            (filters.room_for(2000), filters.room_for(100), filters.refused()),
+            (filters.check_room(2000), filters.check_room(100), filters.refused()),
             (Err(full), Ok(()), 2)
         );
         assert!(
@@ -407,9 +406,9 @@ mod tests {
             "an equal one takes nothing more"
         );
         assert!(held(&filters, &mut Subscription::default()).is_ok(), "everything is no list");
-        assert_eq!(filters.hold_for_answer(&mut wanting(Dimension::System, 1..30_000)).map(drop), Err(full));
+        assert_eq!(filters.register_request(&mut wanting(Dimension::System, 1..30_000)).map(drop), Err(full));
         assert!(
-            filters.hold_for_answer(&mut wanting(Dimension::System, 1..5_000)).is_ok(),
+            filters.register_request(&mut wanting(Dimension::System, 1..5_000)).is_ok(),
             "what is not indexed takes less"
         );
         let labelled = |count: usize| {
@@ -428,7 +427,7 @@ mod tests {
         let filters = Filters::new(Arc::default(), 1 << 20);
         let mut subscription = wanting(Dimension::System, [1, 2]);
         let mut held = held(&filters, &mut subscription).unwrap();
-        let ring = Arc::clone(&held.ring);
+        let wakeup = Arc::clone(&held.wakeup);
         subscription.filter.set_ids(Dimension::System, vec![2, 3]);
         subscription.filter.set_ids(Dimension::Region, vec![10]);
         subscription.filter.matching = Match::All;
@@ -445,19 +444,19 @@ mod tests {
             ),
             (0, 0)
         );
-        assert!(Arc::ptr_eq(&ring, &held.ring));
+        assert!(Arc::ptr_eq(&wakeup, &held.wakeup));
         held.replace(&mut subscription, None);
         assert_eq!(filters.wakeups.wake(&in_system(77), &mut found), 1);
         drop(held);
         assert!(filters.bytes() == 0 && filters.wakeups.is_empty());
     }
 
-    /// What is counted is not less than what is taken, also where lists overlap, which costs most.
+    /// Also where lists overlap, which costs most.
     #[test]
-    fn what_counts_is_what_is_taken() {
+    fn the_count_is_not_less_than_the_memory_used() {
         for overlap in [0, 500, 999] {
             let filters = Filters::new(Arc::default(), 1 << 30);
-            let all: Vec<Held> = (0..40)
+            let all: Vec<FilterLease> = (0..40)
                 .map(|n| {
                     held(
                         &filters,

@@ -1,8 +1,7 @@
-//! History on demand: one page of what a subscription selects, judged if it has a plugin, within a budget. A
-//! page names killmails; they are read when they are sent, so that a client that does not read holds a list
-//! of numbers.
+//! History requests: one page of the killmails a subscription selects, judged by its plugin within a CPU budget. A
+//! page lists killmails; most are read only when they are sent, so that a slow client costs a list of numbers.
 //!
-//! Must not know: cursors, envelopes.
+//! Must not know: cursors, or the JSON around a page.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,30 +16,30 @@ use crate::domain::verdict::Failure;
 use crate::feed::Feed;
 use crate::feed::error::FeedError;
 use crate::feed::event::Delivered;
-use crate::feed::subscription_plugin::{Outcome, SubscriptionPlugin, judged};
+use crate::feed::subscription_plugin::{Outcome, SubscriptionPlugin, judge_page};
 use crate::plugin::judging::run::Run;
 use crate::store;
 use crate::store::query::{HistoryQuery, Hit, Order};
 
-/// The killmails a page begins with are read where they are found, up to so much JSON: each way off the event
-/// loop and back costs as much as reading some of them.
-const AT_ONCE_BYTES: u64 = 256 << 10;
+/// The first killmails of a page are read together with their numbers, up to this many bytes of JSON: leaving the
+/// event loop once more would cost as much as reading them.
+const FIRST_READ_BYTES: u64 = 256 << 10;
 
-/// A request whose plugin waits for others' ends after so many times its CPU time.
-const WAITED_TIMES: u32 = 5;
+/// A request whose plugin waits for other requests ends after this many times its CPU budget.
+const WAIT_FACTOR: u32 = 5;
 
-/// What is asked of the past.
+/// A request for a page of history.
 #[derive(Debug, Clone)]
 pub struct Lookup {
-    /// Filter and plugin; `max_age_secs` means nothing here.
+    /// Filter and plugin; `max_age_secs` is ignored.
     pub subscription: Arc<Subscription>,
     /// Newest or oldest first, by killmail id.
     pub order: Order,
-    /// The killmail id last seen, exclusive.
+    /// The last killmail id of the previous page.
     pub after: Option<u32>,
-    /// Only entries numbered up to here.
+    /// The last log entry to consider.
     pub head: Seq,
-    /// Kept killmails wanted.
+    /// Killmails on the page, counted after the plugin.
     pub limit: usize,
 }
 
@@ -49,20 +48,20 @@ pub struct Lookup {
 pub struct Latest {
     /// The id.
     pub term: Term,
-    /// Not older than this, unix seconds.
+    /// Oldest killmail time, unix seconds.
     pub since: Option<i64>,
-    /// At most so many.
+    /// Killmails at most.
     pub limit: usize,
 }
 
 /// A killmail of a page.
 #[derive(Debug, Clone)]
 pub struct Chosen {
-    /// Which one.
+    /// Its numbers.
     pub hit: Hit,
     /// Plugin name and JSON object.
     pub annotations: Vec<(String, Arc<str>)>,
-    /// The killmail itself, where it was at hand and is wanted at once: the first of a page.
+    /// The killmail itself, for the first ones of a page.
     entry: Option<SharedEntry>,
 }
 
@@ -71,31 +70,31 @@ impl Chosen {
         Self { hit, annotations: Vec::new(), entry }
     }
 
-    /// As it goes out, if it was read already.
-    fn kept(&self) -> Option<Delivered> {
+    /// The killmail with its annotations, if it was read already.
+    fn delivered(&self) -> Option<Delivered> {
         Some(Delivered { entry: self.entry.clone()?, annotations: self.annotations.clone() })
     }
 }
 
-/// A page of the past.
+/// A page of history.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// The killmails, in the order asked for.
+    /// The killmails, in the requested order.
     pub chosen: Vec<Chosen>,
-    /// The killmail id to go on after; none when there is nothing more.
+    /// The killmail id the next page starts after; `None` on the last page.
     pub next: Option<u32>,
-    /// False when the budget of the plugin ended the page early, or a fault of it hid a killmail.
+    /// False when the plugin's budget ended the page early, or a fault hid a killmail.
     pub complete: bool,
-    /// What the plugin did wrong; none where there is no plugin.
+    /// The plugin's faults; `None` without a plugin.
     pub faults: Option<Faults>,
 }
 
-/// What a plugin did wrong on a page: each fault hides a killmail.
+/// The faults of a plugin on one page; each hides a killmail.
 #[derive(Debug, Default)]
 pub struct Faults {
-    /// How often, by the word of the fault.
+    /// How many, by kind of fault.
     pub counts: BTreeMap<&'static str, u64>,
-    /// The first of them, in a sentence.
+    /// The first fault, as a sentence.
     pub example: Option<String>,
 }
 
@@ -108,27 +107,27 @@ impl Faults {
 }
 
 impl Feed {
-    /// One page of the past.
+    /// Reads one page of history.
     ///
     /// # Errors
     /// The plugin is unknown or refuses its configuration, or the store failed.
     pub async fn lookup(self: &Arc<Self>, lookup: Lookup) -> Result<Found, FeedError> {
-        let judge = match &lookup.subscription.plugin {
+        let plugin = match &lookup.subscription.plugin {
             Some(using) => Some(
                 SubscriptionPlugin::open(self, using)
                     .await?
-                    .within(Duration::from_millis(self.config().judged_ms)),
+                    .limited_to(Duration::from_millis(self.config().judged_ms)),
             ),
             None => None,
         };
         let mut search = Search { feed: self, lookup, judged: 0, bytes: 0, waited: Duration::ZERO };
-        match judge {
-            Some(judge) => search.judged(&judge).await,
+        match plugin {
+            Some(plugin) => search.judged(&plugin).await,
             None => search.selected().await,
         }
     }
 
-    /// The newest killmails of an id, and whether there are more.
+    /// Finds the newest killmails of an id; the flag says whether there are more.
     ///
     /// # Errors
     /// The store failed.
@@ -141,12 +140,12 @@ impl Feed {
         self.lookup(lookup).await.map(|found| (found.chosen, found.next.is_some()))
     }
 
-    /// Reads killmails of a page.
+    /// Reads the killmails of a page.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn kept(self: &Arc<Self>, chosen: Vec<Chosen>) -> Result<Vec<Delivered>, FeedError> {
-        if let Some(kept) = chosen.iter().map(Chosen::kept).collect() {
+    pub async fn load(self: &Arc<Self>, chosen: Vec<Chosen>) -> Result<Vec<Delivered>, FeedError> {
+        if let Some(kept) = chosen.iter().map(Chosen::delivered).collect() {
             return Ok(kept);
         }
         let feed = self.clone();
@@ -162,7 +161,7 @@ impl Feed {
         read.await?
     }
 
-    /// How many killmails a filter selects, no plugin asked.
+    /// Counts the killmails a filter selects, before any plugin.
     ///
     /// # Errors
     /// The store failed.
@@ -192,23 +191,23 @@ struct Search<'a> {
     feed: &'a Arc<Feed>,
     lookup: Lookup,
     judged: usize,
-    /// JSON of what was kept.
+    /// Bytes of JSON of the killmails kept so far.
     bytes: u64,
-    /// Waited for judgments.
+    /// Time spent waiting for the plugin.
     waited: Duration,
 }
 
 impl Search<'_> {
-    /// What the filter selects.
+    /// The page without a plugin.
     async fn selected(&self) -> Result<Found, FeedError> {
-        // One more than needed tells whether there is a next page.
+        // One more than needed shows whether there is a next page.
         let (feed, lookup) = (self.feed.clone(), self.lookup.clone());
         let page = self.feed.read("history-page", move || -> Result<_, store::error::StoreError> {
             let mut hits = select(&feed, &lookup, None, lookup.limit.saturating_add(1))?;
             let more = hits.len() > lookup.limit;
             hits.truncate(lookup.limit);
             let mut bytes = 0;
-            let first = hits.iter().take_while(|hit| begins(&feed, &mut bytes, hit.seq)).count();
+            let first = hits.iter().take_while(|hit| is_read_first(&feed, &mut bytes, hit.seq)).count();
             let entries = feed.store().entries(&hits[..first])?;
             Ok((hits, entries, more))
         });
@@ -219,26 +218,26 @@ impl Search<'_> {
         Ok(Found { chosen, next, complete: true, faults: None })
     }
 
-    /// What the plugin keeps of it.
-    async fn judged(&mut self, judge: &SubscriptionPlugin) -> Result<Found, FeedError> {
+    /// The page with a plugin.
+    async fn judged(&mut self, plugin: &SubscriptionPlugin) -> Result<Found, FeedError> {
         let wanted = self.feed.config().judged_page_max;
         let (mut found, mut faults) = (Found { complete: true, ..Found::default() }, Faults::default());
         loop {
-            let page = self.page(judge, wanted).await?;
+            let page = self.page(plugin, wanted).await?;
             let exhausted = page.len() < wanted;
             let ids: Vec<u32> = page.iter().map(|entry| entry.facts.killmail_id).collect();
             if ids.is_empty() {
                 break;
             }
             let begun = Instant::now();
-            let outcomes = judged(Some(judge), page, Run::History { head: self.lookup.head }).await;
+            let outcomes = judge_page(Some(plugin), page, Run::History { head: self.lookup.head }).await;
             self.waited += begun.elapsed();
             self.judged += outcomes.len();
-            // Where the judge has had what it may cost, it left out the rest of the page.
+            // A plugin whose budget is used up leaves out the rest of the page.
             let cut = outcomes.len() < ids.len();
             let last =
                 ids.get(..outcomes.len()).and_then(|judged| judged.last().copied()).or(self.lookup.after);
-            if let Some(id) = self.take(judge, outcomes, (&mut found, &mut faults)) {
+            if let Some(id) = self.take(plugin, outcomes, (&mut found, &mut faults)) {
                 found.next = (cut || !exhausted || Some(id) != last).then_some(id);
                 break;
             }
@@ -246,7 +245,7 @@ impl Search<'_> {
                 break;
             }
             self.lookup.after = last;
-            if self.is_spent(judge) {
+            if self.is_spent(plugin) {
                 (found.next, found.complete) = (last, false);
                 break;
             }
@@ -256,11 +255,10 @@ impl Search<'_> {
         Ok(found)
     }
 
-    /// Takes what was kept, until the page is full: then it is the killmail the page ends with that is given
-    /// back.
+    /// Adds the killmails that were kept. When the page is full, returns its last killmail id.
     fn take(
         &mut self,
-        judge: &SubscriptionPlugin,
+        plugin: &SubscriptionPlugin,
         outcomes: Vec<Outcome>,
         (found, faults): (&mut Found, &mut Faults),
     ) -> Option<u32> {
@@ -268,7 +266,7 @@ impl Search<'_> {
             match outcome {
                 Outcome::Kept(Delivered { entry, annotations }) => {
                     let hit = Hit { seq: entry.seq, killmail_id: entry.facts.killmail_id };
-                    let entry = begins(self.feed, &mut self.bytes, hit.seq).then_some(entry);
+                    let entry = is_read_first(self.feed, &mut self.bytes, hit.seq).then_some(entry);
                     found.chosen.push(Chosen { hit, annotations, entry });
                     if found.chosen.len() == self.lookup.limit {
                         return Some(hit.killmail_id);
@@ -276,22 +274,22 @@ impl Search<'_> {
                 }
                 Outcome::Dropped => {}
                 Outcome::Fault(failure, entry) => {
-                    faults.note(judge.name(), &failure, entry.facts.killmail_id)
+                    faults.note(plugin.name(), &failure, entry.facts.killmail_id)
                 }
             }
         }
         None
     }
 
-    /// Whether the request has had what it may have of its plugin.
-    fn is_spent(&self, judge: &SubscriptionPlugin) -> bool {
+    /// Whether the request has used up its plugin budget.
+    fn is_spent(&self, plugin: &SubscriptionPlugin) -> bool {
         let config = self.feed.config();
-        let waited_max = Duration::from_millis(config.judged_ms) * WAITED_TIMES;
-        self.judged >= config.judged_max || judge.is_spent() || self.waited >= waited_max
+        let waited_max = Duration::from_millis(config.judged_ms) * WAIT_FACTOR;
+        self.judged >= config.judged_max || plugin.is_spent() || self.waited >= waited_max
     }
 
-    async fn page(&self, judge: &SubscriptionPlugin, limit: usize) -> Result<Vec<SharedEntry>, FeedError> {
-        let (feed, lookup, interest) = (self.feed.clone(), self.lookup.clone(), judge.interest().cloned());
+    async fn page(&self, plugin: &SubscriptionPlugin, limit: usize) -> Result<Vec<SharedEntry>, FeedError> {
+        let (feed, lookup, interest) = (self.feed.clone(), self.lookup.clone(), plugin.interest().cloned());
         let page = self.feed.read("history-page", move || {
             let hits = select(&feed, &lookup, interest.as_ref(), limit)?;
             feed.store().entries(&hits)
@@ -300,11 +298,11 @@ impl Search<'_> {
     }
 }
 
-/// Whether a killmail is among those a page begins with, `bytes` of JSON being before it.
-fn begins(feed: &Feed, bytes: &mut u64, seq: Seq) -> bool {
+/// Whether a killmail is among the first of a page, with `bytes` of JSON before it.
+fn is_read_first(feed: &Feed, bytes: &mut u64, seq: Seq) -> bool {
     let before = *bytes;
     *bytes += u64::from(feed.store().weight_of(seq));
-    before < AT_ONCE_BYTES
+    before < FIRST_READ_BYTES
 }
 
 fn select(

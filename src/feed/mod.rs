@@ -1,10 +1,12 @@
-//! Motion: killmails come in through one writer, readers take them out, the bell wakes those concerned.
+//! Moving killmails: one writer appends them to the log, readers read them from it, wakeups tell readers when to
+//! look.
 //!
-//! A reader is a subscription and a place in the log. No queue stands between the log and a reader: a slow
-//! one reads later.
+//! A reader is a subscription and a place in the log. There is no queue between the log and a reader: a slow reader
+//! reads later.
 //!
 //! Must not know: SSE, channels, webhooks, HTTP.
 
+pub mod body_requests;
 pub mod config;
 pub mod counters;
 pub mod error;
@@ -32,7 +34,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Semaphore, watch};
 
 use crate::clock::now_ms;
-use crate::domain::id::{Epoch, EventId, Place, Seq};
+use crate::domain::id::{Epoch, Seq};
+use crate::domain::skip::{DELIVERY, Skip};
 use crate::domain::span::Span;
 use crate::feed::config::Config;
 use crate::feed::counters::Counters;
@@ -51,7 +54,7 @@ use crate::telemetry::fallback_status::FallbackStatus;
 use crate::telemetry::source_status::SourceStatus;
 use crate::telemetry::unreadable_members::{Found, Unreadable};
 
-/// The log in motion.
+/// The log with its writer and its readers.
 pub struct Feed {
     store: Arc<Store>,
     plugins: Arc<Plugins>,
@@ -113,22 +116,22 @@ impl Feed {
         }))
     }
 
-    /// The store under this feed.
+    /// The store.
     pub const fn store(&self) -> &Arc<Store> {
         &self.store
     }
 
-    /// The plugins readers can use.
+    /// The plugins that subscriptions can use.
     pub const fn plugins(&self) -> &Arc<Plugins> {
         &self.plugins
     }
 
-    /// How readers move.
+    /// The settings.
     pub const fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The bell.
+    /// The wakeups of readers.
     pub const fn wakeups(&self) -> &Arc<Wakeups> {
         &self.wakeups
     }
@@ -138,40 +141,40 @@ impl Feed {
         &self.filters
     }
 
-    /// Who reads.
+    /// The open readers.
     pub const fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// The counters of motion.
+    /// The counters.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// How the sources are doing.
+    /// The state of the first source.
     pub const fn source_status(&self) -> &Arc<SourceStatus> {
         &self.source_status
     }
 
-    /// Which addresses have which plugins at work, over every door.
+    /// What each client address uses of plugins, over all transports.
     pub const fn plugin_quota(&self) -> &Arc<PluginQuota> {
         &self.plugin_quota
     }
 
-    /// How much one caller may have plugins do.
-    pub fn judging(&self) -> Limits {
+    /// What one client address may use of plugins.
+    pub fn plugin_limits(&self) -> Limits {
         let plugin = self.plugins.engine().config();
         Limits {
-            judges: plugin.evaluators_per_address_max,
-            judges_in_all: plugin.evaluators_max,
+            evaluators_per_address: plugin.evaluators_per_address_max,
+            evaluators_total: plugin.evaluators_max,
             memory_bytes: self.plugins.engine().capacity().memory().max() / 2,
-            requests: self.config.judged_requests_per_address_max,
-            requests_in_all: self.config.judged_requests_max,
+            requests_per_address: self.config.judged_requests_per_address_max,
+            requests_total: self.config.judged_requests_max,
         }
     }
 
-    /// Reads the disk for history, after those that came before: however many ask, other work off the event
-    /// loop finds its threads.
+    /// Reads from disk for history, at most `history_reads_max` at a time, so that other blocking work always finds a
+    /// thread.
     ///
     /// # Errors
     /// The work panicked or the runtime is shutting down.
@@ -180,47 +183,42 @@ impl Feed {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        let turn = Arc::clone(&self.reads).acquire_owned().await.map_err(|_| FeedError::Closing)?;
-        // The turn goes with the work, which goes on when nobody waits for it any more.
+        let permit = Arc::clone(&self.reads).acquire_owned().await.map_err(|_| FeedError::Closing)?;
+        // The permit moves into the work, which continues when its caller is gone.
         let work = move || {
             let done = work();
-            drop(turn);
+            drop(permit);
             done
         };
         Ok(tasks::blocking(name, work).await?)
     }
 
-    /// What went over standing connections.
+    /// The counters of channels.
     pub const fn channel_counters(&self) -> &ChannelCounters {
         &self.channel_counters
     }
 
-    /// How the other sources are doing.
+    /// The state of the fallback sources.
     pub const fn fallback_status(&self) -> &FallbackStatus {
         &self.fallback_status
     }
 
-    /// Which members of killmails could not be read.
+    /// Killmail fields that could not be read.
     pub const fn unreadable(&self) -> &Unreadable {
         &self.unreadable
     }
 
-    /// The newest number readers may see.
+    /// The newest announced number.
     pub fn head(&self) -> Seq {
         Seq(self.announced.load(Ordering::Acquire))
     }
 
-    /// The identity of the store.
+    /// The store's identity.
     pub fn epoch(&self) -> Epoch {
         self.store.epoch()
     }
 
-    /// The id of the newest place.
-    pub fn head_id(&self) -> EventId {
-        EventId { epoch: self.epoch(), place: Place::Live(self.head()) }
-    }
-
-    /// The one way in: appends a batch and announces what is new. Returns when it is durable.
+    /// Appends a batch and announces what is new. Returns when it is durable. There is no other way into the log.
     ///
     /// # Errors
     /// The store failed, has too little space, or the server is stopping.
@@ -230,7 +228,16 @@ impl Feed {
         checkpoint: Option<Checkpoint>,
     ) -> Result<Vec<Appended>, FeedError> {
         let found = Found::among(batch.iter().map(|incoming| &incoming.killmail));
+        // Only the debug log needs them.
+        let is_logged = tracing::enabled!(target: DELIVERY, tracing::Level::DEBUG);
+        let ids: Vec<u32> =
+            batch.iter().filter(|_| is_logged).map(|incoming| incoming.killmail.killmail_id).collect();
         let appended = self.writer.publish(batch, checkpoint).await?;
+        for (id, appended) in ids.into_iter().zip(&appended) {
+            if matches!(appended, Appended::Known(_) | Appended::Conflict(_)) {
+                tracing::debug!(target: DELIVERY, { killmail.id = id, why = %Skip::Known }, "not announced");
+            }
+        }
         self.unreadable.note(&found, now_ms());
         Ok(appended)
     }
@@ -244,7 +251,7 @@ impl Feed {
         self.writer.publish_span(span, checkpoint).await
     }
 
-    /// Tells every reader that the server is stopping.
+    /// Stops every reader: the server is stopping.
     pub fn close(&self) {
         self.closing.send_replace(true);
         self.plugins.components().close();
@@ -255,7 +262,7 @@ impl Feed {
         *self.closing.borrow()
     }
 
-    /// Changes whenever an entry is new or revised, after it can be read.
+    /// Changes when an entry was added or revised and can be read.
     pub fn moved(&self) -> watch::Receiver<Seq> {
         self.moved.subscribe()
     }

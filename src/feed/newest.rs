@@ -1,6 +1,6 @@
-//! Which killmails a channel preloads: the newest of each of many terms, cut into portions of one system.
+//! Which killmails a channel preloads: the newest ones of each term, cut into portions of one system each.
 //!
-//! Must not know: when portions go out, what a client has already.
+//! Must not know: when portions are sent, or what a client has already.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,29 +14,29 @@ use crate::feed::error::FeedError;
 use crate::store::Store;
 use crate::store::query::{HistoryQuery, Hit, Order};
 
-/// What is wanted of the past.
+/// A preload as the client asks for it.
 #[derive(Debug, Clone)]
 pub struct Newest {
-    /// Of each of these.
+    /// The terms.
     pub terms: Vec<Term>,
-    /// So many killmails, before any plugin judges.
+    /// Killmails per term, before any plugin judges them.
     pub limit: usize,
-    /// Not older than this, unix seconds.
+    /// Oldest killmail time, unix seconds.
     pub since: i64,
     /// Killmails in all.
     pub max: usize,
-    /// Killmails of one portion, and of one interval.
+    /// Killmails per portion and per interval.
     pub batch: usize,
-    /// JSON of one portion, bytes; a larger killmail is a portion of its own.
+    /// Bytes of JSON per portion. A larger killmail is a portion of its own.
     pub portion_bytes: u64,
-    /// An interval lasts so long.
+    /// Length of an interval.
     pub pause: Duration,
-    /// Counts are of killmails not older than this, unix seconds.
+    /// Oldest killmail time for the counts, unix seconds.
     pub counted_since: i64,
 }
 
 impl Newest {
-    /// The filter that takes what any of the terms takes, in this role.
+    /// A filter that matches what any of the terms matches, in this role.
     #[must_use]
     pub fn filter(&self, role: Role) -> Filter {
         let mut filter =
@@ -51,7 +51,7 @@ impl Newest {
     }
 }
 
-/// Killmails of one system to be read and handed over together.
+/// Killmails of one system that are read and sent together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Portion {
     /// The system.
@@ -60,29 +60,29 @@ pub struct Portion {
     pub hits: Vec<Hit>,
 }
 
-/// What was chosen.
+/// The killmails selected for a preload.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Choice {
-    /// What is still to be handed over.
+pub struct Selection {
+    /// Portions still to be sent.
     pub portions: VecDeque<Portion>,
-    /// Systems looked at: those asked for, and others where killmails were.
+    /// Systems covered: those asked for, and others in which killmails were found.
     pub systems: u64,
-    /// Terms that were not looked at, or not to their end, because there were too many killmails.
+    /// Terms left out, or cut short, because there were too many killmails.
     pub left_out: u64,
-    /// Systems that had a portion, to be counted.
-    pub told: VecDeque<u32>,
+    /// Systems that had a portion and get a count.
+    pub to_count: VecDeque<u32>,
 }
 
-impl Choice {
-    /// Killmails still to be handed over.
+impl Selection {
+    /// Killmails still to be sent.
     #[must_use]
-    pub fn left(&self) -> usize {
+    pub fn remaining(&self) -> usize {
         self.portions.iter().map(|portion| portion.hits.len()).sum()
     }
 
-    /// Leaves out what none of the terms that still stand can want. Where others than systems are among them,
-    /// only reading can tell.
-    pub fn keep(&mut self, standing: &Newest) {
+    /// Drops portions that none of the remaining terms can match. If some terms are not systems, only reading the
+    /// killmails can tell, and nothing is dropped.
+    pub fn retain(&mut self, standing: &Newest) {
         if standing.terms.iter().any(|term| term.kind != Dimension::System) {
             return;
         }
@@ -95,30 +95,30 @@ impl Choice {
             }
             stays
         });
-        // Those that had their portion were looked at all the same.
-        gone.retain(|system| !self.told.contains(system));
+        // Systems that had their portion stay covered.
+        gone.retain(|system| !self.to_count.contains(system));
         self.systems = self.systems.saturating_sub(gone.len() as u64);
     }
 }
 
-/// One search for all terms.
+/// A search over all terms.
 pub struct Search<'a> {
-    /// Where.
+    /// The store.
     pub store: &'a Store,
-    /// What.
+    /// The preload.
     pub newest: &'a Newest,
-    /// What the plugin needs.
+    /// What the plugin needs to see.
     pub interest: Option<&'a Interest>,
-    /// Only entries numbered up to here.
+    /// The last log entry to consider.
     pub head: Seq,
 }
 
 impl Search<'_> {
-    /// Chooses term by term; a killmail that several terms find comes once, where the first found it.
+    /// Selects term by term. A killmail that several terms match is selected once, by the first.
     ///
     /// # Errors
     /// The store failed.
-    pub fn choose(&self, filter: &Filter) -> Result<Choice, FeedError> {
+    pub fn choose(&self, filter: &Filter) -> Result<Selection, FeedError> {
         let mut filter = self.narrowed(filter);
         let (mut seen, mut groups) = (HashSet::new(), Groups::default());
         let mut left_out = 0;
@@ -128,7 +128,7 @@ impl Search<'_> {
                 left_out += (self.newest.terms.len() - at) as u64;
                 break;
             }
-            aim(&mut filter, *term);
+            restrict(&mut filter, *term);
             let mut hits = self.store.select(&self.query(&filter))?;
             hits.retain(|hit| !seen.contains(&hit.killmail_id));
             if hits.len() > room {
@@ -146,7 +146,7 @@ impl Search<'_> {
             }
         }
         let systems = groups.in_order.len() as u64;
-        Ok(Choice { portions: self.cut(groups), systems, left_out, told: VecDeque::new() })
+        Ok(Selection { portions: self.cut(groups), systems, left_out, to_count: VecDeque::new() })
     }
 
     /// What every term has in common.
@@ -168,7 +168,7 @@ impl Search<'_> {
         Ok(self.store.entry(hit.seq)?.map(|entry| entry.facts.system))
     }
 
-    /// Cuts each system's killmails, newest first, into what goes out together.
+    /// Cuts the killmails of each system, newest first, into portions.
     fn cut(&self, groups: Groups) -> VecDeque<Portion> {
         let mut portions = VecDeque::new();
         for (system, mut hits) in groups.in_order {
@@ -192,8 +192,8 @@ impl Search<'_> {
     }
 }
 
-/// Makes a filter ask for one term.
-fn aim(filter: &mut Filter, term: Term) {
+/// Restricts a filter to one term.
+fn restrict(filter: &mut Filter, term: Term) {
     match filter.matching {
         Match::Any => filter.set_ids(term.kind, vec![term.id]),
         Match::All => {
@@ -206,7 +206,7 @@ fn aim(filter: &mut Filter, term: Term) {
     }
 }
 
-/// Killmails by system, systems in the order they came up.
+/// Killmails by system, in the order in which systems were found.
 #[derive(Default)]
 struct Groups {
     in_order: Vec<(u32, Vec<Hit>)>,
@@ -237,27 +237,32 @@ mod tests {
         Newest { terms, limit: 5, since: 0, max: 100, batch: 50, portion_bytes, pause, counted_since: 0 }
     }
 
-    fn choice(systems: &[u32]) -> Choice {
+    fn choice(systems: &[u32]) -> Selection {
         let portion =
             |system: &u32| Portion { system: *system, hits: vec![Hit { seq: Seq(1), killmail_id: *system }] };
-        Choice { portions: systems.iter().map(portion).collect(), systems: 5, left_out: 0, told: [1].into() }
+        Selection {
+            portions: systems.iter().map(portion).collect(),
+            systems: 5,
+            left_out: 0,
+            to_count: [1].into(),
+        }
     }
 
-    fn systems(choice: &Choice) -> Vec<u32> {
+    fn systems(choice: &Selection) -> Vec<u32> {
         choice.portions.iter().map(|portion| portion.system).collect()
     }
 
     #[test]
     fn what_no_term_wants_any_more_is_left_out() {
         let mut chosen = choice(&[1, 2, 2, 3]);
-        chosen.keep(&newest(&[(Dimension::System, 3)]));
+        chosen.retain(&newest(&[(Dimension::System, 3)]));
         // System 1 had a portion before.
-        assert_eq!((systems(&chosen), chosen.systems, chosen.left()), (vec![3], 4, 1));
+        assert_eq!((systems(&chosen), chosen.systems, chosen.remaining()), (vec![3], 4, 1));
         let mut chosen = choice(&[1, 2]);
-        chosen.keep(&newest(&[(Dimension::System, 1), (Dimension::Character, 9)]));
+        chosen.retain(&newest(&[(Dimension::System, 1), (Dimension::Character, 9)]));
         assert_eq!(systems(&chosen), [1, 2], "the character may have been in any of them");
-        chosen.keep(&newest(&[]));
-        assert_eq!(chosen.left(), 0);
+        chosen.retain(&newest(&[]));
+        assert_eq!(chosen.remaining(), 0);
     }
 
     #[test]

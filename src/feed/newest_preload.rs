@@ -1,7 +1,6 @@
-//! A channel's preload under way: chosen at once off the event loop, handed over in portions of one system,
-//! then counted.
+//! A running channel preload: selected off the event loop, sent in portions of one system, then counted.
 //!
-//! Must not know: how killmails are chosen, frames, what a client has already.
+//! Must not know: how killmails are selected, frames, or what a client has already.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,30 +18,30 @@ use crate::domain::term::Dimension;
 use crate::feed::Feed;
 use crate::feed::error::FeedError;
 use crate::feed::event::Delivered;
-use crate::feed::newest::{Choice, Newest, Portion, Search};
+use crate::feed::newest::{Newest, Portion, Search, Selection};
 use crate::feed::pace::Pace;
-use crate::feed::subscription_plugin::{Outcome, SubscriptionPlugin, judged};
+use crate::feed::subscription_plugin::{Outcome, SubscriptionPlugin, judge_page};
 use crate::plugin::judging::run::Run;
 use crate::tasks;
 
-/// What comes of it, in this order: portions, one end, counts.
+/// The events of a preload, in this order: portions, the end, counts.
 #[derive(Debug)]
 pub enum PreloadEvent {
-    /// Killmails of one system, newest first. [`NewestPreload::delivered`] hears how many of them went out.
+    /// Killmails of one system, newest first. The caller reports to [`NewestPreload::note_sent`] how many it sent.
     Portion {
         /// The system.
         system: u32,
         /// The killmails.
         kept: Vec<Delivered>,
     },
-    /// That was all.
+    /// All portions were sent.
     Complete {
-        /// Systems looked at: those asked for, and others where killmails were.
+        /// Systems covered: those asked for, and others in which killmails were found.
         systems: u64,
-        /// Terms that were not looked at, or not to their end, because there were too many killmails.
+        /// Terms left out, or cut short, because there were too many killmails.
         left_out: u64,
     },
-    /// How many killmails a system had, of those that had a portion.
+    /// The number of killmails of a system that had a portion.
     Count {
         /// The system.
         system: u32,
@@ -51,16 +50,16 @@ pub enum PreloadEvent {
     },
 }
 
-/// A preload under way.
+/// A running preload.
 pub struct NewestPreload {
     feed: Arc<Feed>,
     subscription: Arc<Subscription>,
-    judge: Option<SubscriptionPlugin>,
-    /// Its terms are those that still stand.
+    plugin: Option<SubscriptionPlugin>,
+    /// The preload, without the terms given up since.
     newest: Arc<Newest>,
-    /// What those take, where some were given up since: others found what is left of theirs.
-    standing: Option<Filter>,
-    /// Systems among those given up: they are not counted, whatever else brings killmails of theirs.
+    /// What the remaining terms match, if some were given up: their killmails may have been found by others.
+    remaining: Option<Filter>,
+    /// Systems given up; they get no count.
     given_up: HashSet<u32>,
     head: Seq,
     pace: Pace,
@@ -68,44 +67,51 @@ pub struct NewestPreload {
 }
 
 enum Stage {
-    Asked,
-    Choosing(BoxFuture<'static, Result<Choice, FeedError>>),
-    Waiting(Choice),
-    Reading { choice: Choice, system: u32, entries: BoxFuture<'static, Result<Vec<SharedEntry>, FeedError>> },
-    Judging { choice: Choice, system: u32, entries: Vec<SharedEntry> },
+    Requested,
+    Selecting(BoxFuture<'static, Result<Selection, FeedError>>),
+    Waiting(Selection),
+    Reading {
+        selection: Selection,
+        system: u32,
+        entries: BoxFuture<'static, Result<Vec<SharedEntry>, FeedError>>,
+    },
+    Judging {
+        selection: Selection,
+        system: u32,
+        entries: Vec<SharedEntry>,
+    },
     Counting(VecDeque<u32>),
     Over,
 }
 
 impl NewestPreload {
-    /// Will choose among what is numbered up to `head`.
+    /// Creates a preload of entries up to `head`; nothing is read yet.
     pub(crate) fn new(
         feed: Arc<Feed>,
         subscription: Arc<Subscription>,
-        judge: Option<SubscriptionPlugin>,
+        plugin: Option<SubscriptionPlugin>,
         newest: Newest,
         head: Seq,
     ) -> Self {
         let now = Instant::now();
-        // The last fifth of the time is for the way to the client.
+        // The last fifth of the time is for sending.
         let within = Duration::from_millis(feed.config().preload_within_ms) * 4 / 5;
         let pace = Pace::new(newest.batch, newest.pause, now, within);
         Self {
             feed,
             subscription,
-            judge,
+            plugin,
             newest: Arc::new(newest),
-            standing: None,
+            remaining: None,
             given_up: HashSet::new(),
             head,
             pace,
-            stage: Stage::Asked,
+            stage: Stage::Requested,
         }
     }
 
-    /// Goes on only with the terms that this filter still names: what was asked for the others' sake alone
-    /// ends.
-    pub fn keep(&mut self, filter: &Filter) {
+    /// Continues only with the terms this filter still contains.
+    pub fn retain(&mut self, filter: &Filter) {
         let stays = |kind, id| filter.ids(kind).is_some_and(|ids| ids.contains(id));
         if self.newest.terms.iter().all(|term| stays(term.kind, term.id)) {
             return;
@@ -113,32 +119,31 @@ impl NewestPreload {
         let mut newest = Newest::clone(&self.newest);
         let gone = newest.terms.extract_if(.., |term| !stays(term.kind, term.id));
         self.given_up.extend(gone.filter(|term| term.kind == Dimension::System).map(|term| term.id));
-        self.standing = Some(newest.filter(self.subscription.filter.role));
+        self.remaining = Some(newest.filter(self.subscription.filter.role));
         self.newest = Arc::new(newest);
         match &mut self.stage {
-            Stage::Waiting(choice) | Stage::Reading { choice, .. } | Stage::Judging { choice, .. } => {
-                choice.keep(&self.newest)
-            }
-            Stage::Asked | Stage::Choosing(_) | Stage::Counting(_) | Stage::Over => {}
+            Stage::Waiting(selection)
+            | Stage::Reading { selection, .. }
+            | Stage::Judging { selection, .. } => selection.retain(&self.newest),
+            Stage::Requested | Stage::Selecting(_) | Stage::Counting(_) | Stage::Over => {}
         }
     }
 
-    /// So many killmails of the last portion went out: the others the client had already, and they cost no
-    /// time.
-    pub fn delivered(&mut self, killmails: usize) {
-        if let Stage::Waiting(choice) = &self.stage {
-            self.pace.delivered(killmails, choice.left(), Instant::now());
+    /// Notes how many killmails of the last portion were sent. Those the client had already cost no time.
+    pub fn note_sent(&mut self, killmails: usize) {
+        if let Stage::Waiting(selection) = &self.stage {
+            self.pace.delivered(killmails, selection.remaining(), Instant::now());
         }
     }
 
-    /// What comes next; `None` when there is nothing any more. Dropping the future loses nothing.
+    /// Waits for the next event; `None` after the last. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// The store failed; nothing comes after it.
+    /// The store failed; the preload is over then.
     pub async fn next(&mut self) -> Result<Option<PreloadEvent>, FeedError> {
         loop {
             match self.step().await {
-                Ok(Some(told)) => return Ok(Some(told)),
+                Ok(Some(event)) => return Ok(Some(event)),
                 Ok(None) if matches!(self.stage, Stage::Over) => return Ok(None),
                 Ok(None) => {}
                 Err(error) => {
@@ -152,58 +157,59 @@ impl NewestPreload {
     async fn step(&mut self) -> Result<Option<PreloadEvent>, FeedError> {
         match &mut self.stage {
             Stage::Over => Ok(None),
-            Stage::Asked => {
-                if let Some(judge) = self.judge.as_mut().filter(|judge| !judge.is_ready()) {
-                    judge.ready().await?;
+            Stage::Requested => {
+                if let Some(plugin) = self.plugin.as_mut().filter(|plugin| !plugin.is_ready()) {
+                    plugin.ready().await?;
                 }
-                self.stage = Stage::Choosing(self.choice());
+                self.stage = Stage::Selecting(self.select());
                 Ok(None)
             }
-            Stage::Choosing(choosing) => {
-                let mut choice = choosing.await?;
-                if self.standing.is_some() {
-                    choice.keep(&self.newest);
+            Stage::Selecting(selecting) => {
+                let mut selection = selecting.await?;
+                if self.remaining.is_some() {
+                    selection.retain(&self.newest);
                 }
-                self.stage = Stage::Waiting(choice);
+                self.stage = Stage::Waiting(selection);
                 Ok(None)
             }
-            Stage::Waiting(choice) => {
-                if !choice.portions.is_empty() {
+            Stage::Waiting(selection) => {
+                if !selection.portions.is_empty() {
                     sleep_until(self.pace.due()).await;
                 }
-                Ok(self.waited())
+                Ok(self.start_portion())
             }
             Stage::Reading { entries, .. } => {
                 let read = entries.await?;
-                if let Stage::Reading { choice, system, .. } = std::mem::replace(&mut self.stage, Stage::Over)
+                if let Stage::Reading { selection, system, .. } =
+                    std::mem::replace(&mut self.stage, Stage::Over)
                 {
-                    self.stage = Stage::Judging { choice, system, entries: read };
+                    self.stage = Stage::Judging { selection, system, entries: read };
                 }
                 Ok(None)
             }
             Stage::Judging { entries, .. } => {
                 let outcomes =
-                    judged(self.judge.as_ref(), entries.clone(), Run::History { head: self.head }).await;
-                Ok(self.told(outcomes))
+                    judge_page(self.plugin.as_ref(), entries.clone(), Run::History { head: self.head }).await;
+                Ok(self.judged(outcomes))
             }
             Stage::Counting(systems) => {
                 let Some(system) = systems.pop_front() else {
                     self.stage = Stage::Over;
                     return Ok(None);
                 };
-                // From memory, in microseconds: no reason to leave the event loop.
-                let count = self.feed.store().system_count(system, self.newest.counted_since);
+                // Microseconds, from memory: not worth leaving the event loop.
+                let count = self.feed.store().count_in_system(system, self.newest.counted_since);
                 Ok(Some(PreloadEvent::Count { system, count }))
             }
         }
     }
 
-    fn choice(&self) -> BoxFuture<'static, Result<Choice, FeedError>> {
+    fn select(&self) -> BoxFuture<'static, Result<Selection, FeedError>> {
         let (feed, newest, subscription, head) =
             (self.feed.clone(), self.newest.clone(), self.subscription.clone(), self.head);
-        let interest = self.judge.as_ref().and_then(SubscriptionPlugin::interest).cloned();
+        let interest = self.plugin.as_ref().and_then(SubscriptionPlugin::interest).cloned();
         Box::pin(async move {
-            let chosen = tasks::blocking("preload-choice", move || {
+            let chosen = tasks::blocking("preload-selection", move || {
                 let search =
                     Search { store: feed.store(), newest: &newest, interest: interest.as_ref(), head };
                 search.choose(&subscription.filter)
@@ -212,22 +218,24 @@ impl NewestPreload {
         })
     }
 
-    fn waited(&mut self) -> Option<PreloadEvent> {
-        let Stage::Waiting(mut choice) = std::mem::replace(&mut self.stage, Stage::Over) else { return None };
-        if let Some(Portion { system, hits }) = choice.portions.pop_front() {
+    fn start_portion(&mut self) -> Option<PreloadEvent> {
+        let Stage::Waiting(mut selection) = std::mem::replace(&mut self.stage, Stage::Over) else {
+            return None;
+        };
+        if let Some(Portion { system, hits }) = selection.portions.pop_front() {
             let feed = self.feed.clone();
             let entries = async move {
                 Ok(tasks::blocking("preload-portion", move || feed.store().entries(&hits)).await??)
             };
-            self.stage = Stage::Reading { choice, system, entries: Box::pin(entries) };
+            self.stage = Stage::Reading { selection, system, entries: Box::pin(entries) };
             return None;
         }
-        self.stage = Stage::Counting(std::mem::take(&mut choice.told));
-        Some(PreloadEvent::Complete { systems: choice.systems, left_out: choice.left_out })
+        self.stage = Stage::Counting(std::mem::take(&mut selection.to_count));
+        Some(PreloadEvent::Complete { systems: selection.systems, left_out: selection.left_out })
     }
 
-    fn told(&mut self, outcomes: Vec<Outcome>) -> Option<PreloadEvent> {
-        let Stage::Judging { mut choice, system, .. } = std::mem::replace(&mut self.stage, Stage::Over)
+    fn judged(&mut self, outcomes: Vec<Outcome>) -> Option<PreloadEvent> {
+        let Stage::Judging { mut selection, system, .. } = std::mem::replace(&mut self.stage, Stage::Over)
         else {
             return None;
         };
@@ -235,13 +243,14 @@ impl NewestPreload {
             .into_iter()
             .filter_map(|o| if let Outcome::Kept(kept) = o { Some(kept) } else { None })
             .collect();
-        if let Some(standing) = &self.standing {
-            kept.retain(|kept| standing.accepts(&kept.entry.facts));
+        if let Some(remaining) = &self.remaining {
+            kept.retain(|kept| remaining.accepts(&kept.entry.facts));
         }
-        if !kept.is_empty() && choice.told.back() != Some(&system) && !self.given_up.contains(&system) {
-            choice.told.push_back(system);
+        if !kept.is_empty() && selection.to_count.back() != Some(&system) && !self.given_up.contains(&system)
+        {
+            selection.to_count.push_back(system);
         }
-        self.stage = Stage::Waiting(choice);
+        self.stage = Stage::Waiting(selection);
         (!kept.is_empty()).then_some(PreloadEvent::Portion { system, kept })
     }
 }

@@ -1,7 +1,7 @@
-//! How fast a preload goes out: so many killmails in each interval, and all of it in time. A value; the clock
-//! is handed in.
+//! How fast a preload is sent: a number of killmails per interval, and all of them before a deadline. A plain
+//! value; the time is an argument.
 //!
-//! Must not know: what goes out, to whom.
+//! Must not know: what is sent, or to whom.
 
 use std::time::Duration;
 
@@ -10,41 +10,41 @@ use tokio::time::Instant;
 /// The pace of one preload.
 #[derive(Debug, Clone)]
 pub struct Pace {
-    /// Killmails of one interval.
+    /// Killmails per interval.
     batch: usize,
     interval: Duration,
-    /// When everything should be out.
+    /// When everything should be sent.
     end: Instant,
-    /// Killmails that went out in the interval under way.
-    out: usize,
+    /// Killmails sent in the current interval.
+    sent: usize,
     due: Instant,
 }
 
 impl Pace {
-    /// So many killmails in each interval, but all within this time.
+    /// Sends `batch` killmails per `interval`, and shortens the interval so that all are sent `within` this time.
     #[must_use]
     pub fn new(batch: usize, interval: Duration, now: Instant, within: Duration) -> Self {
-        Self { batch: batch.max(1), interval, end: now + within, out: 0, due: now }
+        Self { batch: batch.max(1), interval, end: now + within, sent: 0, due: now }
     }
 
-    /// When the next killmails may go out.
+    /// When the next killmails may be sent.
     #[must_use]
     pub const fn due(&self) -> Instant {
         self.due
     }
 
-    /// So many went out now, and so many are left: once an interval has its killmails, the rest waits for the
-    /// next one.
+    /// Notes that `killmails` were sent now and `left` remain. When the interval has its number, the rest wait for
+    /// the next one.
     pub fn delivered(&mut self, killmails: usize, left: usize, now: Instant) {
-        self.out += killmails;
-        if self.out >= self.batch {
-            self.out = 0;
+        self.sent += killmails;
+        if self.sent >= self.batch {
+            self.sent = 0;
             self.due = now + pause(self.interval, left.div_ceil(self.batch) as u64, self.end, now);
         }
     }
 }
 
-/// The pause before the next of so many batches, shortened so that all of them are through at the end.
+/// The pause before the next of `batches` batches: the usual one, shortened so that all are sent by `end`.
 #[must_use]
 pub fn pause(usual: Duration, batches: u64, end: Instant, now: Instant) -> Duration {
     let batches = u32::try_from(batches).unwrap_or(u32::MAX).max(1);

@@ -1,9 +1,9 @@
-//! A preload: what lies in the window below the head, cut into batches that can be counted before they are
+//! A preload: the killmails in a time window below the head, cut into batches that can be counted before they are
 //! read.
 //!
-//! The plan and the reading cut by the same rule over the same weights, so `total` is exact.
+//! Planning and reading cut by the same rule over the same sizes, so `total` is exact.
 //!
-//! Must not know: live.
+//! Must not know: anything live.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,31 +21,31 @@ use crate::store::query::{HistoryQuery, Hit, Order};
 
 const PLAN_PAGE: usize = 8_192;
 
-/// How far a preload is.
+/// The progress of a preload.
 #[derive(Debug, Clone)]
 pub struct Preload {
-    /// The subscription's filter with the window.
+    /// The subscription's filter, limited to the window.
     pub filter: Arc<Filter>,
-    /// How its batches are written.
+    /// How the transport writes batches.
     pub form: BatchForm,
-    /// Only entries numbered up to here.
+    /// The last log entry that belongs to the preload.
     pub head: Seq,
-    /// The killmail id last taken.
+    /// The last killmail id taken.
     pub after: u32,
     /// Batches taken.
     pub taken: u64,
-    /// Batches there are.
+    /// Batches in all.
     pub total: u64,
     /// Killmails handed over.
     pub sent: u64,
     /// When the next batch is due.
     pub due: Instant,
-    /// When the whole should be through.
+    /// When all of it should be sent.
     pub end: Instant,
 }
 
 impl Preload {
-    /// When the batch after this one is due: the configured pause, shortened so that all ends in time.
+    /// When the next batch is due: after the configured pause, shortened so that all are sent in time.
     #[must_use]
     pub fn next_due(&self, config: &Config, now: Instant) -> Instant {
         let left = self.total.saturating_sub(self.taken);
@@ -53,24 +53,24 @@ impl Preload {
     }
 }
 
-/// What a preload consists of.
+/// The size of a preload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
-    /// Killmails before any plugin judged.
+    /// Killmails, before any plugin judged them.
     pub killmails: u64,
     /// Batches.
     pub batches: u64,
 }
 
-/// Which killmails a preload asks for.
+/// The killmails of a preload.
 pub struct Window<'a> {
-    /// The filter with the window.
+    /// The filter, limited to the window.
     pub filter: &'a Filter,
-    /// What the plugin needs.
+    /// What the plugin needs to see.
     pub interest: Option<&'a Interest>,
-    /// How its batches are written.
+    /// How the transport writes batches.
     pub form: BatchForm,
-    /// Only entries numbered up to here.
+    /// The last log entry that belongs to the preload.
     pub head: Seq,
     /// Only killmails with a larger id.
     pub after: u32,
@@ -95,12 +95,12 @@ impl Window<'_> {
     /// More than `preload_max_killmails`, or the store failed.
     pub fn plan(&self, store: &Store, config: &Config) -> Result<Plan, FeedError> {
         let mut plan = Plan { killmails: 0, batches: 0 };
-        let mut cut = Cut::new(self.form, config);
+        let mut cutter = BatchCutter::new(self.form, config);
         let mut after = self.after;
         loop {
             let hits = store.select(&self.query(after, PLAN_PAGE))?;
             for hit in &hits {
-                if cut.closes_before(store.weight_of(hit.seq)) {
+                if cutter.closes_before(store.weight_of(hit.seq)) {
                     plan.batches += 1;
                 }
             }
@@ -124,17 +124,17 @@ impl Window<'_> {
     /// The store failed.
     pub fn next(&self, store: &Store, config: &Config) -> Result<Vec<Hit>, FeedError> {
         let mut hits = store.select(&self.query(self.after, config.batch_max))?;
-        let mut cut = Cut::new(self.form, config);
-        if let Some(end) = hits.iter().position(|hit| cut.closes_before(store.weight_of(hit.seq))) {
+        let mut cutter = BatchCutter::new(self.form, config);
+        if let Some(end) = hits.iter().position(|hit| cutter.closes_before(store.weight_of(hit.seq))) {
             hits.truncate(end);
         }
         Ok(hits)
     }
 }
 
-/// The rule by which batches end.
+/// Cuts a list of killmails into batches.
 #[derive(Debug)]
-struct Cut {
+struct BatchCutter {
     form: BatchForm,
     max_killmails: usize,
     max_bytes: u64,
@@ -142,13 +142,13 @@ struct Cut {
     bytes: u64,
 }
 
-impl Cut {
+impl BatchCutter {
     fn new(form: BatchForm, config: &Config) -> Self {
         let max_bytes = form.max_bytes.unwrap_or(config.batch_bytes);
         Self { form, max_killmails: config.batch_max, max_bytes, killmails: 0, bytes: form.frame_bytes }
     }
 
-    /// Adds a killmail of this many bytes; true if the batch had to end before it.
+    /// Adds a killmail of `weight` bytes; true if the batch ends before it.
     fn closes_before(&mut self, weight: u32) -> bool {
         // One more for the comma.
         let bytes = (u64::from(weight) + 1) * self.form.copies;
@@ -170,17 +170,17 @@ mod tests {
     #[test]
     fn batches_end_at_killmails_or_bytes() {
         let config = Config { batch_max: 3, batch_bytes: 102, ..Config::default() };
-        let mut cut = Cut::new(BatchForm::default(), &config);
+        let mut cutter = BatchCutter::new(BatchForm::default(), &config);
         let ends: Vec<bool> =
-            [10, 10, 10, 10, 90, 200, 1].into_iter().map(|w| cut.closes_before(w)).collect();
+            [10, 10, 10, 10, 90, 200, 1].into_iter().map(|w| cutter.closes_before(w)).collect();
         assert_eq!(ends, [false, false, false, true, false, true, true]);
     }
 
     #[test]
     fn what_is_written_twice_counts_twice() {
         let form = BatchForm { max_bytes: Some(100), copies: 2, frame_bytes: 12 };
-        let mut cut = Cut::new(form, &Config::default());
-        let ends: Vec<bool> = [21, 21, 21, 22, 500, 1].into_iter().map(|w| cut.closes_before(w)).collect();
+        let mut cutter = BatchCutter::new(form, &Config::default());
+        let ends: Vec<bool> = [21, 21, 21, 22, 500, 1].into_iter().map(|w| cutter.closes_before(w)).collect();
         assert_eq!(ends, [false, false, true, true, true, true]);
     }
 

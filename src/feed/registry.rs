@@ -1,4 +1,4 @@
-//! Who reads now: one line for each open reader, gone when the reader is dropped.
+//! The open readers: one entry each, removed when the reader is dropped.
 //!
 //! Must not know: what a connection is.
 
@@ -12,7 +12,7 @@ use crate::domain::id::Place;
 use crate::domain::subscription::Subscription;
 use crate::domain::verdict::Failure;
 
-/// The door a reader was opened at.
+/// The transport a reader was opened by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Transport {
     /// A stream of server-sent events.
@@ -33,103 +33,103 @@ impl Transport {
     }
 }
 
-/// One open reader.
+/// An open reader, as `/api/v1/subscriptions` lists it.
 #[derive(Debug)]
 pub struct OpenReader {
     /// Its random name, 22 characters of base64url.
     pub subscription_id: String,
     /// When it was opened, unix milliseconds.
     pub opened_at_ms: i64,
-    now: Mutex<Now>,
+    state: Mutex<ReaderState>,
     progress: Mutex<Progress>,
     last_fault: Mutex<Option<LastFault>>,
 }
 
-/// What the plugin did wrong last.
+/// The last fault of a subscription's plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastFault {
     /// The plugin.
     pub plugin: String,
-    /// What it was.
+    /// The fault.
     pub failure: Failure,
-    /// The killmail this subscription did not get for it.
+    /// The killmail this subscription missed because of it.
     pub killmail_id: u32,
-    /// When the subscription passed it, unix seconds.
+    /// When the reader passed the killmail, unix seconds.
     pub at: i64,
 }
 
-/// What of a line may change.
+/// What may change about an open reader.
 #[derive(Debug, Clone)]
-pub struct Now {
-    /// What it reads.
+pub struct ReaderState {
+    /// Its subscription.
     pub subscription: Arc<Subscription>,
-    /// When that changed last, unix milliseconds.
+    /// When the subscription last changed, unix milliseconds.
     pub updated_at_ms: i64,
-    /// The door.
+    /// The transport.
     pub through: Transport,
-    /// Who reads, by the name the door has for it.
+    /// The client's name, as the transport knows it.
     pub subscriber: Option<Arc<str>>,
-    /// Where from.
+    /// The client's address.
     pub address: Option<IpAddr>,
-    /// When the connection was made that carries it, unix milliseconds.
+    /// When its connection was opened, unix milliseconds.
     pub connected_at_ms: i64,
 }
 
-/// Who reads, as a door knows it.
+/// The client of a reader, as its transport knows it.
 #[derive(Debug, Clone)]
-pub struct Who {
-    /// The door.
+pub struct Client {
+    /// The transport.
     pub through: Transport,
-    /// The name the door has for it.
+    /// The client's name.
     pub subscriber: Option<Arc<str>>,
-    /// Where from.
+    /// The client's address.
     pub address: Option<IpAddr>,
-    /// When the connection was made, unix milliseconds; with the reader, if not said.
+    /// When the connection was opened, unix milliseconds; `None`: with the reader.
     pub connected_at_ms: Option<i64>,
 }
 
-/// How far a reader is.
+/// How far a reader has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Where the client stands when it has seen everything handed over.
+    /// Where the client is once it has seen everything handed over.
     pub place: Place,
     /// Killmails handed over.
     pub delivered: u64,
 }
 
 impl OpenReader {
-    /// How it stands now.
-    pub fn now(&self) -> Now {
-        self.now.lock().clone()
+    /// Its current state.
+    pub fn state(&self) -> ReaderState {
+        self.state.lock().clone()
     }
 
-    /// How far it is.
+    /// Its progress.
     pub fn progress(&self) -> Progress {
         *self.progress.lock()
     }
 
-    /// What its plugin did wrong last.
+    /// The last fault of its plugin.
     pub fn last_fault(&self) -> Option<LastFault> {
         self.last_fault.lock().clone()
     }
 
-    /// What it reads.
+    /// Its subscription.
     pub fn subscription(&self) -> Arc<Subscription> {
-        self.now.lock().subscription.clone()
+        self.state.lock().subscription.clone()
     }
 }
 
-/// Who reads now.
+/// All open readers.
 #[derive(Debug, Default)]
 pub struct Registry {
-    lines: Arc<Mutex<hashbrown::HashMap<String, Arc<OpenReader>>>>,
+    readers: Arc<Mutex<hashbrown::HashMap<String, Arc<OpenReader>>>>,
 }
 
 impl Registry {
-    /// Enters a reader under a new random name.
-    pub fn enter(&self, subscription: Arc<Subscription>, place: Place) -> Entered {
+    /// Registers a reader under a new random name.
+    pub fn register(&self, subscription: Arc<Subscription>, place: Place) -> Registration {
         let opened_at_ms = now_ms();
-        let now = Now {
+        let state = ReaderState {
             subscription,
             updated_at_ms: opened_at_ms,
             through: Transport::default(),
@@ -138,73 +138,78 @@ impl Registry {
             connected_at_ms: opened_at_ms,
         };
         let progress = Mutex::new(Progress { place, delivered: 0 });
-        let (now, last_fault) = (Mutex::new(now), Mutex::new(None));
-        let line =
-            Arc::new(OpenReader { subscription_id: random_name(), opened_at_ms, now, progress, last_fault });
-        self.lines.lock().insert(line.subscription_id.clone(), line.clone());
-        Entered { line, lines: self.lines.clone() }
+        let (state, last_fault) = (Mutex::new(state), Mutex::new(None));
+        let reader = Arc::new(OpenReader {
+            subscription_id: random_name(),
+            opened_at_ms,
+            state,
+            progress,
+            last_fault,
+        });
+        self.readers.lock().insert(reader.subscription_id.clone(), reader.clone());
+        Registration { reader, readers: self.readers.clone() }
     }
 
     /// Every open reader.
-    pub fn lines(&self) -> Vec<Arc<OpenReader>> {
-        self.lines.lock().values().cloned().collect()
+    pub fn readers(&self) -> Vec<Arc<OpenReader>> {
+        self.readers.lock().values().cloned().collect()
     }
 
     /// Number of open readers.
     pub fn len(&self) -> usize {
-        self.lines.lock().len()
+        self.readers.lock().len()
     }
 
-    /// Whether nobody reads.
+    /// Whether there are no open readers.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// A reader's line; dropping it strikes the line out.
-pub struct Entered {
-    /// The line.
-    pub line: Arc<OpenReader>,
-    lines: Arc<Mutex<hashbrown::HashMap<String, Arc<OpenReader>>>>,
+/// A reader's entry in the registry, removed on drop.
+pub struct Registration {
+    /// The entry.
+    pub reader: Arc<OpenReader>,
+    readers: Arc<Mutex<hashbrown::HashMap<String, Arc<OpenReader>>>>,
 }
 
-impl Entered {
-    /// Another subscription under the same name.
-    pub fn renew(&self, subscription: Arc<Subscription>) {
-        let mut now = self.line.now.lock();
-        now.subscription = subscription;
-        now.updated_at_ms = now_ms();
+impl Registration {
+    /// Replaces the subscription; the name stays.
+    pub fn set_subscription(&self, subscription: Arc<Subscription>) {
+        let mut state = self.reader.state.lock();
+        state.subscription = subscription;
+        state.updated_at_ms = now_ms();
     }
 
-    /// Says who reads.
-    pub fn introduce(&self, who: Who) {
-        let mut now = self.line.now.lock();
-        let Who { through, subscriber, address, connected_at_ms } = who;
-        (now.through, now.subscriber, now.address) = (through, subscriber, address);
-        now.connected_at_ms = connected_at_ms.unwrap_or(now.connected_at_ms);
+    /// Sets the client.
+    pub fn set_client(&self, client: Client) {
+        let mut state = self.reader.state.lock();
+        let Client { through, subscriber, address, connected_at_ms } = client;
+        (state.through, state.subscriber, state.address) = (through, subscriber, address);
+        state.connected_at_ms = connected_at_ms.unwrap_or(state.connected_at_ms);
     }
 
-    /// So many more killmails were handed over.
-    pub fn delivered(&self, killmails: u64) {
-        self.line.progress.lock().delivered += killmails;
+    /// Counts killmails that were handed over.
+    pub fn count_delivered(&self, killmails: u64) {
+        self.reader.progress.lock().delivered += killmails;
     }
 
-    /// The plugin failed on a killmail.
-    pub fn failed(&self, plugin: &str, failure: &Failure, killmail_id: u32) {
+    /// Notes a fault of the plugin.
+    pub fn set_last_fault(&self, plugin: &str, failure: &Failure, killmail_id: u32) {
         let last =
             LastFault { plugin: plugin.to_owned(), failure: failure.clone(), killmail_id, at: now_secs() };
-        *self.line.last_fault.lock() = Some(last);
+        *self.reader.last_fault.lock() = Some(last);
     }
 
-    /// The client stands here now.
-    pub fn moved(&self, place: Place) {
-        self.line.progress.lock().place = place;
+    /// Notes where the client is now.
+    pub fn set_place(&self, place: Place) {
+        self.reader.progress.lock().place = place;
     }
 }
 
-impl Drop for Entered {
+impl Drop for Registration {
     fn drop(&mut self) {
-        self.lines.lock().remove(&self.line.subscription_id);
+        self.readers.lock().remove(&self.reader.subscription_id);
     }
 }
 
@@ -227,15 +232,15 @@ mod tests {
     #[test]
     fn lines_vanish_with_their_readers() {
         let registry = Registry::default();
-        let one = registry.enter(Arc::default(), Place::Live(Seq(1)));
-        let two = registry.enter(Arc::default(), Place::Live(Seq(1)));
-        assert_ne!(one.line.subscription_id, two.line.subscription_id);
-        assert_eq!(one.line.subscription_id.len(), 22);
+        let one = registry.register(Arc::default(), Place::Live(Seq(1)));
+        let two = registry.register(Arc::default(), Place::Live(Seq(1)));
+        assert_ne!(one.reader.subscription_id, two.reader.subscription_id);
+        assert_eq!(one.reader.subscription_id.len(), 22);
         drop(one);
-        assert_eq!(registry.lines()[0].subscription_id, two.line.subscription_id);
-        two.delivered(3);
-        two.moved(Place::Live(Seq(9)));
-        assert_eq!(registry.lines()[0].progress(), Progress { place: Place::Live(Seq(9)), delivered: 3 });
+        assert_eq!(registry.readers()[0].subscription_id, two.reader.subscription_id);
+        two.count_delivered(3);
+        two.set_place(Place::Live(Seq(9)));
+        assert_eq!(registry.readers()[0].progress(), Progress { place: Place::Live(Seq(9)), delivered: 3 });
         drop(two);
         assert!(registry.is_empty());
     }

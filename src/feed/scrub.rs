@@ -1,4 +1,4 @@
-//! The slow look through everything that is kept, from the oldest number to the newest, again and again.
+//! The background check of every stored record, from the oldest to the newest, again and again.
 //!
 //! Must not know: what a damaged record looks like.
 
@@ -12,11 +12,11 @@ use crate::domain::id::Seq;
 use crate::feed::Feed;
 use crate::tasks;
 
-/// Between two portions.
+/// Time between two portions of records.
 const PORTION: Duration = Duration::from_secs(1);
 
-/// Looks through the store until the server stops: `per_sec` records a second, then a pause of `pause`. 0
-/// records: not at all.
+/// Checks `per_sec` records a second until the server stops, and pauses for `pause` after each pass. With 0 records
+/// a second it checks nothing.
 pub async fn run(feed: Arc<Feed>, per_sec: u64, pause: Duration) {
     let mut closing = feed.closing();
     let (mut place, mut wait) = (Seq::ZERO, PORTION);
@@ -27,7 +27,7 @@ pub async fn run(feed: Arc<Feed>, per_sec: u64, pause: Duration) {
     }
 }
 
-/// Waits; true if the server stops meanwhile.
+/// Waits for `pause`; true if the server stops meanwhile.
 async fn stopped_within(closing: &mut watch::Receiver<bool>, pause: Duration) -> bool {
     tokio::select! {
         _ = closing.wait_for(|closing| *closing) => true,

@@ -1,7 +1,6 @@
-//! Whether the feed has been silent for too long, measured by how killmails usually come; said in the log
-//! once, and once when it is over.
+//! Whether the feed has been silent for longer than is usual at this hour. Logged once, and once when it is over.
 //!
-//! Must not know: what the sources are; who asks.
+//! Must not know: what the sources are, or who asks.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,44 +11,44 @@ use crate::feed::Feed;
 use crate::telemetry::source_status::{Doing, SourceStatus};
 use crate::telemetry::usual_rate;
 
-/// How often it is looked.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often to check.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// What is too long.
+/// When a silence is too long.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// The least, seconds.
+    /// Never too long below this, seconds.
     pub least_secs: u64,
-    /// As long as so many killmails usually take at this hour.
+    /// Too long when this many killmails would usually have come.
     pub killmails: f64,
-    /// Killmails that usually come in a day.
+    /// Killmails in a usual day.
     pub per_day: f64,
-    /// The game's daily downtime, which does not count: so long from 11:00 UTC on, seconds.
+    /// The game's daily downtime from 11:00 UTC on, which does not count, seconds.
     pub downtime_secs: u32,
 }
 
-/// How silent the feed is.
+/// How long the feed has been silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Silence {
-    /// So long nothing came, seconds.
+    /// Time without a killmail, seconds.
     pub secs: i64,
-    /// So long it may be, seconds.
+    /// How long it may be, seconds.
     pub max_secs: i64,
 }
 
 impl Silence {
-    /// Whether that is too long.
+    /// Whether the silence is too long.
     #[must_use]
     pub const fn is_too_long(self) -> bool {
         self.secs > self.max_secs
     }
 }
 
-/// How silent the running source is at this time, unix seconds; `None` where none runs that should never be
-/// silent.
+/// How long the running source has been silent at `now`, unix seconds. `None` while no source runs, or one that may
+/// be silent.
 pub fn silence(status: &SourceStatus, limits: &Limits, now: i64) -> Option<Silence> {
-    let source = *status.source.lock();
-    if !status.running.load(Ordering::Relaxed) || matches!(source, "none" | "replay") {
+    let kind = *status.kind.lock();
+    if !status.running.load(Ordering::Relaxed) || !kind.should_never_be_silent() {
         return None;
     }
     let since_ms =
@@ -59,25 +58,25 @@ pub fn silence(status: &SourceStatus, limits: &Limits, now: i64) -> Option<Silen
     Some(Silence { secs, max_secs })
 }
 
-/// Looks until the server stops.
+/// Checks until the server stops.
 pub async fn watch(feed: Arc<Feed>, limits: Limits) {
     let mut closing = feed.closing();
-    let mut told = false;
+    let mut is_logged = false;
     loop {
         tokio::select! {
             _ = closing.wait_for(|closing| *closing) => return,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(CHECK_EVERY) => {}
         }
         let Some(silence) = silence(feed.source_status(), &limits, now_secs()) else { continue };
-        if silence.is_too_long() == told {
+        if silence.is_too_long() == is_logged {
             continue;
         }
-        told = !told;
+        is_logged = !is_logged;
         let Silence { secs, max_secs } = silence;
-        if told {
+        if is_logged {
             tracing::warn!(
-                "the feed is silent: no killmail for {secs} s, more than the {max_secs} s usual now; {}",
-                doing(feed.source_status())
+                "the feed is silent: no killmail for {secs} s, more than the usual {max_secs} s at this hour; {}",
+                describe(feed.source_status())
             );
         } else {
             tracing::info!("the feed is no longer silent");
@@ -85,15 +84,15 @@ pub async fn watch(feed: Arc<Feed>, limits: Limits) {
     }
 }
 
-/// What is being done about it.
-fn doing(status: &SourceStatus) -> String {
+/// What the source is doing about it.
+fn describe(status: &SourceStatus) -> String {
     let sequence = status.sequence.load(Ordering::Relaxed);
     match status.doing().0 {
-        Doing::Following => format!("the source answers and is asked on behind number {sequence}"),
+        Doing::Following => format!("the source answers, the last number is {sequence}"),
         Doing::BackingOff(why) | Doing::BreakerOpen(why) => {
-            format!("{why}; it is asked again after growing waits")
+            format!("{why}; retrying with growing waits")
         }
-        Doing::NoSpace(why) => format!("{why}; it goes on by itself when there is room"),
+        Doing::NoSpace(why) => format!("{why}; resumes when there is room"),
         Doing::Off | Doing::Refused(_) | Doing::Finished => "no source runs".to_owned(),
     }
 }
@@ -101,13 +100,14 @@ fn doing(status: &SourceStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::source_kind::SourceKind;
 
     const LIMITS: Limits = Limits { least_secs: 300, killmails: 8.0, per_day: 12_000.0, downtime_secs: 900 };
     const NOON: i64 = 20_000 * 86_400 + 43_200;
 
-    fn running(source: &'static str) -> SourceStatus {
+    fn running(kind: SourceKind) -> SourceStatus {
         let status = SourceStatus::default();
-        *status.source.lock() = source;
+        *status.kind.lock() = kind;
         status.running.store(true, Ordering::Relaxed);
         status.started_ms.store((NOON - 1000) * 1000, Ordering::Relaxed);
         status
@@ -115,19 +115,19 @@ mod tests {
 
     #[test]
     fn silence_counts_from_the_last_killmail_or_the_start() {
-        let status = running("r2z2");
+        let status = running(SourceKind::R2z2);
         assert_eq!(silence(&status, &LIMITS, NOON), Some(Silence { secs: 1000, max_secs: 300 }));
-        status.beat(NOON - 100, (NOON - 20) * 1000);
+        status.count_received(NOON - 100, (NOON - 20) * 1000);
         assert_eq!(silence(&status, &LIMITS, NOON).map(|s| (s.secs, s.is_too_long())), Some((20, false)));
         assert_eq!(silence(&status, &LIMITS, NOON + 281).map(Silence::is_too_long), Some(true));
     }
 
     #[test]
     fn nothing_is_expected_of_no_source_or_a_replay() {
-        for source in ["none", "replay"] {
-            assert_eq!(silence(&running(source), &LIMITS, NOON), None);
+        for kind in [SourceKind::None, SourceKind::Replay] {
+            assert_eq!(silence(&running(kind), &LIMITS, NOON), None);
         }
-        let ended = running("r2z2");
+        let ended = running(SourceKind::R2z2);
         ended.running.store(false, Ordering::Relaxed);
         assert_eq!(silence(&ended, &LIMITS, NOON), None);
     }

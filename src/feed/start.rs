@@ -1,18 +1,18 @@
-//! Where a reader begins: fresh, with a preload, or where the client says it was.
+//! Where a reader starts: at the head, with a preload, or at the event id the client sent.
 //!
-//! Must not know: how the client says it.
+//! Must not know: how the client sends it.
 
 use crate::domain::id::{Epoch, EventId, Place, Seq};
 use crate::feed::event::{Gap, GapReason};
 
-/// How a door writes the batches of a preload, so that they can be cut to size before they are read.
+/// How a transport writes the batches of a preload, so that they can be cut to size before they are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchForm {
-    /// A batch ends at so many bytes; unset: at `batch_bytes`.
+    /// Bytes of a batch; unset: `feed.batch_bytes`.
     pub max_bytes: Option<u64>,
-    /// How often each killmail stands in it.
+    /// How many times a batch contains each killmail.
     pub copies: u64,
-    /// Bytes beside the killmails.
+    /// Bytes of a batch besides its killmails.
     pub frame_bytes: u64,
 }
 
@@ -22,42 +22,42 @@ impl Default for BatchForm {
     }
 }
 
-/// How a reader is to begin.
+/// How a reader starts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Start {
     /// Preload killmails not older than this, unix seconds.
     pub preload_since: Option<i64>,
     /// How batches of the preload are written.
     pub batches: BatchForm,
-    /// The last event id the client has, as it sent it. A valid one wins over the preload.
+    /// The last event id the client has seen, as sent. A valid one takes precedence over the preload.
     pub last_event_id: Option<String>,
 }
 
-/// What is known of the log when a reader opens.
+/// The log at the moment a reader opens.
 #[derive(Debug, Clone, Copy)]
 pub struct Log {
     /// The store's identity.
     pub epoch: Epoch,
     /// The newest announced number.
     pub head: Seq,
-    /// What is numbered up to here may be forgotten.
+    /// Entries up to this number may be deleted.
     pub horizon: Seq,
 }
 
-/// Where a reader begins.
+/// Where a reader starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opening {
     /// The place.
     pub place: Place,
     /// The window of the preload, if there is one to send: unix seconds.
     pub preload_since: Option<i64>,
-    /// What the client must be told first.
+    /// Why it is not where the client asked; sent to the client first.
     pub gap: Option<Gap>,
 }
 
-/// Decides where a reader begins.
+/// Decides where a reader starts.
 #[must_use]
-pub fn opening(start: &Start, log: Log) -> Opening {
+pub fn resolve_start(start: &Start, log: Log) -> Opening {
     let fresh = |gap: Option<(GapReason, &String)>| {
         let place = match start.preload_since {
             Some(_) => Place::Preload { head: log.head, after: 0 },
@@ -100,7 +100,7 @@ mod tests {
     const LOG: Log = Log { epoch: Epoch(7), head: Seq(100), horizon: Seq(10) };
 
     fn open(last: &str, preload: Option<i64>) -> Opening {
-        opening(
+        resolve_start(
             &Start { preload_since: preload, last_event_id: Some(last.to_owned()), ..Start::default() },
             LOG,
         )
@@ -144,6 +144,6 @@ mod tests {
 
     #[test]
     fn an_empty_id_is_none() {
-        assert_eq!(open("", None), opening(&Start::default(), LOG));
+        assert_eq!(open("", None), resolve_start(&Start::default(), LOG));
     }
 }

@@ -1,6 +1,6 @@
-//! A subscription's plugin at work: pages go in, kept killmails and faults come out, in order.
+//! The plugin of a subscription: takes pages of killmails and returns one outcome per killmail, in order.
 //!
-//! Must not know: how guests run, or what becomes of a fault.
+//! Must not know: how plugins run, or what happens to a fault.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::domain::entry::SharedEntry;
 use crate::domain::filter::Interest;
+use crate::domain::skip::{DELIVERY, Skip};
 use crate::domain::subscription::PluginUse;
 use crate::domain::verdict::{Failure, Fault, Verdict};
 use crate::feed::Feed;
@@ -16,26 +17,26 @@ use crate::feed::error::FeedError;
 use crate::feed::event::Delivered;
 use crate::plugin::judging::evaluator::Evaluator;
 use crate::plugin::judging::run::Run;
-use crate::plugins;
 use crate::plugins::Plugins;
+use crate::plugins::error::PluginsError;
 use crate::plugins::plugin_quota::PluginQuota;
 
-/// What became of one killmail.
+/// What happens to a killmail.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Wanted.
+    /// It is delivered.
     Kept(Delivered),
-    /// Not wanted.
+    /// The plugin dropped it.
     Dropped,
-    /// Could not be judged.
+    /// The plugin failed on it.
     Fault(Failure, SharedEntry),
 }
 
-/// A plugin judging for one subscription.
+/// The plugin of one subscription.
 #[derive(Clone)]
 pub struct SubscriptionPlugin {
     plugins: Arc<Plugins>,
-    judges: Arc<PluginQuota>,
+    quota: Arc<PluginQuota>,
     using: PluginUse,
     /// `None` while the plugin is being prepared.
     evaluator: Option<Evaluator>,
@@ -43,25 +44,25 @@ pub struct SubscriptionPlugin {
 }
 
 impl SubscriptionPlugin {
-    /// Finds the plugin and has it accept its configuration.
+    /// Finds the plugin and configures it.
     ///
     /// # Errors
-    /// There is no such plugin, or it refuses.
+    /// There is no such plugin, or it refuses its configuration.
     pub async fn open(feed: &Feed, using: &PluginUse) -> Result<Self, FeedError> {
         Self::resolve(feed.plugins().clone(), feed.plugin_quota().clone(), using.clone()).await
     }
 
-    /// The same for readers, which can wait: a plugin that is being prepared is taken too, see
+    /// The same for readers, which can wait: accepts a plugin that is still being prepared, see
     /// [`SubscriptionPlugin::ready`].
     ///
     /// # Errors
     /// As [`SubscriptionPlugin::open`].
     pub async fn open_unready(feed: &Feed, using: &PluginUse) -> Result<Self, FeedError> {
-        let (plugins, judges, changes) =
+        let (plugins, quota, changes) =
             (feed.plugins().clone(), feed.plugin_quota().clone(), feed.plugins().watch());
-        match Self::resolve(plugins.clone(), judges.clone(), using.clone()).await {
+        match Self::resolve(plugins.clone(), quota.clone(), using.clone()).await {
             Err(error) if is_preparing(&error) => {
-                Ok(Self { plugins, judges, using: using.clone(), evaluator: None, changes })
+                Ok(Self { plugins, quota, using: using.clone(), evaluator: None, changes })
             }
             resolved => resolved,
         }
@@ -76,12 +77,12 @@ impl SubscriptionPlugin {
     /// Waits until the plugin can judge. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// It turned out that it cannot, or it refuses its configuration.
+    /// It cannot be used, or it refuses its configuration.
     pub async fn ready(&mut self) -> Result<(), FeedError> {
         while self.evaluator.is_none() {
-            // What changes from here on is heard, also while it is being resolved.
+            // Changes from here on are noticed, also while it is being resolved.
             self.changes.mark_unchanged();
-            match Self::resolve(self.plugins.clone(), self.judges.clone(), self.using.clone()).await {
+            match Self::resolve(self.plugins.clone(), self.quota.clone(), self.using.clone()).await {
                 Ok(ready) => *self = ready,
                 Err(error) if is_preparing(&error) => self.changed().await,
                 Err(error) => return Err(error),
@@ -92,59 +93,59 @@ impl SubscriptionPlugin {
 
     async fn resolve(
         plugins: Arc<Plugins>,
-        judges: Arc<PluginQuota>,
+        quota: Arc<PluginQuota>,
         using: PluginUse,
     ) -> Result<Self, FeedError> {
         let changes = plugins.watch();
-        let evaluator = plugins.resolve_for(&using, judges.payer(&using).as_ref()).await?;
-        Ok(Self { plugins, judges, using, evaluator: Some(evaluator), changes })
+        let evaluator = plugins.resolve_for(&using, quota.payer(&using).as_ref()).await?;
+        Ok(Self { plugins, quota, using, evaluator: Some(evaluator), changes })
     }
 
-    /// Name of the plugin.
+    /// The plugin's name.
     pub fn name(&self) -> &str {
         &self.using.name
     }
 
-    /// What the plugin promised to need.
+    /// Which killmails the plugin needs to see.
     pub fn interest(&self) -> Option<&Interest> {
         self.evaluator.as_ref().and_then(Evaluator::interest)
     }
 
-    /// Waits until some plugin was promoted, rolled back or deleted.
+    /// Waits until some plugin is promoted, rolled back or deleted.
     pub async fn changed(&mut self) {
         if self.changes.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Whether some plugin was changed since this judge was made, or found to be so.
+    /// Whether some plugin changed since this one was resolved or last compared.
     #[must_use]
     pub fn may_have_changed(&self) -> bool {
         self.changes.has_changed().unwrap_or(false)
     }
 
-    /// As if the change had been followed.
-    pub fn see_change(&mut self) {
+    /// Marks the change as handled.
+    pub fn mark_unchanged(&mut self) {
         self.changes.mark_unchanged();
     }
 
-    /// As if the change were still to be seen: whoever was told of it did not get round to it.
-    pub fn forget_change(&mut self) {
+    /// Marks the change as not handled yet.
+    pub fn mark_changed(&mut self) {
         self.changes.mark_changed();
     }
 
-    /// The judge to go on with after a change, and whether it judges by another version. Until the new
-    /// version is ready the old one goes on.
+    /// Resolves the plugin again after a change; the flag says whether the version differs. The old version stays in use
+    /// until the new one is ready.
     ///
     /// # Errors
     /// The plugin is gone, or its new version refuses the configuration.
     pub async fn follow(&self) -> Result<(Self, bool), FeedError> {
         let mut next = self.clone();
         next.changes.mark_unchanged();
-        match Self::resolve(self.plugins.clone(), self.judges.clone(), self.using.clone()).await {
+        match Self::resolve(self.plugins.clone(), self.quota.clone(), self.using.clone()).await {
             Ok(resolved) => {
                 let digest =
-                    |judge: &Self| judge.evaluator.as_ref().map(|evaluator| evaluator.digest().to_owned());
+                    |plugin: &Self| plugin.evaluator.as_ref().map(|evaluator| evaluator.digest().to_owned());
                 let moved = digest(&resolved) != digest(self);
                 Ok((resolved, moved))
             }
@@ -153,19 +154,19 @@ impl SubscriptionPlugin {
         }
     }
 
-    /// The same for as long as its judgments cost less than so much CPU time.
+    /// Limits the CPU time of its judgments.
     #[must_use]
-    pub fn within(self, cpu: Duration) -> Self {
+    pub fn limited_to(self, cpu: Duration) -> Self {
         Self { evaluator: self.evaluator.map(|evaluator| evaluator.within(cpu)), ..self }
     }
 
-    /// Whether its judgments cost what they may.
+    /// Whether its CPU time is used up.
     pub fn is_spent(&self) -> bool {
         self.evaluator.as_ref().is_some_and(Evaluator::is_spent)
     }
 
-    /// Judges a page, in order; only what is ready can. The last killmails of it are left out where they
-    /// would cost more than may be spent ([`SubscriptionPlugin::within`]).
+    /// Judges a page, in order. Once the CPU time of [`SubscriptionPlugin::limited_to`] is used up, the rest of the page
+    /// has no outcome.
     pub async fn judge(&self, page: Vec<SharedEntry>, run: Run) -> Vec<Outcome> {
         let Some(evaluator) = &self.evaluator else {
             let unready = Failure::new(Fault::Instantiate, "it is being prepared");
@@ -181,26 +182,38 @@ impl SubscriptionPlugin {
     }
 
     fn outcome(&self, entry: SharedEntry, verdict: Result<Verdict, Failure>) -> Outcome {
+        let id = entry.facts.killmail_id;
         match verdict {
-            Ok(Verdict::Drop) => Outcome::Dropped,
+            Ok(Verdict::Drop) => {
+                tracing::debug!(target: DELIVERY, { killmail.id = id, why = %Skip::Verdict }, "not delivered");
+                Outcome::Dropped
+            }
             Ok(Verdict::Keep) => Outcome::Kept(Delivered { entry, annotations: Vec::new() }),
             Ok(Verdict::KeepWith(json)) => {
                 Outcome::Kept(Delivered { entry, annotations: vec![(self.using.name.clone(), json)] })
             }
-            Err(failure) => Outcome::Fault(failure, entry),
+            Err(failure) => {
+                let fault = failure.fault.word();
+                tracing::debug!(target: DELIVERY, { killmail.id = id, why = %Skip::Fault, fault }, "not delivered");
+                Outcome::Fault(failure, entry)
+            }
         }
     }
 }
 
-/// Whether the plugin is being prepared, and can be had later.
+/// Whether the plugin is still being prepared.
 const fn is_preparing(error: &FeedError) -> bool {
-    matches!(error, FeedError::Plugin(plugins::Error::Preparing { .. }))
+    matches!(error, FeedError::Plugin(PluginsError::Preparing { .. }))
 }
 
-/// Judges a page where there is a judge; keeps everything where there is none.
-pub async fn judged(judge: Option<&SubscriptionPlugin>, page: Vec<SharedEntry>, run: Run) -> Vec<Outcome> {
-    match judge {
-        Some(judge) if !page.is_empty() => judge.judge(page, run).await,
+/// Judges a page; without a plugin everything is delivered.
+pub async fn judge_page(
+    plugin: Option<&SubscriptionPlugin>,
+    page: Vec<SharedEntry>,
+    run: Run,
+) -> Vec<Outcome> {
+    match plugin {
+        Some(plugin) if !page.is_empty() => plugin.judge(page, run).await,
         _ => page
             .into_iter()
             .map(|entry| Outcome::Kept(Delivered { entry, annotations: Vec::new() }))

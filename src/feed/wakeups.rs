@@ -1,8 +1,7 @@
-//! The bell: which readers does this killmail concern. A reverse index from terms to readers, and one ring
-//! per reader.
+//! Which readers a new killmail wakes: a reverse index from terms to readers.
 //!
-//! A lost ring costs lateness only: readers also look when their tick is due. The index is cut into shards so
-//! that hanging up a large subscription never holds up a killmail for long.
+//! A missed wakeup only costs time, since readers also check the log at every tick. The index is sharded, so that
+//! registering a large subscription never blocks a killmail for long.
 //!
 //! Must not know: what readers do when they wake.
 
@@ -16,17 +15,18 @@ use tokio::sync::Notify;
 use crate::domain::facts::Facts;
 use crate::domain::filter::IdsIn;
 use crate::domain::term::{Dimension, Term};
+use crate::store::index::id_range::IdRange;
 use crate::store::index::postings::Postings;
 
 const SHARDS: usize = 64;
-/// Marks a number that stands for a list of ropes, not for a rope.
+/// Marks a slot that holds the number of a list of readers, not the id of one.
 const LIST: u32 = 1 << 31;
 
-/// The number of a reader on the bell.
+/// The number of a reader in the index. Readers with equal filters share one.
 pub type ReaderId = u32;
 
-/// A part of the reverse index. Most characters are wanted by one reader: nine bytes then, the rope beside
-/// the id. Others have a list.
+/// A shard of the reverse index. Most characters are wanted by one reader: its number stands beside the id then,
+/// nine bytes in all. Others have a list.
 #[derive(Default)]
 struct Shard {
     by_kind: [HashMap<u32, u32, RandomState>; Dimension::ALL.len()],
@@ -34,7 +34,7 @@ struct Shard {
     free: Vec<u32>,
 }
 
-/// The reverse index and the rings.
+/// The reverse index, and how each reader is notified.
 pub struct Wakeups {
     shards: Vec<RwLock<Shard>>,
     reader_ids: RwLock<ReaderIds>,
@@ -42,8 +42,8 @@ pub struct Wakeups {
 
 #[derive(Default)]
 struct ReaderIds {
-    /// Who is rung: several where equal filters share a rope.
-    rings: Vec<Option<Vec<Arc<Notify>>>>,
+    /// Whom to notify: several where equal filters share a number.
+    notifies: Vec<Option<Vec<Arc<Notify>>>>,
     free: Vec<ReaderId>,
     everything: Postings,
 }
@@ -55,42 +55,42 @@ impl Default for Wakeups {
 }
 
 impl Wakeups {
-    /// A new rope with one ring, rung for nothing yet.
+    /// Registers a reader that watches nothing yet.
     pub fn register(&self) -> (ReaderId, Arc<Notify>) {
-        let (reader_id, ring) = (self.register_silent(), Arc::new(Notify::new()));
-        self.listen(reader_id, Arc::clone(&ring));
-        (reader_id, ring)
+        let (reader_id, notify) = (self.register_silent(), Arc::new(Notify::new()));
+        self.listen(reader_id, Arc::clone(&notify));
+        (reader_id, notify)
     }
 
-    /// A new rope without rings.
+    /// Registers a number that notifies nobody yet.
     pub fn register_silent(&self) -> ReaderId {
         let mut reader_ids = self.reader_ids.write();
         let reader_id = reader_ids.free.pop().unwrap_or_else(|| {
-            reader_ids.rings.push(None);
-            ReaderId::try_from(reader_ids.rings.len() - 1).unwrap_or(ReaderId::MAX) & !LIST
+            reader_ids.notifies.push(None);
+            ReaderId::try_from(reader_ids.notifies.len() - 1).unwrap_or(ReaderId::MAX) & !LIST
         });
-        reader_ids.rings[reader_id as usize] = Some(Vec::new());
+        reader_ids.notifies[reader_id as usize] = Some(Vec::new());
         reader_id
     }
 
-    /// Puts a ring on the rope.
-    pub fn listen(&self, reader_id: ReaderId, ring: Arc<Notify>) {
-        if let Some(Some(rings)) = self.reader_ids.write().rings.get_mut(reader_id as usize) {
-            rings.reserve_exact(usize::from(rings.is_empty()));
-            rings.push(ring);
+    /// Notifies one more reader under this number.
+    pub fn listen(&self, reader_id: ReaderId, notify: Arc<Notify>) {
+        if let Some(Some(notifies)) = self.reader_ids.write().notifies.get_mut(reader_id as usize) {
+            notifies.reserve_exact(usize::from(notifies.is_empty()));
+            notifies.push(notify);
         }
     }
 
-    /// Takes a ring off the rope.
-    pub fn leave(&self, reader_id: ReaderId, ring: &Arc<Notify>) {
-        if let Some(Some(rings)) = self.reader_ids.write().rings.get_mut(reader_id as usize)
-            && let Some(at) = rings.iter().position(|other| Arc::ptr_eq(other, ring))
+    /// Stops notifying a reader under this number.
+    pub fn leave(&self, reader_id: ReaderId, notify: &Arc<Notify>) {
+        if let Some(Some(notifies)) = self.reader_ids.write().notifies.get_mut(reader_id as usize)
+            && let Some(at) = notifies.iter().position(|other| Arc::ptr_eq(other, notify))
         {
-            rings.swap_remove(at);
+            notifies.swap_remove(at);
         }
     }
 
-    /// Rings this rope for killmails with any of these ids; `None`: for every killmail.
+    /// Wakes this number for killmails with any of these ids; `None`: for every killmail.
     pub fn watch(&self, reader_id: ReaderId, ids: Option<&[IdsIn]>) {
         match ids {
             None => self.reader_ids.write().everything.insert(reader_id),
@@ -98,7 +98,7 @@ impl Wakeups {
         }
     }
 
-    /// Stops ringing this rope for these ids (`None`: for every killmail).
+    /// Stops waking this number for these ids; `None`: for every killmail.
     pub fn unwatch(&self, reader_id: ReaderId, ids: Option<&[IdsIn]>) {
         match ids {
             None => self.reader_ids.write().everything.remove(reader_id),
@@ -106,17 +106,17 @@ impl Wakeups {
         }
     }
 
-    /// Takes the rope down; it must be untied.
+    /// Frees the number. It must not watch anything any more.
     pub fn unregister(&self, reader_id: ReaderId) {
         let mut reader_ids = self.reader_ids.write();
-        if let Some(ring) = reader_ids.rings.get_mut(reader_id as usize)
-            && ring.take().is_some()
+        if let Some(notify) = reader_ids.notifies.get_mut(reader_id as usize)
+            && notify.take().is_some()
         {
             reader_ids.free.push(reader_id);
         }
     }
 
-    /// The ropes tied to any of these terms, ascending and distinct, without those tied to everything.
+    /// Finds the numbers that watch any of these terms, ascending and distinct, without those that watch everything.
     pub fn find(&self, terms: impl Iterator<Item = Term>, found: &mut Vec<ReaderId>) {
         found.clear();
         for term in terms {
@@ -126,42 +126,43 @@ impl Wakeups {
         found.dedup();
     }
 
-    /// Wakes the readers this killmail concerns and says how many.
+    /// Wakes the readers that may want this killmail; returns how many.
     pub fn wake(&self, facts: &Facts, found: &mut Vec<ReaderId>) -> usize {
         self.find(facts.terms(), found);
         let reader_ids = self.reader_ids.read();
-        reader_ids.everything.gather(0, ReaderId::MAX, found);
-        let mut rung = 0;
-        for rings in found.iter().filter_map(|reader_id| reader_ids.rings.get(*reader_id as usize)?.as_ref())
+        reader_ids.everything.append_to(found, IdRange::ALL);
+        let mut woken = 0;
+        for notifies in
+            found.iter().filter_map(|reader_id| reader_ids.notifies.get(*reader_id as usize)?.as_ref())
         {
-            rings.iter().for_each(|ring| ring.notify_one());
-            rung += rings.len();
+            notifies.iter().for_each(|notify| notify.notify_one());
+            woken += notifies.len();
         }
-        rung
+        woken
     }
 
     /// Wakes every reader.
     pub fn wake_all(&self) {
-        self.reader_ids.read().rings.iter().flatten().flatten().for_each(|ring| ring.notify_one());
+        self.reader_ids.read().notifies.iter().flatten().flatten().for_each(|notify| notify.notify_one());
     }
 
-    /// Ropes on the bell.
+    /// Numbers in use.
     pub fn len(&self) -> usize {
         let reader_ids = self.reader_ids.read();
-        reader_ids.rings.len() - reader_ids.free.len()
+        reader_ids.notifies.len() - reader_ids.free.len()
     }
 
-    /// Whether there is none.
+    /// Whether no number is in use.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Bytes the reverse index takes, about.
+    /// Approximate size of the reverse index, bytes.
     pub fn bytes(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().bytes()).sum()
     }
 
-    /// Goes through ids shard by shard, so that each lock is taken once and held for a part of them only.
+    /// Applies a change shard by shard, so that each lock is taken once and held for its part of the ids only.
     fn each(&self, ids: &[IdsIn], mut change: impl FnMut(&mut Shard, Dimension, u32)) {
         for IdsIn { kind, ids } in ids {
             let mut sorted = ids.as_slice().to_vec();
@@ -202,10 +203,10 @@ impl Shard {
             let at = *slot & !LIST;
             let list = &mut self.lists[at as usize];
             list.remove(reader_id);
-            if let Some((one, last)) = list.ends()
-                && one == last
+            if let Some(span) = list.span()
+                && span.low == span.high
             {
-                *slot = one;
+                *slot = span.low;
                 *list = Postings::default();
                 self.free.push(at);
             }
@@ -216,7 +217,7 @@ impl Shard {
         match self.by_kind[kind as usize].get(&id) {
             None => {}
             Some(slot) if slot & LIST != 0 => {
-                self.lists[(slot & !LIST) as usize].gather(0, ReaderId::MAX, found)
+                self.lists[(slot & !LIST) as usize].append_to(found, IdRange::ALL)
             }
             Some(reader_id) => found.push(*reader_id),
         }
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_concerned_are_rung() {
+    fn only_readers_that_may_want_it_are_woken() {
         let wakeups = Wakeups::default();
         let (jita, _) = wakeups.register();
         let (tama, _) = wakeups.register();
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn ropes_are_used_again() {
+    fn numbers_are_reused() {
         let wakeups = Wakeups::default();
         let (first, _) = wakeups.register();
         wakeups.unregister(first);
@@ -283,7 +284,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_tied_and_untied_the_right_ropes_are_found(
+        fn watching_and_unwatching_finds_the_right_readers(
             steps in proptest::collection::vec((any::<bool>(), 0_u32..6, 0_u32..3, proptest::collection::vec(0_u32..150, 1..20)), 1..60),
         ) {
             let wakeups = Wakeups::default();

@@ -1,9 +1,9 @@
-//! The one writer: takes batches in turn, has the store make them durable, then announces them and rings the
-//! bell.
+//! The single writer: appends batches one after another, waits until each is durable, then announces it and wakes
+//! readers.
 //!
-//! Law 2 (once, in order) needs one place where numbers are given and announced; this is it.
+//! Law 2 (once, in order) needs a single place that assigns and announces numbers. This is it.
 //!
-//! Must not know: who brings killmails.
+//! Must not know: where killmails come from.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::domain::entry::Origin;
 use crate::domain::id::Seq;
+use crate::domain::skip::{DELIVERY, Skip};
 use crate::domain::span::Span;
 use crate::feed::counters::Counters;
 use crate::feed::error::FeedError;
@@ -24,7 +25,7 @@ use crate::tasks;
 pub struct Parts {
     /// Where batches go.
     pub store: Arc<Store>,
-    /// Who is told.
+    /// Readers waiting for news of the log.
     pub wakeups: Arc<Wakeups>,
     /// The newest number readers may see.
     pub announced: Arc<AtomicU64>,
@@ -62,7 +63,7 @@ impl Writer {
         tasks::thread("feed-writer", move || {
             let mut found = Vec::new();
             while let Some(job) = waiting.blocking_recv() {
-                // A caller that went away has lost interest in the answer, not in the killmails.
+                // The caller may be gone. Its killmails are stored all the same.
                 match job {
                     Job::Killmails { batch, checkpoint, answer } => {
                         let done = parts.store.append(batch, checkpoint);
@@ -86,7 +87,7 @@ impl Writer {
         Ok(Self { jobs })
     }
 
-    /// Hands a batch over and waits until it is durable and announced.
+    /// Appends a batch; returns when it is durable and announced.
     ///
     /// # Errors
     /// The store failed, or the writer has ended.
@@ -100,7 +101,7 @@ impl Writer {
         done.await.map_err(|_| FeedError::Closing)?
     }
 
-    /// Hands a span over and waits until it is durable and every reader was woken.
+    /// Appends a span; returns when it is durable and every reader was woken.
     ///
     /// # Errors
     /// The store failed, or the writer has ended.
@@ -117,10 +118,14 @@ impl Parts {
         for done in appended {
             let Appended::New(entry) = done else { continue };
             self.counters.announced.fetch_add(1, Ordering::Relaxed);
-            // Live parts never deliver backfill, so nobody is woken for it.
+            // Backfill is never delivered live, so it wakes nobody.
+            let id = entry.facts.killmail_id;
             if entry.origin == Origin::Live {
-                let rung = self.wakeups.wake(&entry.facts, found);
-                self.counters.rung.fetch_add(rung as u64, Ordering::Relaxed);
+                let woken = self.wakeups.wake(&entry.facts, found);
+                self.counters.woken.fetch_add(woken as u64, Ordering::Relaxed);
+                tracing::debug!(target: DELIVERY, { killmail.id = id, seq = %entry.seq.0, woken }, "announced");
+            } else {
+                tracing::debug!(target: DELIVERY, { killmail.id = id, why = %Skip::Backfill }, "not announced");
             }
         }
         if appended.iter().any(|done| matches!(done, Appended::New(_) | Appended::Revised(_))) {

@@ -12,6 +12,7 @@ use axum::http::request::Parts;
 use crate::budget::Budget;
 use crate::domain::subscription::Subscription;
 use crate::feed::Feed;
+use crate::feed::body_requests::BodyRequests;
 use crate::http::config::Config;
 use crate::http::numbers::rates::Rates;
 use crate::http::request::address;
@@ -20,13 +21,15 @@ use crate::http::request::connections::Connections;
 use crate::http::routes::mirror_state::Mirror;
 use crate::http::stream::batch_cache::BatchCache;
 use crate::http::stream::stream_limits::StreamLimits;
-use crate::plugins::plugin_quota::{Asker, Hold, TooMany};
+use crate::plugins::plugin_quota::{EvaluatorPermit, QuotaExceeded, RequestPermit};
 use crate::plugins::uploads::Uploads;
 
 /// What the door needs to answer.
 pub struct State {
     /// The log in motion.
     pub feed: Arc<Feed>,
+    /// Where hand-ins ask for bodies they lack.
+    pub body_requests: Arc<BodyRequests>,
     /// The door's configuration.
     pub config: Config,
     /// The token of those who may write.
@@ -45,6 +48,8 @@ pub struct State {
 pub struct HttpState {
     /// The log in motion.
     pub feed: Arc<Feed>,
+    /// Where hand-ins ask for bodies they lack.
+    pub body_requests: Arc<BodyRequests>,
     /// The door's configuration.
     pub config: Config,
     /// The tokens of those who may write.
@@ -77,11 +82,12 @@ impl HttpState {
     /// Nobody asked yet; these tokens were given out.
     #[must_use]
     pub fn new(state: State, given: Vec<Given>) -> Self {
-        let State { feed, config, token, started, connections, in_flight, .. } = state;
+        let State { feed, body_requests, config, token, started, connections, in_flight, .. } = state;
         let plugins = Arc::clone(feed.plugins());
         Self {
             mirror: Mirror::new(&config.mirror),
             feed,
+            body_requests,
             config,
             keys: Keys::new(&token, given),
             started,
@@ -101,9 +107,17 @@ impl HttpState {
     ///
     /// # Errors
     /// The address has as many different ones at work as it may.
-    pub fn judge(&self, parts: &Parts, subscription: &Subscription) -> Result<Option<Hold>, TooMany> {
+    pub fn judge(
+        &self,
+        parts: &Parts,
+        subscription: &Subscription,
+    ) -> Result<Option<EvaluatorPermit>, QuotaExceeded> {
         let from = address::caller(parts, &self.config.trusted_proxies);
-        self.feed.plugin_quota().take(&self.feed.judging(), from, subscription.plugin.as_ref())
+        self.feed.plugin_quota().acquire_evaluator(
+            &self.feed.plugin_limits(),
+            from,
+            subscription.plugin.as_ref(),
+        )
     }
 
     /// A place among those who ask for history judged by a plugin; none is needed without one.
@@ -114,10 +128,10 @@ impl HttpState {
         &self,
         parts: &Parts,
         subscription: &Subscription,
-    ) -> Result<Option<Asker>, TooMany> {
+    ) -> Result<Option<RequestPermit>, QuotaExceeded> {
         let from =
             address::caller(parts, &self.config.trusted_proxies).filter(|_| subscription.plugin.is_some());
-        self.feed.plugin_quota().ask(&self.feed.judging(), from)
+        self.feed.plugin_quota().acquire_request(&self.feed.plugin_limits(), from)
     }
 
     /// Share of killmails by id that were answered from memory, percent with two digits; 0 before the first.

@@ -1,4 +1,4 @@
-//! What a source brings at once, and where it stands after it.
+//! What a source delivers in one step, and its checkpoint after it.
 //!
 //! Must not know: what becomes of it.
 
@@ -7,20 +7,21 @@ use bytes::Bytes;
 use crate::domain::span::Span;
 use crate::store::incoming::{Checkpoint, Incoming};
 use crate::store::refused::list::Refused;
+use crate::telemetry::source_kind::SourceKind;
 
-/// What a source brings at once, and where it stands after it.
+/// What a source delivers in one step.
 #[derive(Debug, Default)]
 pub struct Arrival {
-    /// Killmails.
     pub killmails: Vec<Incoming>,
-    /// Documents that are none.
+    /// Documents that are not killmails.
     pub refused: Vec<Refused>,
-    /// Killmails of archives that were kept before and are told of now; there are no killmails beside it.
+    /// A span of killmails from archives that were stored before and are announced now; `killmails` is empty
+    /// then.
     pub span: Option<Span>,
-    /// The place of the source once all this is kept.
+    /// The checkpoint of the source once all of this is stored.
     pub checkpoint: Option<Checkpoint>,
-    /// The kind of the source, where what it brings is of the lower rank.
-    pub lower_rank: Option<&'static str>,
-    /// The documents as they came; what a recorder writes down.
+    /// The kind of the source if its data ranks below that of R2Z2 and ESI.
+    pub lower_rank: Option<SourceKind>,
+    /// The documents as received, for recordings.
     pub raw: Vec<Bytes>,
 }

@@ -1,24 +1,27 @@
-//! The HTTP client towards the outside: who we are, how long we wait, how much we take.
+//! The HTTP client for upstream servers: `User-Agent`, timeouts, size limits, `Retry-After`.
 //!
-//! Must not know: what is asked for.
+//! Must not know: what is requested.
 
 use std::sync::Once;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
 
+use crate::clock;
+use crate::ingest::backoff::RETRY_AFTER_MAX;
+
 const REDIRECTS_MAX: usize = 5;
 
-/// A request that came to nothing.
+/// A request that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No connection, a timeout, a broken answer.
+    /// No connection, a timeout, or a response that broke off.
     #[error("{}", .0.to_string().trim_end())]
     Http(#[from] reqwest::Error),
-    /// More than we take.
-    #[error("the answer is longer than {0} bytes")]
+    #[error("the response is longer than {0} bytes")]
     TooLong(usize),
 }
 
@@ -30,23 +33,23 @@ impl Error {
     }
 }
 
-/// What `User-Agent` says: name, version and how to reach whoever runs this.
+/// The `User-Agent`: name, version and how to reach the operator.
 #[must_use]
 pub fn user_agent(contact: Option<&str>) -> String {
     let contact = contact.unwrap_or("no contact given");
-    let about = env!("CARGO_PKG_REPOSITORY");
-    let about = if about.is_empty() { String::new() } else { format!("; +{about}") };
-    format!("{}/{} ({contact}{about})", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+    let repository = env!("CARGO_PKG_REPOSITORY");
+    let repository = if repository.is_empty() { String::new() } else { format!("; +{repository}") };
+    format!("{}/{} ({contact}{repository})", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
 }
 
-/// A client for one upstream. Proxies of the environment are used, but never towards this machine itself.
+/// A client for one upstream server. It uses the proxies of the environment, except for loopback addresses.
 ///
 /// # Errors
-/// The user agent is no header value, or TLS cannot be set up.
+/// The user agent is not a valid header value, or TLS cannot be set up.
 pub fn new(user_agent: &str, base_url: &str, timeout: Duration) -> Result<Client, Error> {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
-        // Refused only when another one is installed already, which serves as well.
+        // Fails only if another provider is installed already, which will do as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
     let mut builder =
@@ -57,43 +60,75 @@ pub fn new(user_agent: &str, base_url: &str, timeout: Duration) -> Result<Client
     Ok(builder.build()?)
 }
 
-/// One GET.
+/// Sends a GET request.
 ///
 /// # Errors
-/// No connection or no answer in time.
+/// No connection, or no response in time.
 pub async fn get(client: &Client, url: &str) -> Result<Response, Error> {
     Ok(client.get(url).send().await?)
 }
 
-/// The body of an answer, decompressed, up to a limit.
+/// Reads the body of a response, decompressed, up to a limit.
 ///
 /// # Errors
-/// The answer breaks off, or is longer than `max_bytes`.
+/// The response breaks off or is longer than `max_bytes`.
 pub async fn body(mut response: Response, max_bytes: usize) -> Result<Bytes, Error> {
     let mut body = BytesMut::new();
-    while let Some(piece) = response.chunk().await? {
-        if body.len() + piece.len() > max_bytes {
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > max_bytes {
             return Err(Error::TooLong(max_bytes));
         }
-        body.extend_from_slice(&piece);
+        body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
 }
 
-/// One GET of something large, which may take so long.
+/// Sends a GET request for something large, with a timeout of its own.
 ///
 /// # Errors
-/// No connection or no answer in time.
+/// No connection, or no response in time.
 pub async fn get_large(client: &Client, url: &str, timeout: Duration) -> Result<Response, Error> {
     Ok(client.get(url).timeout(timeout).send().await?)
 }
 
-/// The next bytes of an answer, decompressed; `None` at its end.
+/// Reads the next bytes of a response, decompressed; `None` at its end.
 ///
 /// # Errors
-/// The answer breaks off.
+/// The response breaks off.
 pub async fn chunk(response: &mut Response) -> Result<Option<Bytes>, Error> {
     Ok(response.chunk().await?)
+}
+
+/// The wait of a `Retry-After` header (seconds or a date), at most an hour.
+#[must_use]
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match text.parse::<u64>() {
+        Ok(secs) => Duration::from_secs(secs),
+        Err(_) => {
+            let at_ms = jiff::fmt::rfc2822::parse(text).ok()?.timestamp().as_millisecond();
+            Duration::from_millis(u64::try_from(at_ms - clock::now_ms()).unwrap_or(0))
+        }
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
+}
+
+/// The host of a URL without its port; the URL may lack a scheme or be malformed.
+#[must_use]
+pub fn host(url: &str) -> &str {
+    let authority = host_and_port(url);
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+/// The host of a URL with its port, if it names one.
+#[must_use]
+pub fn host_and_port(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let rest = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    rest.rsplit_once('@').map_or(rest, |(_, host)| host)
 }
 
 fn is_loopback(base_url: &str) -> bool {
@@ -122,5 +157,16 @@ mod tests {
             assert!(is_loopback(url), "{url}");
         }
         assert!(!is_loopback("https://r2z2.zkillboard.com"));
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_at_most_an_hour() {
+        let wait = |text: &str| retry_after(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]));
+        assert_eq!(wait(" 7 "), Some(Duration::from_secs(7)));
+        assert_eq!(wait("99999"), Some(RETRY_AFTER_MAX));
+        assert_eq!(wait("Sat, 01 Jan 2000 00:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("Tue, 01 Jan 2199 00:00:00 GMT"), Some(RETRY_AFTER_MAX));
+        assert_eq!(wait("soon"), None);
+        assert_eq!(retry_after(&HeaderMap::new()), None);
     }
 }

@@ -6,32 +6,21 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ingest::client;
 use crate::ingest::fallback_config::{self, FallbackConfig};
-use crate::ingest::r2z2::missing_numbers::Healing;
+use crate::ingest::r2z2::missing_numbers::RecoveryWaits;
 use crate::ingest::r2z2::waits::Waits;
+use crate::telemetry::source_kind::SourceKind;
 
 /// The host whose rules of politeness are fixed.
 pub const REAL_HOST: &str = "https://r2z2.zkillboard.com";
-
-/// Which source runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// zKillboard's feed of numbered files.
-    #[default]
-    R2z2,
-    /// Files, as if they happened now.
-    Replay,
-    /// Nothing comes live.
-    None,
-}
 
 /// What ingest may be told.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Which source runs.
-    pub source: Kind,
+    pub source: SourceKind,
     /// How zKillboard and CCP can reach whoever runs this server: a mail address or a page. Without it a
     /// source on the real host stays off.
     pub user_agent_contact: Option<String>,
@@ -53,7 +42,7 @@ pub struct Config {
     pub r2z2_ahead_numbers: u64,
     /// A number missing for longer than this: `sequence.json` is asked whether the feed has gone on, which
     /// passes it over, milliseconds.
-    pub r2z2_ghost_ms: u64,
+    pub r2z2_missing_ms: u64,
     /// A number missing for longer than this while `sequence.json` is behind it: the feed is followed from
     /// there again, milliseconds.
     pub r2z2_rollback_ms: u64,
@@ -125,7 +114,7 @@ impl Default for Config {
     fn default() -> Self {
         let waits = Waits::default();
         Self {
-            source: Kind::default(),
+            source: SourceKind::R2z2,
             user_agent_contact: None,
             r2z2_base_url: REAL_HOST.to_owned(),
             zkb_base_url: "https://zkillboard.com".to_owned(),
@@ -134,11 +123,11 @@ impl Default for Config {
             r2z2_pace_ms: waits.pace_ms,
             r2z2_wait_secs: 0,
             r2z2_ahead_numbers: waits.ahead_numbers,
-            r2z2_ghost_ms: waits.ghost_ms,
+            r2z2_missing_ms: waits.missing_ms,
             r2z2_rollback_ms: waits.rollback_ms,
             r2z2_far_numbers: waits.far_numbers,
-            r2z2_heal_ms: waits.healing.first_ms,
-            archive_after_secs: waits.healing.archive_after_ms / 1000,
+            r2z2_heal_ms: waits.recovery.first_ms,
+            archive_after_secs: waits.recovery.archive_after_ms / 1000,
             archive_timeout_ms: 300_000,
             r2z2_limited_ms: waits.limited_ms,
             r2z2_forbidden_ms: waits.forbidden_ms,
@@ -171,8 +160,7 @@ impl Config {
     /// Whether the feed asked is zKillboard's own.
     #[must_use]
     pub fn is_real_host(&self) -> bool {
-        let host = self.r2z2_base_url.split("://").last().unwrap_or_default();
-        let host = host.split(['/', ':']).next().unwrap_or_default().to_ascii_lowercase();
+        let host = client::host(&self.r2z2_base_url).to_ascii_lowercase();
         host == "zkillboard.com" || host.ends_with(".zkillboard.com")
     }
 
@@ -183,15 +171,13 @@ impl Config {
             idle_ms: self.r2z2_idle_ms,
             pace_ms: self.r2z2_pace_ms,
             ahead_numbers: self.r2z2_ahead_numbers,
-            ghost_ms: self.r2z2_ghost_ms,
+            missing_ms: self.r2z2_missing_ms,
             rollback_ms: self.r2z2_rollback_ms,
             far_numbers: self.r2z2_far_numbers,
             limited_ms: self.r2z2_limited_ms,
             forbidden_ms: self.r2z2_forbidden_ms,
-            forbidden_max_ms: self.r2z2_forbidden_ms.saturating_mul(15),
             failed_ms: self.r2z2_failed_ms,
-            failed_max_ms: self.r2z2_failed_ms.saturating_mul(60),
-            healing: Healing {
+            recovery: RecoveryWaits {
                 first_ms: self.r2z2_heal_ms,
                 least_ms: self.r2z2_idle_ms,
                 archive_after_ms: self.archive_after_secs.saturating_mul(1000),
@@ -199,20 +185,9 @@ impl Config {
         }
     }
 
-    /// The name of the first source.
-    #[must_use]
-    pub const fn first(&self) -> &'static str {
-        match self.source {
-            Kind::R2z2 => "r2z2",
-            Kind::Replay => "replay",
-            Kind::None => "none",
-        }
-    }
-
     /// Takes the trailing `/` off origins, and gives names to sources that have none.
     pub fn tidy(&mut self) {
-        let first = self.first();
-        fallback_config::name_all(&mut self.sources, first);
+        fallback_config::set_default_names(&mut self.sources, self.source);
         for origin in [&mut self.r2z2_base_url, &mut self.zkb_base_url, &mut self.esi_base_url] {
             origin.truncate(origin.trim_end_matches('/').len());
         }
@@ -221,7 +196,7 @@ impl Config {
 
     /// Waits shorter than the real host may be asked with.
     fn too_short_waits(&self) -> Vec<String> {
-        if self.source != Kind::R2z2 || !self.is_real_host() {
+        if self.source != SourceKind::R2z2 || !self.is_real_host() {
             return Vec::new();
         }
         let least = Waits::default();
@@ -257,7 +232,7 @@ impl Config {
             }
         }
         mistakes.extend(self.too_short_waits());
-        if self.r2z2_wait_secs > 0 && self.is_real_host() && self.source == Kind::R2z2 {
+        if self.r2z2_wait_secs > 0 && self.is_real_host() && self.source == SourceKind::R2z2 {
             mistakes.push(format!(
                 "ingest.r2z2_wait_secs: {} takes no questions, only a killstream does",
                 self.r2z2_base_url
@@ -275,13 +250,16 @@ impl Config {
                 self.replay_speed
             ));
         }
-        if self.source == Kind::Replay && self.replay.is_empty() {
+        if self.source == SourceKind::Replay && self.replay.is_empty() {
             mistakes.push("ingest.replay: the source is replay, but no file or folder is named".to_owned());
         }
-        mistakes.extend(fallback_config::mistakes(
-            &self.sources,
-            Some(self.first()).filter(|_| self.source != Kind::None),
-        ));
+        if !self.source.can_be_first() {
+            mistakes.push(format!(
+                "ingest.source: `{}` cannot be the first source; add it as a [[sources]] table",
+                self.source.word()
+            ));
+        }
+        mistakes.extend(fallback_config::mistakes(&self.sources, self.source));
         if self.esi_spare_percent > 90 {
             mistakes.push(format!(
                 "ingest.esi_spare_percent: {} leaves nothing to spend; at most 90",
@@ -318,9 +296,9 @@ mod tests {
         let mistakes = config.mistakes();
         assert_eq!(mistakes.len(), 2);
         assert!(mistakes[0].contains("r2z2_idle_ms: 600 is under 6000"), "{mistakes:?}");
-        config.source = Kind::None;
+        config.source = SourceKind::None;
         assert_eq!(config.mistakes(), [""; 0], "nobody is asked");
-        config.source = Kind::R2z2;
+        config.source = SourceKind::R2z2;
         for host in ["http://127.0.0.1:9", "https://zkillboard.com.example.org"] {
             config.r2z2_base_url = host.to_owned();
             assert_eq!(config.mistakes(), [""; 0]);

@@ -1,20 +1,21 @@
-//! Where killmails come from: the live feed, replays, files. Everything enters through the one writer.
+//! Where killmails come from: the live feed, fallback sources, replays and files. Everything enters through
+//! the one writer.
 //!
-//! Must not know: who reads, over which door; how the store keeps what it is given.
+//! Must not know: who reads, over which transport; how the store keeps what it is given.
 
-pub mod arrival;
-pub mod backoff;
-pub mod bodies;
-pub mod client;
+pub(crate) mod arrival;
+pub(crate) mod backoff;
+pub(crate) mod bodies;
+pub(crate) mod client;
 pub mod config;
-pub mod fallback_config;
-pub mod files;
-pub mod package;
-pub mod r2z2;
-pub mod record;
-pub mod redisq;
-pub mod replay;
-pub mod source;
-pub mod source_link;
-pub mod supervise;
-pub mod websocket;
+pub(crate) mod fallback_config;
+pub(crate) mod files;
+pub(crate) mod package;
+pub(crate) mod r2z2;
+pub(crate) mod record;
+pub(crate) mod redisq;
+pub(crate) mod replay;
+pub(crate) mod source;
+pub(crate) mod source_link;
+pub(crate) mod supervise;
+pub(crate) mod websocket;

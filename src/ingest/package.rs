@@ -1,6 +1,6 @@
-//! One upstream document becomes something for the store: a killmail to append, or a refusal to keep.
+//! Turns an upstream document into something for the store: a killmail to append, or a refused document.
 //!
-//! Must not know: where the document came from, but for the name it is refused under.
+//! Must not know: where the document came from, except for the name noted with a refused one.
 
 use std::borrow::Cow;
 
@@ -11,26 +11,29 @@ use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 use crate::store::refused::list::Refused;
 use crate::wire::read::{package, reference};
 
-/// The word for a document that names a killmail without carrying it.
+/// The reason of a document that only names a killmail.
 pub const NO_BODY: &str = "no_body";
 
-/// How the killmails of a source are taken.
+/// How the killmails of a source are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
-    /// Live, or filling the log.
     pub origin: Origin,
-    /// How old a killmail counts.
+    /// How its age is determined.
     pub age: AgeRule,
     /// Whether its zkb block may replace the stored one.
     pub zkb: ZkbRule,
 }
 
-/// Understands one document.
+/// Parses a document. What is refused with [`NO_BODY`] is in a form the body fetcher understands.
 ///
 /// # Errors
-/// What to keep of a document that is no killmail, with the reason.
-pub fn take(document: &[u8], rule: Rule, source: &str, now_ms: i64) -> Result<Incoming, Box<Refused>> {
-    // One that is only named goes on as a document that whoever fetches bodies understands.
+/// The refused document, with the reason, if it is not a killmail.
+pub fn parse_document(
+    document: &[u8],
+    rule: Rule,
+    source: &str,
+    now_ms: i64,
+) -> Result<Incoming, Box<Refused>> {
     let named = reference::read(document);
     let raw = match &named {
         Some(Ok(named)) => Cow::Owned(named.document().into_bytes()),
@@ -48,10 +51,11 @@ pub fn take(document: &[u8], rule: Rule, source: &str, now_ms: i64) -> Result<In
     };
     match named {
         Some(Ok(named)) => return Err(refused(NO_BODY, Some(named.killmail_id.into()))),
-        Some(Err(wrong)) => return Err(refused(wrong.reason.word(), wrong.killmail_id)),
+        Some(Err(error)) => return Err(refused(error.reason.word(), error.killmail_id)),
         None => {}
     }
-    let package = package::parse(document).map_err(|r| refused(r.reason.word(), r.killmail_id))?;
+    let package =
+        package::parse(document).map_err(|error| refused(error.reason.word(), error.killmail_id))?;
     let Some(killmail) = package.killmail else {
         return Err(refused(NO_BODY, package.reference.map(|r| u64::from(r.killmail_id))));
     };
@@ -70,9 +74,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_killmail_that_is_only_named_is_one_without_a_body() {
+    fn a_document_that_only_names_a_killmail_is_refused_without_a_body() {
         let rule = Rule { origin: Origin::Backfill, age: AgeRule::ByUpload, zkb: ZkbRule::Keep };
-        let refused = |document: &str| *take(document.as_bytes(), rule, "import", 0).unwrap_err();
+        let refused = |document: &str| *parse_document(document.as_bytes(), rule, "import", 0).unwrap_err();
         let hash = "0123456789abcdef0123456789abcdef01234567";
         for document in [
             format!(r#"{{"killmail_id":7,"hash":"{hash}"}}"#),
@@ -82,7 +86,7 @@ mod tests {
             let refused = refused(&document);
             assert_eq!((refused.reason.as_str(), refused.killmail_id), (NO_BODY, Some(7)), "{document}");
             let again = package::parse(&refused.raw).unwrap().reference.unwrap();
-            assert_eq!((again.killmail_id, again.hash.as_str()), (7, hash), "whoever fetches understands it");
+            assert_eq!((again.killmail_id, again.hash.as_str()), (7, hash), "the fetcher understands it");
         }
         let refused = refused(r#"{"url":"https://zkillboard.com/kill/7/"}"#);
         assert_eq!((refused.reason.as_str(), refused.killmail_id), ("missing_hash", Some(7)));

@@ -1,12 +1,11 @@
-//! Recordings: what a source sent, document by document, with when it came. A replay plays them back with
-//! their timing.
+//! Recordings: what a source sent, document by document, with the time of arrival. A replay keeps the timing.
 //!
 //! ```text
-//! {"received_at_ms":1700000000000,"source":"r2z2","document":{..}}     a line for each; the document as it came
-//! {"received_at_ms":1700000000000,"source":"r2z2","text":".."}         where it is no JSON, or spread over lines
+//! {"received_at_ms":1700000000000,"source":"r2z2","document":{..}}     one line per document, as received
+//! {"received_at_ms":1700000000000,"source":"r2z2","text":".."}         if it is not JSON, or spans lines
 //! ```
 //!
-//! Must not know: what documents mean.
+//! Must not know: what is in a document.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -14,15 +13,15 @@ use std::io::{self, Write};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// How lines begin.
-const BEGIN: &[u8] = b"{\"received_at_ms\":";
+/// How every line of a recording begins.
+const LINE_START: &[u8] = b"{\"received_at_ms\":";
 
-/// One line.
+/// One line of a recording.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RecordedDocument<'a> {
-    /// When it came, unix milliseconds.
+    /// When the document arrived, unix milliseconds.
     pub received_at_ms: i64,
-    /// Who sent it.
+    /// The name of the source.
     pub source: Cow<'a, str>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     document: Option<&'a RawValue>,
@@ -31,7 +30,7 @@ pub struct RecordedDocument<'a> {
 }
 
 impl RecordedDocument<'_> {
-    /// The document as it came.
+    /// The document as received.
     #[must_use]
     pub fn document(&self) -> &[u8] {
         self.document
@@ -41,11 +40,16 @@ impl RecordedDocument<'_> {
     }
 }
 
-/// Writes a document down.
+/// Appends a document to a recording.
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write(out: &mut impl Write, received_at_ms: i64, source: &str, document: &[u8]) -> io::Result<()> {
+pub fn write_line(
+    out: &mut impl Write,
+    received_at_ms: i64,
+    source: &str,
+    document: &[u8],
+) -> io::Result<()> {
     let raw = serde_json::from_slice::<&RawValue>(document)
         .ok()
         .filter(|raw| raw.get() != "null" && !raw.get().contains('\n'));
@@ -55,10 +59,10 @@ pub fn write(out: &mut impl Write, received_at_ms: i64, source: &str, document: 
     out.write_all(b"\n")
 }
 
-/// Reads a line; `None` for what is no line of a recording.
+/// Parses a line; `None` if it is not one of a recording.
 #[must_use]
-pub fn read(line: &[u8]) -> Option<RecordedDocument<'_>> {
-    if line.starts_with(BEGIN) { serde_json::from_slice(line).ok() } else { None }
+pub fn parse_line(line: &[u8]) -> Option<RecordedDocument<'_>> {
+    if line.starts_with(LINE_START) { serde_json::from_slice(line).ok() } else { None }
 }
 
 #[cfg(test)]
@@ -78,9 +82,9 @@ mod tests {
         ];
         for (at_ms, document) in (1_700_000_000_000..).zip(documents) {
             let mut out = Vec::new();
-            write(&mut out, at_ms, "r2z2", document.as_bytes()).unwrap();
+            write_line(&mut out, at_ms, "r2z2", document.as_bytes()).unwrap();
             assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
-            let line = read(out.trim_ascii_end()).unwrap();
+            let line = parse_line(out.trim_ascii_end()).unwrap();
             assert_eq!(
                 (line.received_at_ms, line.source.as_ref(), line.document()),
                 (at_ms, "r2z2", document.as_bytes())
@@ -89,10 +93,10 @@ mod tests {
     }
 
     #[test]
-    fn other_documents_are_no_recordings() {
+    fn other_documents_are_not_lines_of_a_recording() {
         for other in ["{}", "{\"killmail_id\":1}", "{\"received_at_ms\":\"x\"}", "", "{\"received_at_ms\":1"]
         {
-            assert!(read(other.as_bytes()).is_none(), "{other}");
+            assert!(parse_line(other.as_bytes()).is_none(), "{other}");
         }
     }
 }

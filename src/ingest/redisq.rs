@@ -1,16 +1,15 @@
-//! A RedisQ-compatible queue: the server remembers what this queue id has not had, and hands out one package
-//! a request.
+//! A RedisQ-compatible queue: the server remembers what this queue id has not received and returns one
+//! package per request.
 //!
-//! zKillboard's own ended in May 2026; self-hosted ones and EVE-KILL's speak the same. Packages may only name
-//! their killmail. What is handed out is gone from the queue, so a crash between that and our disk loses it
-//! here: the first source brings it again.
+//! zKillboard's own RedisQ ended in May 2026; self-hosted ones and EVE-KILL's use the same protocol
+//! (`docs/sources.md`). A package may only name its killmail. A returned package is gone from the queue, so a
+//! crash before it is on disk loses it here; the first source delivers it as well.
 //!
-//! Must not know: who keeps the killmails; who fetches bodies.
+//! Must not know: who stores the killmails; who fetches bodies.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -23,26 +22,24 @@ use crate::ingest::source_link::SourceLink;
 use crate::wire::read::json::without_bom;
 use crate::wire::read::package::readable;
 
-/// What the follower of a queue is told.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The address of the queue; one without a path gets `/listen.php`.
+    /// The URL of the queue; `/listen.php` is added if it has no path.
     pub url: String,
-    /// What `User-Agent` says.
     pub user_agent: String,
-    /// Under which name the queue remembers us.
+    /// The name by which the queue remembers us.
     pub queue_id: String,
-    /// How long a request waits for a package, seconds (1 to 10).
+    /// How long the queue may hold a request until there is a package, seconds (1 to 10).
     pub wait_secs: u64,
-    /// The least time between two requests.
+    /// The minimum time between the starts of two requests.
     pub pace: Duration,
-    /// A request ends so long after the wait.
+    /// How long after the wait a request times out.
     pub timeout: Duration,
-    /// A longer answer is a failure, bytes.
+    /// A longer response counts as a failure, bytes.
     pub document_max_bytes: usize,
 }
 
-/// A follower of a queue.
+/// Follows a queue.
 #[derive(Debug)]
 pub struct Redisq {
     config: Config,
@@ -52,45 +49,43 @@ pub struct Redisq {
     next_at: Instant,
 }
 
-/// A request that gave no answer to take.
+/// A failed request.
 struct Failed(Trouble, String);
 
 #[derive(Deserialize)]
-struct Answer<'a> {
-    /// It is null where there is nothing, but it is there.
+struct Response<'a> {
+    /// `null` if there is nothing new, but always present.
     #[serde(borrow)]
     package: &'a RawValue,
 }
 
-/// Whether there is a package in an answer; `None` for what is no answer of a queue.
+/// Whether a response contains a package; `None` if it is not the response of a queue.
 fn has_package(body: &[u8]) -> Option<bool> {
     let body = readable(without_bom(body))?;
-    let answer: Answer<'_> =
+    let response: Response<'_> =
         body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(&body).ok())??;
-    match answer.package.get() {
+    match response.package.get() {
         "null" => Some(false),
         package => package.starts_with('{').then_some(true),
     }
 }
 
-/// A queue that cannot be followed.
+/// Why a queue cannot be followed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address is none.
-    #[error("`{0}` is no address")]
-    Address(String),
-    /// No HTTP client can be made.
+    #[error("`{0}` is not a URL")]
+    Url(String),
     #[error(transparent)]
     Client(#[from] client::Error),
 }
 
 impl Redisq {
-    /// Nothing is asked yet.
+    /// Sends no request yet.
     ///
     /// # Errors
-    /// The address is none, or no HTTP client can be made.
+    /// The URL is malformed, or the HTTP client cannot be created.
     pub fn new(config: Config, link: SourceLink) -> Result<Self, Error> {
-        let mut url = Url::parse(&config.url).map_err(|_| Error::Address(config.url.clone()))?;
+        let mut url = Url::parse(&config.url).map_err(|_| Error::Url(config.url.clone()))?;
         if url.path() == "/" {
             url.set_path("/listen.php");
         }
@@ -102,42 +97,38 @@ impl Redisq {
         Ok(Self { config, url, client, link, next_at: Instant::now() })
     }
 
-    /// Asks until there is a package.
+    /// Sends requests until there is a package.
     pub async fn next(&mut self) -> Arrival {
         loop {
             tokio::time::sleep_until(self.next_at).await;
-            let asked = Instant::now();
-            self.link.asks();
-            let answer = self.ask().await;
-            self.next_at = asked + self.config.pace;
-            match answer {
-                Ok(None) => self.link.is_well(),
+            let sent = Instant::now();
+            self.link.count_request();
+            let received = self.request().await;
+            self.next_at = sent + self.config.pace;
+            match received {
+                Ok(None) => self.link.note_success(),
                 Ok(Some(document)) => {
-                    self.link.is_well();
-                    return self.link.takes(document);
+                    self.link.note_success();
+                    return self.link.parse(document);
                 }
                 Err(Failed(trouble, why)) => {
-                    self.next_at = Instant::now() + self.link.troubles(trouble, &why)
+                    self.next_at = Instant::now() + self.link.note_failure(trouble, &why)
                 }
             }
         }
     }
 
-    /// The whole answer, if there is a package in it.
-    async fn ask(&self) -> Result<Option<Bytes>, Failed> {
+    /// The whole response, if it contains a package.
+    async fn request(&self) -> Result<Option<Bytes>, Failed> {
         let failed =
-            |error: &client::Error| Failed(Trouble::Failed, format!("the queue does not answer: {error}"));
+            |error: &client::Error| Failed(Trouble::Failed, format!("the queue does not respond: {error}"));
         let response = client::get(&self.client, self.url.as_str()).await.map_err(|error| failed(&error))?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::TOO_MANY_REQUESTS => {
-                let secs = response
-                    .headers()
-                    .get(RETRY_AFTER)
-                    .and_then(|secs| secs.to_str().ok()?.trim().parse().ok());
                 return Err(Failed(
-                    Trouble::Limited(secs.map(Duration::from_secs)),
-                    "the queue says too many requests (429)".to_owned(),
+                    Trouble::Limited(client::retry_after(response.headers())),
+                    "the queue responded: too many requests (429)".to_owned(),
                 ));
             }
             status @ (StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED) => {
@@ -146,16 +137,22 @@ impl Redisq {
                     format!("the queue refuses us ({})", status.as_u16()),
                 ));
             }
-            status => return Err(Failed(Trouble::Failed, format!("the queue answers {}", status.as_u16()))),
+            status => {
+                return Err(Failed(
+                    Trouble::Failed,
+                    format!("the queue responded with status {}", status.as_u16()),
+                ));
+            }
         }
         let body =
             client::body(response, self.config.document_max_bytes).await.map_err(|error| failed(&error))?;
         match has_package(&body) {
             Some(true) => Ok(Some(body)),
             Some(false) => Ok(None),
-            None => {
-                Err(Failed(Trouble::Failed, "the queue answers 200 with what is not a package".to_owned()))
-            }
+            None => Err(Failed(
+                Trouble::Failed,
+                "the queue responded 200 with something other than a package".to_owned(),
+            )),
         }
     }
 }
@@ -165,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_package_that_is_null_means_that_nothing_is_new() {
+    fn only_a_null_package_means_that_nothing_is_new() {
         for (text, expected) in [
             (r#"{"package":null}"#, Some(false)),
             (r#" {"package": null, "more": 1}"#, Some(false)),

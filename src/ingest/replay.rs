@@ -1,7 +1,7 @@
-//! Files played as if they happened now, at any speed, with their own times or moved to the present.
-//! Killmails come when they happened, recordings as they came.
+//! Plays files back as if they happened now, at any speed, with their own times or shifted to the present.
+//! Killmails arrive when they happened, documents of recordings when they arrived.
 //!
-//! Must not know: who keeps the killmails; what happens to them.
+//! Must not know: who stores the killmails; what happens to them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,136 +19,143 @@ use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 use crate::store::refused::list::Refused;
 use crate::{clock, tasks};
 
-/// Killmails handed over at once where several are due.
+/// Documents delivered at once if several are due.
 const BATCH_MAX: usize = 100;
-/// Killmails read ahead.
+/// Documents read ahead.
 const AHEAD_MAX: usize = 256;
 
-/// What lies further ahead than this never comes, whatever the clock can count.
-const FAR: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// The longest wait: anything later never arrives, but must not overflow the clock.
+const WAIT_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 const NAME: &str = "replay";
 
-/// What is replayed, and how.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Files or folders, in this order.
+    /// Files or folders, played in this order.
     pub paths: Vec<PathBuf>,
-    /// How many times faster than it happened; 0: as fast as it goes.
+    /// How many times faster than real time; 0: as fast as possible.
     pub speed: f64,
-    /// Whether one constant is added to all times so that the first killmail happens now.
+    /// Whether all times are shifted so that the first killmail happens now.
     pub rebase: bool,
 }
 
-/// A replay could not begin.
+/// Why a replay could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file is not there.
     #[error(transparent)]
     Files(#[from] Unreadable),
-    /// No thread could be started.
-    #[error("cannot start the reader of the replay: {0}")]
+    #[error("cannot start the thread that reads the files: {0}")]
     Thread(#[from] std::io::Error),
 }
 
-/// A document, understood.
+/// A parsed document.
 #[derive(Debug)]
-struct Taken {
-    /// When it came, unix milliseconds, where that was recorded.
-    came_ms: Option<i64>,
-    what: Result<Incoming, Box<Refused>>,
+struct Parsed {
+    /// When it arrived, unix milliseconds, if that was recorded.
+    arrived_ms: Option<i64>,
+    content: Result<Incoming, Box<Refused>>,
 }
 
-impl Taken {
-    /// When it is to come, unix milliseconds of its own time; `None`: at once.
+impl Parsed {
+    /// When it arrives in the time of the recording, unix milliseconds; `None`: at once.
     fn at_ms(&self) -> Option<i64> {
-        self.came_ms
-            .or_else(|| self.what.as_ref().ok().map(|incoming| incoming.killmail.time.saturating_mul(1_000)))
+        self.arrived_ms.or_else(|| {
+            self.content.as_ref().ok().map(|incoming| incoming.killmail.time.saturating_mul(1_000))
+        })
     }
 }
 
-/// A running replay.
+/// When the replay started, and the recorded time (unix milliseconds) that corresponds to it.
+#[derive(Debug, Clone, Copy)]
+struct Start {
+    at: Instant,
+    recorded_ms: i64,
+}
+
+/// A replay in progress.
 #[derive(Debug)]
 pub struct Replay {
     config: Config,
-    documents: mpsc::Receiver<Taken>,
-    /// Taken from the channel, not yet due.
-    waiting: Option<Taken>,
-    /// When it began, and the time that was then, unix milliseconds.
-    begun: Option<(Instant, i64)>,
-    /// Added to every time, seconds.
+    documents: mpsc::Receiver<Parsed>,
+    /// Received from the reader, not yet due.
+    waiting: Option<Parsed>,
+    /// Set by the first document.
+    start: Option<Start>,
+    /// Added to all times, seconds.
     shift_secs: i64,
 }
 
 impl Replay {
-    /// Starts reading ahead.
+    /// Starts to read ahead.
     ///
     /// # Errors
-    /// A file is not there, or no thread can be started.
+    /// A file does not exist, or the thread cannot be started.
     pub fn new(config: Config) -> Result<Self, Error> {
-        let FileList { files, unreadable } = FileList::of(&config.paths);
+        let FileList { files, unreadable } = FileList::find(&config.paths);
         for unreadable in unreadable {
             if unreadable.is_named {
                 return Err(unreadable.into());
             }
-            tracing::error!("the replay goes on without a file: {unreadable}");
+            tracing::error!("the replay continues without a file: {unreadable}");
         }
         let (sender, documents) = mpsc::channel(AHEAD_MAX);
         let age = if config.rebase { AgeRule::ByUpload } else { AgeRule::Zero };
         let rule = Rule { origin: Origin::Live, age, zkb: ZkbRule::IfNewer };
-        tasks::thread("replay", move || read(&files, rule, &sender))?;
-        Ok(Self { config, documents, waiting: None, begun: None, shift_secs: 0 })
+        tasks::thread("replay", move || read_files(&files, rule, &sender))?;
+        Ok(Self { config, documents, waiting: None, start: None, shift_secs: 0 })
     }
 
-    /// What is due next, when it is due; `None` at the end.
+    /// Waits for the next documents that are due; `None` at the end.
     pub async fn next(&mut self) -> Option<Arrival> {
         let mut arrival = Arrival::default();
         while arrival.killmails.len() + arrival.refused.len() < BATCH_MAX {
-            let taken = match self.waiting.take() {
-                Some(taken) => taken,
-                None => match self.more(arrival.killmails.is_empty() && arrival.refused.is_empty()).await {
-                    Some(taken) => taken,
-                    None => break,
-                },
+            let parsed = match self.waiting.take() {
+                Some(parsed) => parsed,
+                None => {
+                    match self.receive(arrival.killmails.is_empty() && arrival.refused.is_empty()).await {
+                        Some(parsed) => parsed,
+                        None => break,
+                    }
+                }
             };
-            let due = taken.at_ms().map(|at_ms| self.due(at_ms)).filter(|due| *due > Instant::now());
+            let due = parsed.at_ms().map(|at_ms| self.due(at_ms)).filter(|due| *due > Instant::now());
             if let Some(due) = due {
                 if !arrival.killmails.is_empty() || !arrival.refused.is_empty() {
-                    self.waiting = Some(taken);
+                    self.waiting = Some(parsed);
                     break;
                 }
                 tokio::time::sleep_until(due).await;
             }
-            match taken.what {
-                Ok(incoming) => arrival.killmails.push(self.moved(incoming)),
+            match parsed.content {
+                Ok(incoming) => arrival.killmails.push(self.shifted(incoming)),
                 Err(refused) => arrival.refused.push(*refused),
             }
         }
         (!arrival.killmails.is_empty() || !arrival.refused.is_empty()).then_some(arrival)
     }
 
-    async fn more(&mut self, wait: bool) -> Option<Taken> {
+    async fn receive(&mut self, wait: bool) -> Option<Parsed> {
         if wait { self.documents.recv().await } else { self.documents.try_recv().ok() }
     }
 
-    /// When what belongs to this time is due; the first one sets the clock.
+    /// When a document of this time is due. The first one defines the start.
     fn due(&mut self, at_ms: i64) -> Instant {
-        let (begun, first_ms) = *self.begun.get_or_insert_with(|| {
+        let start = *self.start.get_or_insert_with(|| {
             if self.config.rebase {
                 self.shift_secs = (clock::now_ms() - at_ms).div_euclid(1_000);
             }
-            (Instant::now(), at_ms)
+            Start { at: Instant::now(), recorded_ms: at_ms }
         });
-        let after_secs = at_ms.saturating_sub(first_ms).max(0) as f64 / 1_000.0 / self.config.speed;
+        let after_secs = at_ms.saturating_sub(start.recorded_ms).max(0) as f64 / 1_000.0 / self.config.speed;
         let after = if self.config.speed > 0.0 {
-            Duration::try_from_secs_f64(after_secs).unwrap_or(FAR)
+            Duration::try_from_secs_f64(after_secs).unwrap_or(WAIT_MAX)
         } else {
             Duration::ZERO
         };
-        begun + after.min(FAR)
+        start.at + after.min(WAIT_MAX)
     }
 
-    fn moved(&self, mut incoming: Incoming) -> Incoming {
+    fn shifted(&self, mut incoming: Incoming) -> Incoming {
         incoming.received_at_ms = clock::now_ms();
         incoming.killmail.time += self.shift_secs;
         incoming.uploaded_at = incoming.uploaded_at.map(|at| at.saturating_add(self.shift_secs));
@@ -156,25 +163,25 @@ impl Replay {
     }
 }
 
-fn read(files: &[PathBuf], rule: Rule, sender: &mpsc::Sender<Taken>) {
+fn read_files(files: &[PathBuf], rule: Rule, sender: &mpsc::Sender<Parsed>) {
     for file in files {
-        let answer = archive::documents(file, &|_| {}, &mut |found| {
+        let done = archive::read_documents(file, &|_| {}, &mut |found| {
             let document = match found {
                 Found::Document(document) => document,
                 Found::Unreadable(unreadable) => {
-                    tracing::error!("the replay goes on without it: {unreadable}");
+                    tracing::error!("the replay continues without it: {unreadable}");
                     return Ok(());
                 }
             };
-            let recorded = record::read(document);
+            let recorded = record::parse_line(document);
             let bytes = recorded.as_ref().map_or(document, record::RecordedDocument::document);
-            let what = package::take(bytes, rule, NAME, clock::now_ms());
+            let content = package::parse_document(bytes, rule, NAME, clock::now_ms());
             sender
-                .blocking_send(Taken { came_ms: recorded.map(|line| line.received_at_ms), what })
+                .blocking_send(Parsed { arrived_ms: recorded.map(|line| line.received_at_ms), content })
                 .map_err(|_| ())
         });
-        // Nobody listens any more: the server stops.
-        if answer.is_err() {
+        // The receiver has gone: the server is stopping.
+        if done.is_err() {
             return;
         }
     }

@@ -1,17 +1,17 @@
-//! A websocket that sends killmails as they come, as EVE-KILL's do: topics out,
-//! `{"type":"killmail","data":{..}}` in.
+//! A websocket that sends killmails as they arrive, like EVE-KILL's: we send topics and receive
+//! `{"type":"killmail","data":{..}}`.
 //!
-//! EVE-KILL's own form of a killmail is no ESI body (other names, values and items); such a message names a
-//! killmail with its hash, and the body is fetched. Bodies in ESI's form are taken as they are.
+//! EVE-KILL's own format is not ESI's (other names, values and items; `docs/sources.md`). Of such a message
+//! only id and hash are used, and the body is fetched. Bodies in ESI's format are taken as they are.
 //!
-//! Must not know: who keeps the killmails; who fetches bodies.
+//! Must not know: who stores the killmails; who fetches bodies.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use reqwest::header::{RETRY_AFTER, USER_AGENT};
+use reqwest::header::USER_AGENT;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
@@ -25,31 +25,28 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 
 use crate::ingest::arrival::Arrival;
 use crate::ingest::backoff::Trouble;
+use crate::ingest::client;
 use crate::ingest::source_link::SourceLink;
 use crate::wire::read::json::{self, without_bom};
 use crate::wire::read::package::readable;
 
-/// What the listener is told.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `ws://` or `wss://`.
+    /// `ws://..` or `wss://..`.
     pub url: String,
-    /// What `User-Agent` says.
     pub user_agent: String,
-    /// What is subscribed to.
     pub topics: Vec<String>,
-    /// A connection is made within this, or not.
+    /// How long connecting may take.
     pub timeout: Duration,
-    /// The other side is asked for a sign of life this often; without any for three times as long the
-    /// connection counts as dead.
+    /// A ping is sent this often; after three times as long without any message the connection is closed.
     pub ping: Duration,
-    /// A longer message is a failure, bytes.
+    /// A longer message counts as a failure, bytes.
     pub document_max_bytes: usize,
 }
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// A listener.
+/// Listens to a websocket and reconnects.
 #[derive(Debug)]
 pub struct Websocket {
     config: Config,
@@ -57,56 +54,56 @@ pub struct Websocket {
     socket: Option<Socket>,
     next_at: Instant,
     ping_at: Instant,
-    heard_at: Instant,
-    /// Whether the topics were sent as JSON, too: older servers take plain text only, others may take JSON
-    /// only.
+    last_message_at: Instant,
+    /// Whether the topics were also sent as JSON: older servers accept plain text only, others may accept
+    /// JSON only.
     subscribed_again: bool,
 }
 
-/// A connection that came to nothing.
+/// A failed connection.
 struct Failed(Trouble, String);
 
 #[derive(Deserialize)]
-struct Said<'a> {
-    #[serde(rename = "type", borrow, default, deserialize_with = "any_text")]
+struct ServerMessage<'a> {
+    #[serde(rename = "type", borrow, default, deserialize_with = "string_or_none")]
     kind: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     data: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "any_text")]
+    #[serde(borrow, default, deserialize_with = "string_or_none")]
     message: Option<Cow<'a, str>>,
     #[serde(default)]
     killmail_id: Option<IgnoredAny>,
 }
 
-/// A text; none where it is anything else, which must not cost what stands beside it.
-fn any_text<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<Cow<'de, str>>, D::Error> {
-    <&RawValue>::deserialize(reader).map(json::text)
+/// A string; `None` for any other value, so that one odd member does not spoil the others.
+fn string_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cow<'de, str>>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(json::text)
 }
 
-/// As much of a killmail as tells in whose form it is.
+/// The members that show in whose format a killmail is.
 #[derive(Deserialize)]
-struct Form<'a> {
+struct FormatMembers<'a> {
     #[serde(borrow, default)]
     killmail_id: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "any_text")]
+    #[serde(borrow, default, deserialize_with = "string_or_none")]
     killmail_hash: Option<Cow<'a, str>>,
     #[serde(default)]
     items: Option<IgnoredAny>,
     #[serde(default)]
-    victim: Option<VictimForm>,
+    victim: Option<VictimFormat>,
 }
 
 #[derive(Deserialize)]
-struct VictimForm {
+struct VictimFormat {
     #[serde(default)]
     ship_id: Option<IgnoredAny>,
 }
 
 impl Websocket {
-    /// Connects to nobody yet.
+    /// Does not connect yet.
     #[must_use]
     pub fn new(config: Config, link: SourceLink) -> Self {
-        // Refused only when another one is installed already, which serves as well.
+        // Fails only if another provider is installed already, which will do as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let now = Instant::now();
         Self {
@@ -115,31 +112,31 @@ impl Websocket {
             socket: None,
             next_at: now,
             ping_at: now,
-            heard_at: now,
+            last_message_at: now,
             subscribed_again: false,
         }
     }
 
-    /// Listens until there is a killmail, or the name of one.
+    /// Listens until a message carries or names a killmail.
     pub async fn next(&mut self) -> Arrival {
         loop {
-            let answer = match self.socket.take() {
+            let received = match self.socket.take() {
                 None => {
                     tokio::time::sleep_until(self.next_at).await;
-                    self.link.asks();
+                    self.link.count_request();
                     self.connect().await.map(|socket| (socket, None))
                 }
                 Some(socket) => self.listen(socket).await,
             };
-            match answer {
+            match received {
                 Ok((socket, document)) => {
                     self.socket = Some(socket);
                     if let Some(document) = document {
-                        return self.link.takes(document);
+                        return self.link.parse(document);
                     }
                 }
                 Err(Failed(trouble, why)) => {
-                    self.next_at = Instant::now() + self.link.troubles(trouble, &why)
+                    self.next_at = Instant::now() + self.link.note_failure(trouble, &why)
                 }
             }
         }
@@ -153,30 +150,30 @@ impl Websocket {
             .config
             .user_agent
             .parse()
-            .map_err(|_| failed("the user agent is no header value".to_owned()))?;
+            .map_err(|_| failed("the user agent is not a valid header value".to_owned()))?;
         request.headers_mut().insert(USER_AGENT, agent);
-        let most = Some(self.config.document_max_bytes);
-        let limits = WebSocketConfig::default().max_message_size(most).max_frame_size(most);
+        let max = Some(self.config.document_max_bytes);
+        let limits = WebSocketConfig::default().max_message_size(max).max_frame_size(max);
         let connected =
             timeout(self.config.timeout, connect_async_with_config(request, Some(limits), true)).await;
         let (mut socket, _) =
-            connected.map_err(|_| failed("no answer in time".to_owned()))?.map_err(refused)?;
+            connected.map_err(|_| failed("no response in time".to_owned()))?.map_err(refused)?;
         tracing::info!("listening to {}", self.config.url);
         let topics = Message::text(self.config.topics.join(","));
         socket.send(topics).await.map_err(|error| failed(error.to_string()))?;
         self.subscribed_again = false;
-        self.heard_at = Instant::now();
-        self.ping_at = self.heard_at + self.config.ping;
+        self.last_message_at = Instant::now();
+        self.ping_at = self.last_message_at + self.config.ping;
         Ok(socket)
     }
 
-    /// The next message; the socket comes back with it.
+    /// Waits for a message or the time of the next ping; returns the socket, unless the connection ended.
     async fn listen(&mut self, mut socket: Socket) -> Result<(Socket, Option<Bytes>), Failed> {
         let failed = |why: String| Failed(Trouble::Failed, format!("the connection ended: {why}"));
         let message = tokio::select! {
             message = socket.next() => message,
             () = tokio::time::sleep_until(self.ping_at) => {
-                if self.heard_at.elapsed() > self.config.ping * 3 {
+                if self.last_message_at.elapsed() > self.config.ping * 3 {
                     return Err(failed("no sign of life".to_owned()));
                 }
                 self.ping_at = Instant::now() + self.config.ping;
@@ -184,10 +181,10 @@ impl Websocket {
                 return Ok((socket, None));
             }
         };
-        self.heard_at = Instant::now();
+        self.last_message_at = Instant::now();
         match message {
             Some(Ok(Message::Text(text))) => {
-                let document = self.told(&mut socket, text.as_str()).await?;
+                let document = self.handle_text(&mut socket, text.as_str()).await?;
                 Ok((socket, document))
             }
             Some(Ok(Message::Close(_))) | None => Err(failed("closed by the other side".to_owned())),
@@ -196,16 +193,16 @@ impl Websocket {
         }
     }
 
-    /// What a text means: a document, or nothing to keep.
-    async fn told(&mut self, socket: &mut Socket, text: &str) -> Result<Option<Bytes>, Failed> {
+    /// Handles a text message; returns the document it carries, if any.
+    async fn handle_text(&mut self, socket: &mut Socket, text: &str) -> Result<Option<Bytes>, Failed> {
         let text = readable(without_bom(text.as_bytes())).unwrap_or_default();
-        let Ok(said) = serde_json::from_slice::<Said<'_>>(&text) else {
-            tracing::debug!("{} says what is no JSON", self.config.url);
+        let Ok(message) = serde_json::from_slice::<ServerMessage<'_>>(&text) else {
+            tracing::debug!("{} sent a message that is not JSON", self.config.url);
             return Ok(None);
         };
-        let answer = match said.kind.as_deref() {
+        let reply = match message.kind.as_deref() {
             Some("error") if self.subscribed_again => {
-                let why = said.message.unwrap_or_default();
+                let why = message.message.unwrap_or_default();
                 return Err(Failed(Trouble::Forbidden, format!("the subscription is refused: {why}")));
             }
             Some("error") => {
@@ -215,30 +212,31 @@ impl Websocket {
             Some("ping") => Some(json!({ "type": "pong" })),
             _ => None,
         };
-        if let Some(answer) = answer {
-            let sent = socket.send(Message::text(answer.to_string())).await;
+        if let Some(reply) = reply {
+            let sent = socket.send(Message::text(reply.to_string())).await;
             sent.map_err(|error| Failed(Trouble::Failed, format!("the connection ended: {error}")))?;
         }
-        if said.kind.as_deref() != Some("error") {
-            self.link.is_well();
+        if message.kind.as_deref() != Some("error") {
+            self.link.note_success();
         }
-        Ok(match said.kind.as_deref() {
-            Some("killmail") => said.data.map(|data| document(data.get().as_bytes())),
-            None if said.killmail_id.is_some() => Some(document(&text)),
+        Ok(match message.kind.as_deref() {
+            Some("killmail") => message.data.map(|data| document(data.get().as_bytes())),
+            None if message.killmail_id.is_some() => Some(document(&text)),
             _ => None,
         })
     }
 }
 
-/// The killmail as it came, or what names it where it came in EVE-KILL's own form.
+/// The killmail as received, or only its id and hash if it is in EVE-KILL's format.
 fn document(text: &[u8]) -> Bytes {
-    let foreign = serde_json::from_slice::<Form<'_>>(text).ok().filter(|form| {
-        // ESI's items are the victim's, and its ships are types.
-        form.items.is_some() || form.victim.as_ref().is_some_and(|victim| victim.ship_id.is_some())
+    let foreign = serde_json::from_slice::<FormatMembers<'_>>(text).ok().filter(|members| {
+        // In ESI's format items belong to the victim, and ships are `ship_type_id`.
+        members.items.is_some() || members.victim.as_ref().is_some_and(|victim| victim.ship_id.is_some())
     });
     match foreign {
-        Some(form) => {
-            let name = json!({ "killmail_id": form.killmail_id, "zkb": { "hash": form.killmail_hash } });
+        Some(members) => {
+            let name =
+                json!({ "killmail_id": members.killmail_id, "zkb": { "hash": members.killmail_hash } });
             Bytes::from(name.to_string())
         }
         None => Bytes::copy_from_slice(text),
@@ -251,17 +249,11 @@ fn refused(error: tungstenite::Error) -> Failed {
     };
     let status = response.status().as_u16();
     let trouble = match status {
-        429 => {
-            let secs = response
-                .headers()
-                .get(RETRY_AFTER.as_str())
-                .and_then(|secs| secs.to_str().ok()?.trim().parse().ok());
-            Trouble::Limited(secs.map(Duration::from_secs))
-        }
+        429 => Trouble::Limited(client::retry_after(response.headers())),
         401 | 403 => Trouble::Forbidden,
         _ => Trouble::Failed,
     };
-    Failed(trouble, format!("the connection is refused ({status})"))
+    Failed(trouble, format!("the connection was refused ({status})"))
 }
 
 #[cfg(test)]
@@ -272,29 +264,35 @@ mod tests {
 
     use super::*;
     use crate::ingest::backoff::Waits;
+    use crate::telemetry::source_kind::SourceKind;
     use crate::telemetry::source_status::SourceStatus;
     use crate::wire::read::package;
 
     #[test]
-    fn a_body_in_the_form_of_esi_is_taken_as_it_is() {
+    fn a_body_in_the_format_of_esi_is_taken_as_it_is() {
         let body = r#"{"killmail_id":1,"victim":{"ship_type_id":587,"items":[]},"attackers":[]}"#;
         assert_eq!(document(body.as_bytes()), body);
         assert_eq!(document(b"[1]"), "[1]", "left to the parser, which refuses it");
     }
 
     #[test]
-    fn what_stands_beside_a_killmail_may_be_of_any_type() {
-        let said: Said<'_> =
+    fn other_members_of_a_message_may_have_any_type() {
+        let message: ServerMessage<'_> =
             serde_json::from_str(r#"{"killmail_id":"5","type":7,"message":{"text":[]},"data":1}"#).unwrap();
-        assert!(said.killmail_id.is_some() && said.kind.is_none() && said.message.is_none());
+        assert!(message.killmail_id.is_some() && message.kind.is_none() && message.message.is_none());
     }
 
     #[tokio::test]
-    async fn an_address_that_speaks_no_tls_is_an_error_and_no_crash() {
+    async fn a_server_without_tls_causes_an_error_and_not_a_panic() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("wss://{}/", listener.local_addr().unwrap());
-        let waits = Waits { limited: Duration::ZERO, forbidden: Duration::ZERO, failed: Duration::ZERO };
-        let link = SourceLink::new("test".to_owned(), "websocket", waits, Arc::new(SourceStatus::default()));
+        let waits = Waits { limited_ms: 0, forbidden_ms: 0, failed_ms: 0 };
+        let link = SourceLink::new(
+            "test".to_owned(),
+            SourceKind::Websocket,
+            waits,
+            Arc::new(SourceStatus::default()),
+        );
         let second = Duration::from_secs(10);
         let config = Config {
             url,
@@ -305,12 +303,12 @@ mod tests {
             document_max_bytes: 1_000,
         };
         let mut websocket = Websocket::new(config, link);
-        let (answer, _) = tokio::join!(websocket.connect(), async { drop(listener.accept().await) });
-        assert!(answer.is_err());
+        let (connected, _) = tokio::join!(websocket.connect(), async { drop(listener.accept().await) });
+        assert!(connected.is_err());
     }
 
     #[test]
-    fn another_form_is_taken_as_a_name_only() {
+    fn of_another_format_only_id_and_hash_are_used() {
         let hash = "ab".repeat(20);
         let foreign = json!({
             "killmail_id": "7", "killmail_hash": hash, "kill_time": "2024-08-03T12:00:00.000Z", "system_id": 30_000_142,

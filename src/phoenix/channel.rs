@@ -1,5 +1,4 @@
-//! A joined topic: its lists, what a client may do with them, what it is pushed. A value: events in, effects
-//! out.
+//! A joined topic: its lists, the events that change them, and what is pushed. A plain value: events in, effects out.
 //!
 //! Must not know: sockets, readers, other topics.
 
@@ -10,6 +9,7 @@ use hashbrown::HashSet;
 
 use crate::domain::filter::IdSet;
 use crate::domain::id::EventId;
+use crate::domain::skip::{DELIVERY, Skip};
 use crate::domain::spelling::nearest;
 use crate::domain::subscription::Subscription;
 use crate::domain::term::{Dimension, Term};
@@ -20,92 +20,92 @@ use crate::phoenix::delivered_ids::DeliveredIds;
 use crate::phoenix::effect::Effect;
 use crate::phoenix::frame::{Form, Message, Ref, Status, To};
 use crate::phoenix::ids::{self, Ids};
-use crate::phoenix::join::{self, CHARACTERS, PreloadRequest, SYSTEMS, wanted};
+use crate::phoenix::join::{self, CHARACTERS, PreloadRequest, SYSTEMS, channel_filter};
 use crate::phoenix::payloads;
 use crate::wire::killmail;
 use crate::wire::query::parameters::{Known, Parameters};
 
-/// A killmail of so many bytes is not copied into each client's frame; ordinary ones go out in one piece.
+/// Killmails of at least this many bytes are shared between frames; smaller ones are copied into each.
 const SHARED_BYTES_MIN: usize = 32 << 10;
 
-/// The names that have a meaning in what comes with an event.
+/// The members an event's payload may have.
 const KNOWN: Known = &[SYSTEMS, CHARACTERS, UPDATE, &["preload"]];
-/// Lists of fewer ids change without asking for room: there is at most one for each connection and topic.
+/// Shorter lists change without a check of the filter budget: there is one per connection and topic at most.
 const SHORT_IDS: usize = 1_000;
-/// What `update_subscriptions` takes.
+/// The members of `update_subscriptions`.
 const UPDATE: &[&str] = &["add_systems", "remove_systems", "add_characters", "remove_characters"];
 
-/// Room that is kept for places where something was pushed lately.
-const LATELY_KEPT: usize = 8;
+/// Capacity kept for recently active systems.
+const RECENT_CAPACITY: usize = 8;
 
-/// A topic a client is in.
+/// A topic that a client has joined.
 #[derive(Debug)]
 pub struct Channel {
     /// The number of this join on its connection.
     pub key: u64,
-    /// How the client speaks.
+    /// The form of its frames.
     pub form: Form,
     /// The topic.
     pub topic: String,
-    /// The ref all its frames carry.
+    /// The join ref of its frames.
     pub join_ref: Ref,
-    /// The name of the reader.
+    /// The name of its subscription.
     pub subscription_id: String,
-    /// What it gets.
+    /// Its subscription.
     pub subscription: Arc<Subscription>,
-    /// What it got.
+    /// The killmails it has received.
     pub sent: DeliveredIds,
-    /// Killmails pushed by the preload under way.
+    /// Killmails pushed by the running preload.
     pub preloaded: u64,
-    /// Systems that had something of a preload and are still to be counted.
+    /// Systems that had killmails in a preload and still get a count.
     pub uncounted: HashSet<u32>,
     /// The system counted last.
     pub counted: u32,
-    /// Where killmails were pushed lately, and when.
-    pub lately: Vec<(u32, i64)>,
+    /// Systems with a recent killmail, and when it was pushed.
+    pub recent: Vec<(u32, i64)>,
 }
 
-/// Who and when: what answers need beyond the channel.
+/// What replies need beyond the channel.
 #[derive(Clone, Copy)]
 pub struct ChannelContext<'a> {
     /// The limits.
     pub config: &'a Config,
     /// The connection's name.
     pub user_id: &'a str,
-    /// When it was made, unix milliseconds.
+    /// When the connection was opened, unix milliseconds.
     pub connected_at_ms: i64,
-    /// Whose limit the lists count against, if there is one.
+    /// The budget the lists count against, if there is one.
     pub filters: Option<&'a Filters>,
 }
 
-/// The JSON of a killmail, with what plugins said of it.
-fn text_of(kept: &Delivered) -> Bytes {
+/// The JSON of a killmail with its annotations.
+fn encode(kept: &Delivered) -> Bytes {
     killmail::with_annotations(&killmail::json(&kept.entry), &kept.annotations)
 }
 
-/// A good answer, and what follows it.
-struct Done {
+/// An `ok` reply and the effects that follow it.
+struct Reply {
     response: Bytes,
     then: Vec<Effect>,
 }
 
-impl Done {
+impl Reply {
     const fn plain(response: Bytes) -> Self {
         Self { response, then: Vec::new() }
     }
 }
 
-/// What becomes of the lists.
+/// A change of the lists.
 #[derive(Default)]
 struct Change {
-    /// What comes in, new to the channel, in the order asked for.
+    /// Ids to add, new to the channel, in the order given.
     systems: Vec<u32>,
     characters: Vec<u32>,
-    /// What goes out.
+    /// Ids to remove.
     removed: Vec<(Dimension, Vec<u32>)>,
 }
 
-/// What came with an event.
+/// The payload of an event.
 struct Payload<'a> {
     event: &'a str,
     members: &'a Parameters<'a>,
@@ -114,7 +114,7 @@ struct Payload<'a> {
 }
 
 impl Payload<'_> {
-    /// The ids under the first of these names that is there; `None` where none is.
+    /// The ids under the first of these names that is present; `None` if none is.
     fn ids(&self, kind: Dimension, names: &[&str]) -> Result<Option<Vec<u32>>, String> {
         let max =
             if kind == Dimension::System { self.config.systems_max } else { self.config.characters_max };
@@ -127,19 +127,19 @@ impl Payload<'_> {
         }
     }
 
-    /// The ids the event is about.
-    fn needed(&self, kind: Dimension) -> Result<Vec<u32>, String> {
+    /// The ids the event requires.
+    fn required_ids(&self, kind: Dimension) -> Result<Vec<u32>, String> {
         let names = if kind == Dimension::System { SYSTEMS } else { CHARACTERS };
         self.ids(kind, names)?.ok_or_else(|| wrong(self.event, &format!("{} must be a list", names[0])))
     }
 
-    /// What of the past of the new ids is wanted: what upstream always sent, if nobody says.
+    /// The preload for the new ids; without one in the payload, what upstream always sent.
     fn preload(&self) -> Result<Option<PreloadRequest>, String> {
-        Ok(join::wish(self.members)?.or(Some(PreloadRequest::UNASKED)))
+        Ok(join::requested_preload(self.members)?.unwrap_or(Some(PreloadRequest::DEFAULT)))
     }
 }
 
-/// Upstream has no words for a known event of a wrong shape: to it both are the same.
+/// The reply to a known event with a malformed payload. Upstream treats it like an unknown event.
 fn wrong(event: &str, why: &str) -> String {
     format!("unknown event: {event}: {why}")
 }
@@ -149,11 +149,11 @@ const fn plural(kind: Dimension) -> &'static str {
 }
 
 impl Channel {
-    /// Of the message that joins it.
+    /// Creates the channel for a join.
     #[must_use]
     pub fn new(key: u64, join: Message, subscription: Arc<Subscription>) -> Self {
         let Message { form, join_ref, reference, topic, .. } = join;
-        let (subscription_id, sent, lately, uncounted) =
+        let (subscription_id, sent, recent, uncounted) =
             (String::new(), DeliveredIds::default(), Vec::new(), HashSet::new());
         let join_ref = join_ref.or(reference);
         Self {
@@ -167,34 +167,34 @@ impl Channel {
             preloaded: 0,
             uncounted,
             counted: 0,
-            lately,
+            recent,
         }
     }
 
-    /// Whether its frames tell one join from another.
+    /// Whether its frames carry a join ref.
     #[must_use]
     pub const fn has_refs(&self) -> bool {
         matches!(self.form, Form::Array)
     }
 
-    /// Where its frames go.
+    /// The address of its frames.
     #[must_use]
     pub fn to(&self) -> To<'_> {
         To { form: self.form, join_ref: &self.join_ref, topic: &self.topic }
     }
 
-    /// The frame that says it is closed.
+    /// The frame that tells the client that it is closed.
     #[must_use]
     pub fn closed(&self) -> Bytes {
         self.to().push(&self.join_ref, "phx_close", &[payloads::EMPTY])
     }
 
-    /// Answers an event of the client.
-    pub fn event(&mut self, message: &Message, around: ChannelContext<'_>, out: &mut Vec<Effect>) {
-        let done = self.handle(message, around);
+    /// Replies to an event of the client.
+    pub fn event(&mut self, message: &Message, context: ChannelContext<'_>, out: &mut Vec<Effect>) {
+        let done = self.handle(message, context);
         let to = To { form: message.form, ..self.to() };
         match done {
-            Ok(Done { response, then }) => {
+            Ok(Reply { response, then }) => {
                 out.push(Effect::Send(to.reply(&message.reference, Status::Ok, &response)));
                 out.extend(then);
             }
@@ -206,10 +206,10 @@ impl Channel {
         }
     }
 
-    fn handle(&mut self, message: &Message, around: ChannelContext<'_>) -> Result<Done, String> {
+    fn handle(&mut self, message: &Message, context: ChannelContext<'_>) -> Result<Reply, String> {
         let event = message.event.as_str();
         let payload = message.members(KNOWN).ok_or_else(|| wrong(event, "the payload must be an object"))?;
-        let payload = Payload { event, members: &payload, config: around.config, filters: around.filters };
+        let payload = Payload { event, members: &payload, config: context.config, filters: context.filters };
         match event {
             "subscribe_systems" => self.subscribe(Dimension::System, &payload),
             "subscribe_characters" => self.subscribe(Dimension::Character, &payload),
@@ -217,9 +217,9 @@ impl Channel {
             "unsubscribe_characters" => self.unsubscribe(Dimension::Character, &payload),
             "update_subscriptions" => self.update(&payload),
             "get_status" => {
-                let who = (around.user_id, around.connected_at_ms);
+                let who = (context.user_id, context.connected_at_ms);
                 let (systems, characters) = (self.ids(Dimension::System), self.ids(Dimension::Character));
-                Ok(Done {
+                Ok(Reply {
                     response: payloads::status(&self.subscription_id, systems, characters, who),
                     then: Vec::new(),
                 })
@@ -228,11 +228,11 @@ impl Channel {
         }
     }
 
-    fn subscribe(&mut self, kind: Dimension, payload: &Payload<'_>) -> Result<Done, String> {
-        let asked = payload.needed(kind)?;
+    fn subscribe(&mut self, kind: Dimension, payload: &Payload<'_>) -> Result<Reply, String> {
+        let asked = payload.required_ids(kind)?;
         let added = self.added(kind, asked);
         if added.is_empty() {
-            return Ok(Done::plain(payloads::message(&format!(
+            return Ok(Reply::plain(payloads::message(&format!(
                 "Already subscribed to all requested {}",
                 plural(kind)
             ))));
@@ -240,23 +240,24 @@ impl Channel {
         let (systems, characters) =
             if kind == Dimension::System { (added, Vec::new()) } else { (Vec::new(), added) };
         let then = self.change(Change { systems, characters, ..Change::default() }, payload)?;
-        Ok(Done { response: self.listed(kind), then })
+        Ok(Reply { response: self.listed(kind), then })
     }
 
-    fn unsubscribe(&mut self, kind: Dimension, payload: &Payload<'_>) -> Result<Done, String> {
-        let removed: Vec<u32> = payload.needed(kind)?.into_iter().filter(|id| self.has(kind, *id)).collect();
+    fn unsubscribe(&mut self, kind: Dimension, payload: &Payload<'_>) -> Result<Reply, String> {
+        let removed: Vec<u32> =
+            payload.required_ids(kind)?.into_iter().filter(|id| self.has(kind, *id)).collect();
         if removed.is_empty() {
-            return Ok(Done::plain(payloads::message(&format!(
+            return Ok(Reply::plain(payloads::message(&format!(
                 "Not subscribed to any of the requested {}",
                 plural(kind)
             ))));
         }
         let then = self.change(Change { removed: vec![(kind, removed)], ..Change::default() }, payload)?;
-        Ok(Done { response: self.listed(kind), then })
+        Ok(Reply { response: self.listed(kind), then })
     }
 
-    /// What is asked for both ways stays.
-    fn update(&mut self, payload: &Payload<'_>) -> Result<Done, String> {
+    /// Ids that are both added and removed stay.
+    fn update(&mut self, payload: &Payload<'_>) -> Result<Reply, String> {
         let unknown = payload.members.unknown();
         let slip = unknown.iter().find_map(|name| Some((name, nearest(name, UPDATE.iter().copied())?)));
         if let Some((name, meant)) = slip {
@@ -277,15 +278,15 @@ impl Channel {
         let response =
             payloads::subscribed(Some(self.ids(Dimension::System)), Some(self.ids(Dimension::Character)));
         then.insert(0, Effect::Send(self.to().push(&None, "subscription_updated", &[&response])));
-        Ok(Done { response, then })
+        Ok(Reply { response, then })
     }
 
-    /// Changes the lists and says what follows from it.
+    /// Changes the lists; returns the effects.
     fn change(&mut self, change: Change, payload: &Payload<'_>) -> Result<Vec<Effect>, String> {
         if self.is_everything() {
             return Ok(Vec::new());
         }
-        let wish = payload.preload()?;
+        let request = payload.preload()?;
         let mut filter = self.subscription.filter.clone();
         for (kind, added) in
             [(Dimension::System, &change.systems), (Dimension::Character, &change.characters)]
@@ -305,41 +306,43 @@ impl Channel {
             }
             filter.set_ids(kind, ids);
         }
-        // The list before may be shared with others, so that giving it back makes no room: a long one is
-        // counted whole.
+        // The old list may be shared, so that releasing it frees nothing: a long list is counted in full.
         let ids = filter.dimensions.iter().map(|dimension| dimension.ids.as_slice().len()).sum::<usize>();
         if let Some(filters) = payload.filters.filter(|_| ids >= SHORT_IDS) {
-            filters.room_for(ids).map_err(|full| full.to_string())?;
+            filters.check_room(ids).map_err(|full| full.to_string())?;
         }
         for (_, systems) in change.removed.iter().filter(|(kind, _)| *kind == Dimension::System) {
             self.uncounted.retain(|system| !systems.contains(system));
         }
         let Subscription { plugin, max_age_secs, .. } = &*self.subscription;
-        let subscription =
-            Subscription { filter: wanted(filter), plugin: plugin.clone(), max_age_secs: *max_age_secs };
+        let subscription = Subscription {
+            filter: channel_filter(filter),
+            plugin: plugin.clone(),
+            max_age_secs: *max_age_secs,
+        };
         self.subscription = Arc::new(subscription);
         let mut then = vec![Effect::Change { key: self.key, subscription: self.subscription.clone() }];
-        then.extend(self.preload_of(wish, &change.systems, &change.characters));
+        then.extend(self.preload_of(request, &change.systems, &change.characters));
         Ok(then)
     }
 
-    /// The preload of what came in, if there is anything to look for.
+    /// The preload of added ids, if there is anything to preload.
     fn preload_of(
         &self,
-        wish: Option<PreloadRequest>,
+        request: Option<PreloadRequest>,
         systems: &[u32],
         characters: &[u32],
     ) -> Option<Effect> {
-        let wish = wish?;
-        let of = |kind, ids: &[u32]| ids.iter().map(|id| Term { kind, id: *id }).collect::<Vec<_>>();
-        let mut terms = of(Dimension::System, systems);
-        if wish.every_kind {
-            terms.extend(of(Dimension::Character, characters));
+        let request = request?;
+        let with_kind = |kind, ids: &[u32]| ids.iter().map(|id| Term { kind, id: *id }).collect::<Vec<_>>();
+        let mut terms = with_kind(Dimension::System, systems);
+        if request.every_kind {
+            terms.extend(with_kind(Dimension::Character, characters));
         }
-        (!terms.is_empty()).then_some(Effect::Preload { key: self.key, wish, terms })
+        (!terms.is_empty()).then_some(Effect::Preload { key: self.key, request, terms })
     }
 
-    /// What of these it does not have yet.
+    /// The ids the channel does not have yet.
     fn added(&self, kind: Dimension, mut ids: Vec<u32>) -> Vec<u32> {
         if self.is_everything() {
             return Vec::new();
@@ -366,27 +369,40 @@ impl Channel {
         self.subscription.filter.ids(kind).map_or(&[], |ids| ids.as_slice())
     }
 
-    /// Pushes a live killmail; nothing if the client has it.
+    /// Notes that a killmail is sent; false if the client has it already.
+    fn is_first(&mut self, killmail_id: u32, now_ms: i64) -> bool {
+        let is_first = self.sent.insert(killmail_id, now_ms);
+        let subscription = &self.subscription_id;
+        if is_first {
+            tracing::debug!(target: DELIVERY, { killmail.id = killmail_id, subscription.id = subscription }, "sent");
+        } else {
+            let why = Skip::AlreadySent;
+            tracing::debug!(target: DELIVERY, { killmail.id = killmail_id, subscription.id = subscription, %why }, "not sent");
+        }
+        is_first
+    }
+
+    /// Pushes a live killmail; `None` if the client has it.
     pub fn killmail(&mut self, kept: &Delivered, id: &EventId, now_ms: i64) -> Option<Effect> {
         let facts = &kept.entry.facts;
-        if !self.sent.first(facts.killmail_id, now_ms) {
+        if !self.is_first(facts.killmail_id, now_ms) {
             return None;
         }
-        self.note(facts.system, now_ms);
-        let text = text_of(kept);
+        self.note_recent(facts.system, now_ms);
+        let text = encode(kept);
         if text.len() < SHARED_BYTES_MIN {
             return Some(Effect::Send(self.update_of(facts.system, &[text], Some(id), now_ms)));
         }
-        // A large killmail is wanted by many at once: a copy for each of thousands would be gigabytes.
+        // Many clients want a large killmail at once: a copy for each of thousands would take gigabytes.
         const HERE: &[u8] = b"\0";
         let whole = self.update_of(facts.system, &[Bytes::from_static(HERE)], Some(id), now_ms);
         let at = whole.iter().position(|byte| HERE.contains(byte))?;
         let (head, tail) = (whole.slice(..at), whole.slice(at + HERE.len()..));
-        Some(Effect::SendAround { head, killmail: text, tail })
+        Some(Effect::SendShared { head, killmail: text, tail })
     }
 
-    /// Pushes killmails of one system from the past, without those it does not want any more and those the
-    /// client has; says how many there were.
+    /// Pushes preloaded killmails of one system, those the channel still wants and the client does not have; returns how
+    /// many.
     pub fn portion(
         &mut self,
         system: u32,
@@ -398,10 +414,10 @@ impl Channel {
         if !kept.is_empty() {
             self.uncounted.insert(system);
         }
-        kept.retain(|kept| self.sent.first(kept.entry.facts.killmail_id, now_ms));
+        kept.retain(|kept| self.is_first(kept.entry.facts.killmail_id, now_ms));
         if !kept.is_empty() {
-            self.note(system, now_ms);
-            let texts: Vec<Bytes> = kept.iter().map(text_of).collect();
+            self.note_recent(system, now_ms);
+            let texts: Vec<Bytes> = kept.iter().map(encode).collect();
             out.push(Effect::Send(self.update_of(system, &texts, None, now_ms)));
         }
         self.preloaded += kept.len() as u64;
@@ -419,13 +435,13 @@ impl Channel {
         self.to().push(&None, "killmail_update", &parts)
     }
 
-    /// Remembers where something was pushed, while that keeps counts away.
-    fn note(&mut self, system: u32, now_ms: i64) {
-        self.lately.retain(|(other, _)| *other != system);
-        self.lately.push((system, now_ms));
+    /// Notes a killmail in a system, which postpones its count.
+    fn note_recent(&mut self, system: u32, now_ms: i64) {
+        self.recent.retain(|(other, _)| *other != system);
+        self.recent.push((system, now_ms));
     }
 
-    /// Tells what a preload came to.
+    /// The frame that ends a preload.
     pub fn preload_complete(&mut self, systems: u64, errors: &[String]) -> Effect {
         let total = std::mem::take(&mut self.preloaded);
         Effect::Send(self.to().push(
@@ -435,7 +451,7 @@ impl Channel {
         ))
     }
 
-    /// Tells that a preload does not begin, and why.
+    /// The frame that refuses a preload.
     #[must_use]
     pub fn preload_refused(&self, error: String) -> Effect {
         Effect::Send(self.to().push(
@@ -445,30 +461,30 @@ impl Channel {
         ))
     }
 
-    /// Tells the count of a system that had something of a preload, once and while it is still of interest.
+    /// The count of a preloaded system: once, and only while the client still wants it.
     pub fn preload_count(&mut self, system: u32, count: u64, now_ms: i64) -> Option<Effect> {
-        let told = self.uncounted.remove(&system).then(|| self.count(system, count, now_ms));
+        let effect = self.uncounted.remove(&system).then(|| self.count(system, count, now_ms));
         if self.uncounted.is_empty() {
             self.uncounted = HashSet::new();
         }
-        told
+        effect
     }
 
-    /// Tells a count.
+    /// The frame of a count.
     #[must_use]
     pub fn count(&self, system: u32, count: u64, now_ms: i64) -> Effect {
         Effect::Send(self.to().push(&None, "kill_count_update", &[&payloads::count(system, count, now_ms)]))
     }
 
-    /// The system whose turn it is to be counted: none where something was pushed just now.
+    /// The next system to count; `None` while all had killmails just now.
     pub fn next_counted(&mut self, config: &Config, now_ms: i64) -> Option<u32> {
         let quiet_ms = i64::try_from(config.count_quiet_ms).unwrap_or(i64::MAX);
-        self.lately.retain(|(_, at)| now_ms - at < quiet_ms);
-        self.lately.shrink_to(LATELY_KEPT);
+        self.recent.retain(|(_, at)| now_ms - at < quiet_ms);
+        self.recent.shrink_to(RECENT_CAPACITY);
         let systems = self.subscription.filter.ids(Dimension::System).map_or(&[][..], |ids| ids.as_slice());
         let next = systems.partition_point(|system| *system <= self.counted);
         let in_turn = systems[next..].iter().chain(&systems[..next]);
-        let found = in_turn.copied().find(|system| !self.lately.iter().any(|(other, _)| other == system))?;
+        let found = in_turn.copied().find(|system| !self.recent.iter().any(|(other, _)| other == system))?;
         self.counted = found;
         Some(found)
     }

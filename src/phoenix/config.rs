@@ -1,55 +1,55 @@
-//! What the channel door may be told.
+//! The settings of the channel transport: section `[channels]` of the configuration.
 //!
-//! Must not know: what is done with it.
+//! Must not know: how they are used.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Channels.
+/// The settings of channels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// WebSockets open at a time: each is a socket and a few KiB.
+    /// Open WebSockets; each takes a socket and a few KiB.
     pub max_connections: usize,
-    /// WebSockets open at a time from one address; unset: no limit.
+    /// Open WebSockets from one client address; unset: no limit.
     pub max_connections_per_address: Option<usize>,
-    /// Origins whose pages may connect: whole (`https://example.org`), by host (`example.org`), or a host and
-    /// all below it (`*.example.org`); `["*"]` is everyone. Programs that send no origin may always.
+    /// Origins whose pages may connect: in full (`https://example.org`), by host (`example.org`), or a host and its
+    /// subdomains (`*.example.org`). `["*"]` allows all. Programs that send no origin may always connect.
     pub origins: Vec<String>,
-    /// A longer frame or message closes the connection with 1009, bytes: 50,000 characters are 550 kB.
+    /// Longest frame or message, bytes; a longer one closes the connection with 1009. A list of 50,000 characters takes
+    /// 550 kB.
     pub frame_max_bytes: usize,
-    /// Whether permessage-deflate is agreed to when offered.
+    /// Whether permessage-deflate is accepted when offered.
     pub compression: bool,
-    /// The server pings this often, milliseconds.
+    /// Interval of the server's pings, milliseconds.
     pub ping_ms: u64,
-    /// A client that sends nothing at all for so long is gone, milliseconds: closed with 1000.
+    /// A client that sends nothing for this long is closed with 1000, milliseconds.
     pub idle_ms: u64,
-    /// A client that upgrades must be connected within so long, milliseconds.
+    /// Time limit of an upgrade, milliseconds.
     pub handshake_ms: u64,
-    /// A client that sends no message for so long after it connected is let go, milliseconds: closed with
-    /// 1008.
+    /// A client that sends no message for this long after connecting is closed with 1008, milliseconds.
     pub first_message_ms: u64,
-    /// A client is given so long to say goodbye, milliseconds.
+    /// How long to wait for a client's close frame, milliseconds.
     pub goodbye_ms: u64,
-    /// Topics joined at a time on one connection.
+    /// Topics joined on one connection.
     pub topics_max: usize,
-    /// Systems of one request.
+    /// Systems in one request.
     pub systems_max: usize,
-    /// Characters of one request.
+    /// Characters in one request.
     pub characters_max: usize,
-    /// Systems or characters of one channel, all its requests together.
+    /// Systems or characters of one channel in all.
     pub channel_ids_max: usize,
-    /// Killmails of one preload.
+    /// Killmails in one preload.
     pub preload_max_killmails: usize,
-    /// JSON of one push of a preload, bytes; a larger killmail makes a push of its own. Many clients take no
-    /// message over 1 MiB.
+    /// Bytes of JSON in one push of a preload. A larger killmail is a push of its own. Many clients reject messages over
+    /// 1 MiB.
     pub push_bytes: u64,
-    /// Preloads that wait for the one before on the same channel.
+    /// Preloads that may wait on one channel.
     pub preloads_waiting_max: usize,
-    /// Every so often a channel is told the count of one of its systems, milliseconds.
+    /// Interval of the kill counts a channel receives, one system at a time, milliseconds.
     pub count_ms: u64,
-    /// But not so soon after a killmail there, milliseconds.
+    /// No count for a system this soon after a killmail there, milliseconds.
     pub count_quiet_ms: u64,
 }
 
@@ -80,31 +80,31 @@ impl Default for Config {
 }
 
 impl Config {
-    /// How often the server pings.
+    /// Interval of the server's pings.
     #[must_use]
     pub fn ping(&self) -> Duration {
         Duration::from_millis(self.ping_ms.max(1))
     }
 
-    /// How long a client may be silent.
+    /// How long a client may send nothing.
     #[must_use]
     pub fn idle(&self) -> Duration {
         Duration::from_millis(self.idle_ms.max(1))
     }
 
-    /// How long a client has to be connected.
+    /// Time limit of an upgrade.
     #[must_use]
     pub const fn handshake(&self) -> Duration {
         Duration::from_millis(self.handshake_ms)
     }
 
-    /// How long a client has for its first message.
+    /// Time limit of the first message.
     #[must_use]
     pub const fn first_message(&self) -> Duration {
         Duration::from_millis(self.first_message_ms)
     }
 
-    /// How long a client has to say goodbye.
+    /// How long to wait for a client's close frame.
     #[must_use]
     pub const fn goodbye(&self) -> Duration {
         Duration::from_millis(self.goodbye_ms)

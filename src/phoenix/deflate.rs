@@ -1,5 +1,4 @@
-//! Which of a client's offers of permessage-deflate is agreed to (RFC 7692): the first that can be kept to
-//! the letter.
+//! Chooses among a client's offers of permessage-deflate (RFC 7692): the first one the server can keep exactly.
 //!
 //! Must not know: how messages are compressed.
 
@@ -8,21 +7,21 @@ use axum::http::header::SEC_WEBSOCKET_EXTENSIONS;
 
 const EXTENSION: &str = "permessage-deflate";
 
-/// The smallest window our compressor has, bits; the protocol would allow 8.
+/// The smallest window of our compressor, bits. The protocol allows 8.
 const WINDOW_BITS_MIN: u8 = 9;
 const WINDOW_BITS_MAX: u8 = 15;
 
-/// What is agreed to, as an offer of nothing else; `None`: messages are not compressed.
+/// The accepted offer, without the others; `None`: messages are not compressed.
 ///
-/// How large the client's own window is does not matter to us, so that `client_max_window_bits` is checked
-/// and then left out: without it in the answer a client may use what it likes.
+/// The size of the client's window does not matter to us: `client_max_window_bits` is checked and left out, so that
+/// the client may use what it likes.
 #[must_use]
-pub fn agreed(headers: &HeaderMap) -> Option<String> {
+pub fn accept(headers: &HeaderMap) -> Option<String> {
     let values = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).find_map(offer)
 }
 
-/// One offer, if it is one of deflate and can be kept.
+/// An offer, if it is one of deflate that can be kept.
 fn offer(text: &str) -> Option<String> {
     let mut parts = text.split(';').map(str::trim);
     if !parts.next()?.eq_ignore_ascii_case(EXTENSION) {
@@ -74,7 +73,7 @@ mod tests {
         for offer in offers {
             headers.append(SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(offer));
         }
-        agreed(&headers)
+        accept(&headers)
     }
 
     #[test]

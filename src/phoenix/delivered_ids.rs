@@ -1,23 +1,22 @@
-//! Which killmails a client has on this connection: nothing comes twice, whatever grows, shrinks or is joined
-//! anew.
+//! Which killmails a client has received on this connection, so that none is sent twice, however its lists change and
+//! whatever it joins again.
 //!
-//! Live parts never repeat themselves; what can meet are preloads among one another and with what was live
-//! before. Killmails of preloads are at most a week old, so that is how long it is remembered: a bit for each
-//! where they are many, four bytes where few.
+//! Live delivery never repeats itself. Preloads can overlap with each other and with earlier live killmails. They
+//! reach back a week at most, so ids are remembered for a week: a bit each where they are dense, else four bytes.
 //!
 //! Must not know: why a killmail is sent.
 
 use crate::store::index::postings::Postings;
 
-/// A preload reaches back this far at most.
+/// How far a preload can reach back.
 const WEEK_MS: i64 = 168 * 3_600_000;
 
-/// The killmails sent.
+/// The killmails that were sent.
 #[derive(Debug, Clone, Default)]
 pub struct DeliveredIds {
-    /// Since `begun_ms`.
+    /// Sent since `begun_ms`.
     new: Postings,
-    /// In the week before that.
+    /// Sent in the week before.
     old: Postings,
     begun_ms: i64,
 }
@@ -29,8 +28,8 @@ impl DeliveredIds {
         self.new.is_empty() && self.old.is_empty()
     }
 
-    /// Notes a killmail; false if it was sent before.
-    pub fn first(&mut self, killmail_id: u32, now_ms: i64) -> bool {
+    /// Adds a killmail; false if it was sent before.
+    pub fn insert(&mut self, killmail_id: u32, now_ms: i64) -> bool {
         if now_ms - self.begun_ms > WEEK_MS {
             self.old = std::mem::take(&mut self.new);
             self.begun_ms = now_ms;
@@ -50,9 +49,9 @@ mod tests {
     #[test]
     fn a_killmail_is_sent_once_within_a_week() {
         let mut sent = DeliveredIds::default();
-        assert!(sent.first(5, WEEK_MS + 1));
-        assert!(!sent.first(5, WEEK_MS + 2));
-        assert!(!sent.first(5, 2 * WEEK_MS + 2), "the week of its own is remembered whole");
-        assert!(sent.first(5, 4 * WEEK_MS), "and forgotten later");
+        assert!(sent.insert(5, WEEK_MS + 1));
+        assert!(!sent.insert(5, WEEK_MS + 2));
+        assert!(!sent.insert(5, 2 * WEEK_MS + 2), "the week of its own is remembered whole");
+        assert!(sent.insert(5, 4 * WEEK_MS), "and forgotten later");
     }
 }

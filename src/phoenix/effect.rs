@@ -1,6 +1,7 @@
-//! What a conversation wants done: frames to send, readers to open, to change and to close.
+//! The effects of a session: frames to send, readers to open, change and close. The session is a value; its
+//! connection carries these out.
 //!
-//! Must not know: who does it.
+//! Must not know: how they are carried out.
 
 use std::sync::Arc;
 
@@ -10,39 +11,39 @@ use crate::domain::subscription::Subscription;
 use crate::domain::term::Term;
 use crate::phoenix::join::PreloadRequest;
 
-/// One thing to do. They are done in order.
+/// One effect. They are carried out in order.
 #[derive(Debug, Clone)]
 pub enum Effect {
     /// Send a frame.
     Send(Bytes),
-    /// Send a frame whose middle is shared with other connections: it is not copied for this one.
-    SendAround {
-        /// What stands before the killmail.
+    /// Send a frame whose middle is shared with other connections, without copying it.
+    SendShared {
+        /// The bytes before the killmail.
         head: Bytes,
         /// The killmail.
         killmail: Bytes,
-        /// What stands behind it.
+        /// The bytes after it.
         tail: Bytes,
     },
-    /// Open a reader, and say what became of it.
+    /// Open a reader and report the result.
     Open(Open),
-    /// Give a reader another subscription, from where it stands on.
+    /// Change the subscription of a reader, from its place on.
     Change {
         /// The channel.
         key: u64,
-        /// What it gets from now on.
+        /// The new subscription.
         subscription: Arc<Subscription>,
     },
-    /// Preload the newest killmails of these terms, up to where the reader stands now.
+    /// Preload the newest killmails of these terms, up to the reader's place.
     Preload {
         /// The channel.
         key: u64,
         /// How many, how old, how fast.
-        wish: PreloadRequest,
-        /// Of what.
+        request: PreloadRequest,
+        /// The terms.
         terms: Vec<Term>,
     },
-    /// Find the count of a system, and say it.
+    /// Send the kill count of a system.
     Count {
         /// The channel.
         key: u64,
@@ -65,11 +66,10 @@ pub struct Open {
     pub key: u64,
     /// Its topic.
     pub topic: String,
-    /// What it reads.
+    /// Its subscription.
     pub subscription: Arc<Subscription>,
-    /// The event id to go on after.
+    /// The event id to resume after.
     pub resume_from: Option<String>,
-    /// The channel it takes the place of: it is closed, and where it stood the new one begins, unless it
-    /// resumes elsewhere.
+    /// The channel it replaces: that one is closed, and the new one starts at its place unless it resumes elsewhere.
     pub replaces: Option<u64>,
 }

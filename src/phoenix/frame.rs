@@ -1,9 +1,9 @@
 //! Frames of the Phoenix protocol, decoded and encoded: objects (version 1), arrays and binary pushes
 //! (version 2).
 //!
-//! A frame is answered in the form it came in, whatever version the connection was opened with: upstream's
-//! own examples send objects under version 2. What is no frame is answered in the form of the version. Refs
-//! are kept as the JSON they were, so that they go back by value and type.
+//! The reply to a frame has the frame's own form, whatever version the connection was opened with: upstream's own
+//! examples send objects under version 2. Replies to malformed frames have the form of the version. Refs are kept as
+//! JSON text, so that they are returned with value and type.
 //!
 //! Must not know: what events mean.
 
@@ -26,28 +26,28 @@ pub enum Form {
     Array,
 }
 
-/// A ref as it came: the text of a JSON value. `None` is null.
+/// A ref as the text of its JSON value; `None` is null.
 pub type Ref = Option<Box<str>>;
 
-/// A longer ref is no ref: it would come back with every push.
+/// Longest ref, bytes: it is repeated in every push.
 pub const REF_BYTES_MAX: usize = 256;
-/// A longer topic or event is none: it comes back in answers.
+/// Longest topic or event, bytes: they are repeated in replies.
 pub const NAME_BYTES_MAX: usize = 256;
 
-/// Of a frame that is an array; what is behind them has no meaning.
+/// Elements of an array frame; further ones are ignored.
 const PARTS: usize = 5;
 
-/// The byte order mark some clients put before a text.
+/// The byte order mark that some clients send before a text.
 const MARK: char = '\u{feff}';
 
-/// What a client says.
+/// A message of a client.
 #[derive(Debug, Clone)]
 pub struct Message {
     /// The form it came in.
     pub form: Form,
-    /// Which of the client's joins it belongs to.
+    /// The join it belongs to.
     pub join_ref: Ref,
-    /// What the answer has to carry.
+    /// The ref its reply carries.
     pub reference: Ref,
     /// The topic.
     pub topic: String,
@@ -58,7 +58,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// The members of the payload, where it is an object or null.
+    /// The members of the payload; `None` unless it is an object or null.
     #[must_use]
     pub fn members(&self, known: Known) -> Option<Parameters<'_>> {
         match self.payload.get() {
@@ -68,7 +68,7 @@ impl Message {
     }
 }
 
-/// Why a frame cannot be answered.
+/// Why a frame is not a message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// Not JSON, or neither an object nor an array of five.
@@ -76,16 +76,16 @@ pub enum Malformed {
         "a frame is an object with topic, event, payload and ref, or an array of join ref, ref, topic, event and payload"
     )]
     NoFrame,
-    /// More lists and objects in one another than a message has.
+    /// Nested too deeply.
     #[error("{}", Broken::TooDeep)]
     TooDeep,
-    /// A topic or event no client can mean.
+    /// The topic or event is too long.
     #[error("topic and event have at most {NAME_BYTES_MAX} bytes")]
     LongName,
-    /// A ref no client can mean.
+    /// The ref is too long.
     #[error("a ref has at most {REF_BYTES_MAX} bytes")]
     LongRef,
-    /// A binary frame of another kind than a push.
+    /// A binary frame that is not a push.
     #[error("the only binary frames a client sends are pushes")]
     NoPush,
 }
@@ -107,7 +107,7 @@ struct Object<'a> {
 /// Decodes a text frame.
 ///
 /// # Errors
-/// It is none.
+/// It is not a message.
 pub fn decode(text: &str) -> Result<Message, Malformed> {
     let text = text.strip_prefix(MARK).unwrap_or(text);
     let no_frame = |_| Malformed::NoFrame;
@@ -157,7 +157,7 @@ pub fn decode_binary(bytes: &[u8]) -> Result<Message, Malformed> {
         return Err(Malformed::TooDeep);
     }
     let payload: &RawValue = serde_json::from_slice(rest).map_err(|_| Malformed::NoFrame)?;
-    // There is no null here: an empty ref is none.
+    // An empty ref stands for null.
     let raw = |text: &str| {
         (!text.is_empty()).then(|| to_raw_value(text)).transpose().map_err(|_| Malformed::NoFrame)
     };
@@ -189,16 +189,16 @@ fn reference(raw: Option<&RawValue>) -> Result<Ref, Malformed> {
     }
 }
 
-/// Whether an answer is a good one.
+/// The status of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// Done.
+    /// The request succeeded.
     Ok,
-    /// Refused.
+    /// It was refused.
     Error,
 }
 
-/// Where a frame goes: the form, the join it belongs to, the topic.
+/// The address of a frame: its form, join ref and topic.
 #[derive(Debug, Clone, Copy)]
 pub struct To<'a> {
     /// The form.
@@ -210,7 +210,7 @@ pub struct To<'a> {
 }
 
 impl To<'_> {
-    /// The answer to a message. `response` is JSON.
+    /// The reply to a message; `response` is JSON.
     #[must_use]
     pub fn reply(&self, reference: &Ref, status: Status, response: &[u8]) -> Bytes {
         let begin: &[u8] = match status {
@@ -220,8 +220,7 @@ impl To<'_> {
         self.push(reference, "phx_reply", &[begin, response, b"}"])
     }
 
-    /// A frame that answers nothing, or everything that carries a ref of its own. The payload is JSON in
-    /// parts.
+    /// A push, or any frame with a ref. The payload is JSON in parts.
     #[must_use]
     pub fn push(&self, reference: &Ref, event: &str, payload: &[&[u8]]) -> Bytes {
         let length: usize = payload.iter().map(|part| part.len()).sum();

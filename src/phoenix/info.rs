@@ -1,6 +1,6 @@
-//! What the door tells about itself: where to connect, what its limits are, how many are in.
+//! The description and status of the channel transport: where to connect, its limits, how many connections are open.
 //!
-//! Must not know: who they are.
+//! Must not know: who is connected.
 
 use std::sync::Arc;
 
@@ -17,16 +17,16 @@ use crate::phoenix::join::LOBBY;
 use crate::wire::text;
 use crate::wire::time::iso_micros_now;
 
-/// `GET /websocket` of someone who does not want in.
+/// `GET /websocket` without an upgrade.
 #[must_use]
-pub fn about(door: &ChannelState, parts: &Parts) -> Response {
-    let config = &door.config;
+pub fn about(state: &ChannelState, parts: &Parts) -> Response {
+    let config = &state.config;
     let host = text(&parts.headers, HOST.as_str()).or_else(|| parts.uri.host()).unwrap_or("localhost");
     let secure = text(&parts.headers, "x-forwarded-proto")
         .is_some_and(|proto| proto.split(',').next().is_some_and(is_secure));
     let (scheme, plain, port) = if secure { ("wss", "https", ":443") } else { ("ws", "http", ":80") };
     let host = host.strip_suffix(port).unwrap_or(host);
-    json_of(&json!({
+    json_response(&json!({
         "websocket_url": format!("{scheme}://{host}/socket"),
         "protocol": "Phoenix Channels",
         "version": "2.0.0",
@@ -50,19 +50,19 @@ fn is_secure(proto: &str) -> bool {
 }
 
 /// `GET /websocket/status`.
-pub async fn status(State(door): State<Arc<ChannelState>>) -> Response {
-    let open = door.open();
-    // Nine of ten taken: more of them, or a larger limit, would be wise.
+pub async fn status(State(state): State<Arc<ChannelState>>) -> Response {
+    let open = state.open();
+    // Above nine tenths of the limit an operator should act.
     let word = match open {
-        _ if door.feed.is_closing() => "error",
-        open if open >= door.config.max_connections - door.config.max_connections / 10 => "degraded",
+        _ if state.feed.is_closing() => "error",
+        open if open >= state.config.max_connections - state.config.max_connections / 10 => "degraded",
         _ => "operational",
     };
-    json_of(&json!({
+    json_response(&json!({
         "status": word,
         "active_connections": open,
-        "active_subscriptions": door.feed.channel_counters().subscribed(),
-        "uptime_seconds": door.started.elapsed().map_or(0, |time| time.as_secs()),
+        "active_subscriptions": state.feed.channel_counters().subscribed(),
+        "uptime_seconds": state.started.elapsed().map_or(0, |time| time.as_secs()),
         "timestamp": iso_micros_now(),
     }))
 }
@@ -71,7 +71,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-fn json_of(value: &Value) -> Response {
+fn json_response(value: &Value) -> Response {
     let mut response = Response::new(Body::from(text::json(value)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     response

@@ -1,6 +1,6 @@
-//! What a join asks for: the topic, the payload, the preload.
+//! Parsing a join: the topic, the payload and the preload.
 //!
-//! Must not know: refs, frames, what is open already.
+//! Must not know: refs, frames, open channels.
 
 use serde_json::{Map, Value};
 
@@ -16,81 +16,96 @@ use crate::wire::query::parameters::Parameters;
 pub const SYSTEMS: &[&str] = &["systems", "system_ids"];
 /// The names of characters in a payload.
 pub const CHARACTERS: &[&str] = &["character_ids", "characters"];
-/// A preload that is asked for, bytes.
+/// Longest preload object, bytes.
 const PRELOAD_MAX_BYTES: usize = 4 << 10;
-/// Names in it without an effect that are told, and how much of each.
+/// Ignored members that are reported back, and the characters of each.
 const IDLE_MAX: usize = 32;
 const NAME_CHARS: usize = 60;
 
-/// The topic everyone joins.
+/// The topic most clients join.
 pub const LOBBY: &str = "killmails:lobby";
 
-/// Upstream's answer to a topic that is none of its own.
-pub const UNMATCHED: &str = "unmatched topic";
-/// Upstream's answer to other topics of killmails.
+/// Upstream's reply to unknown topics of killmails.
 pub const CRASHED: &str = "join crashed";
 
-/// A topic that can be joined.
+/// Why a join is refused, in upstream's words where it has some.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// Upstream does not serve such topics. Its reply carries no join ref.
+    #[error("unmatched topic")]
+    Unmatched,
+    /// Everything else.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl From<String> for JoinError {
+    fn from(text: String) -> Self {
+        Self::Refused(text)
+    }
+}
+
+/// A topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Topic {
-    /// What the payload asks for.
+    /// Killmails the payload selects.
     Lobby,
-    /// The same, and every killmail with this.
-    Of(Dimension, u32),
+    /// The same, and every killmail with this id.
+    Id(Dimension, u32),
     /// Every killmail.
     All,
 }
 
 impl Topic {
-    /// Reads a topic's name.
+    /// Parses a topic.
     ///
     /// # Errors
-    /// Upstream's text.
-    pub fn read(name: &str) -> Result<Self, String> {
-        let Some(what) = name.strip_prefix("killmails:") else { return Err(UNMATCHED.to_owned()) };
-        let of = |kind, id: &str| ids::of_topic(kind, id).map(|id| Self::Of(kind, id));
+    /// The topic does not exist, or its id is invalid.
+    pub fn read(name: &str) -> Result<Self, JoinError> {
+        let Some(what) = name.strip_prefix("killmails:") else { return Err(JoinError::Unmatched) };
+        let with_id = |kind, id: &str| Ok(Self::Id(kind, ids::of_topic(kind, id)?));
         match what.split_once(':') {
             None if what == "lobby" => Ok(Self::Lobby),
             None if what == "all" => Ok(Self::All),
-            Some(("system", id)) => of(Dimension::System, id),
-            Some(("character", id)) => of(Dimension::Character, id),
-            _ => Err(CRASHED.to_owned()),
+            Some(("system", id)) => with_id(Dimension::System, id),
+            Some(("character", id)) => with_id(Dimension::Character, id),
+            _ => Err(CRASHED.to_owned().into()),
         }
     }
 }
 
-/// What of the past a client wants to see, for each system or character: upstream's names and bounds.
+/// A preload, per system or character, with upstream's names and bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PreloadRequest {
-    /// Newest killmails of each, 1 to 200.
+    /// Newest killmails per id, 1 to 200.
     pub limit: usize,
-    /// Not older than so many hours, 1 to 168.
+    /// Age limit, hours, 1 to 168.
     pub since_hours: u32,
-    /// Killmails of one push at most, and of one interval at least, 1 to 100; none: the server's pace.
+    /// Killmails per interval and at most per push, 1 to 100; `None`: the server's pace.
     pub batch: Option<usize>,
-    /// The interval in which so many killmails go out, milliseconds, 0 to 10,000; none: the server's pace.
+    /// Length of the interval, milliseconds, 0 to 10,000; `None`: the server's pace.
     pub interval_ms: Option<u64>,
-    /// Whether other ids than systems are looked for as well.
+    /// Whether ids other than systems are preloaded as well.
     pub every_kind: bool,
 }
 
 impl PreloadRequest {
-    /// What upstream always did.
-    pub const UNASKED: Self =
+    /// What upstream sends without being asked.
+    pub const DEFAULT: Self =
         Self { limit: 5, since_hours: 24, batch: None, interval_ms: None, every_kind: false };
 
-    /// Reads `preload`; `Ok(None)` is a plain no, an absent one is for the caller to decide.
+    /// Parses `preload`.
     #[must_use]
-    pub fn read(value: Option<&Value>) -> Asked {
+    pub fn read(value: Option<&Value>) -> Preload {
         let empty = Map::new();
         let object = match value {
-            Some(Value::Bool(false)) => return Asked::No,
+            Some(Value::Bool(false)) => return Preload::No,
             Some(Value::Bool(true)) => &empty,
             Some(Value::Object(object)) => object,
-            _ => return Asked::Nothing,
+            _ => return Preload::Absent,
         };
         if object.get("enabled") == Some(&Value::Bool(false)) {
-            return Asked::No;
+            return Preload::No;
         }
         let number = |name: &str, least: u32, most: u32| {
             let given = object.get(name).and_then(Value::as_f64)?;
@@ -102,9 +117,9 @@ impl PreloadRequest {
             let clamped = given.clamp(least.into(), most.into()) as u32;
             Some(clamped)
         };
-        Asked::Yes(Self {
-            limit: number("limit_per_system", 1, 200).map_or(Self::UNASKED.limit, |limit| limit as usize),
-            since_hours: number("since_hours", 1, 168).unwrap_or(Self::UNASKED.since_hours),
+        Preload::Yes(Self {
+            limit: number("limit_per_system", 1, 200).map_or(Self::DEFAULT.limit, |limit| limit as usize),
+            since_hours: number("since_hours", 1, 168).unwrap_or(Self::DEFAULT.since_hours),
             batch: number("delivery_batch_size", 1, 100).map(|size| size as usize),
             interval_ms: number("delivery_interval_ms", 0, 10_000).map(u64::from),
             every_kind: true,
@@ -112,17 +127,17 @@ impl PreloadRequest {
     }
 }
 
-/// The names a preload has.
-const WISHES: [&str; 5] =
+/// The members of a preload.
+const PRELOAD_MEMBERS: [&str; 5] =
     ["enabled", "limit_per_system", "since_hours", "delivery_batch_size", "delivery_interval_ms"];
 
-/// What of a preload has no effect: names nobody knows, and values that are not what they should be.
+/// The members of a preload without effect: unknown names, and values of the wrong type.
 #[must_use]
 pub fn without_effect(preload: Option<&Value>) -> Vec<String> {
     let works = |name: &str, value: &Value| match name {
         _ if value.is_null() => true,
         "enabled" => value.is_boolean(),
-        known => value.is_number() && WISHES.contains(&known),
+        known => value.is_number() && PRELOAD_MEMBERS.contains(&known),
     };
     match preload {
         None | Some(Value::Bool(_) | Value::Null) => Vec::new(),
@@ -136,63 +151,63 @@ pub fn without_effect(preload: Option<&Value>) -> Vec<String> {
     }
 }
 
-/// Whether a preload was asked for.
+/// The preload in a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
-    /// Nobody said.
-    Nothing,
-    /// No.
+pub enum Preload {
+    /// The payload does not mention one.
+    Absent,
+    /// None is wanted.
     No,
-    /// Yes, like this.
+    /// This one is wanted.
     Yes(PreloadRequest),
 }
 
-impl Asked {
-    /// The wish, where `unasked` is what an absent one means.
+impl Preload {
+    /// The requested preload, or `default` if the payload does not mention one.
     #[must_use]
-    pub const fn or(self, unasked: Option<PreloadRequest>) -> Option<PreloadRequest> {
+    pub const fn unwrap_or(self, default: Option<PreloadRequest>) -> Option<PreloadRequest> {
         match self {
-            Self::Nothing => unasked,
+            Self::Absent => default,
             Self::No => None,
-            Self::Yes(wish) => Some(wish),
+            Self::Yes(request) => Some(request),
         }
     }
 }
 
-/// What a join asks for.
+/// A parsed join.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Join {
-    /// Everything it wants; see [`wanted`].
+    /// Its subscription; see [`channel_filter`].
     pub subscription: Subscription,
     /// The systems, in the order given.
     pub systems: Vec<u32>,
     /// The characters, in the order given.
     pub characters: Vec<u32>,
-    /// What of the past.
+    /// The preload.
     pub preload: Option<PreloadRequest>,
-    /// The event id to go on after.
+    /// The event id to resume after.
     pub resume_from: Option<String>,
-    /// Names of the payload that have no effect.
+    /// Members of the payload without effect.
     pub ignored: Vec<String>,
 }
 
 impl Join {
-    /// Reads a payload for a topic.
+    /// Parses the payload of a join to a topic.
     ///
     /// # Errors
-    /// Why it is refused, in upstream's words where it has some.
+    /// Why it is refused, with upstream's text where it has one.
     pub fn read(topic: Topic, payload: &Parameters<'_>, limits: &Config) -> Result<Self, String> {
         let mut systems = list(Dimension::System, payload, SYSTEMS, limits.systems_max)?;
         let mut characters = list(Dimension::Character, payload, CHARACTERS, limits.characters_max)?;
         match topic {
-            Topic::Of(Dimension::System, id) if !systems.contains(&id) => systems.push(id),
-            Topic::Of(Dimension::Character, id) if !characters.contains(&id) => characters.push(id),
+            Topic::Id(Dimension::System, id) if !systems.contains(&id) => systems.push(id),
+            Topic::Id(Dimension::Character, id) if !characters.contains(&id) => characters.push(id),
             _ => {}
         }
         let resume_from = payload.plain("resume_from").map(str::to_owned);
-        let unasked = Some(PreloadRequest::UNASKED).filter(|_| resume_from.is_none());
+        let default = Some(PreloadRequest::DEFAULT).filter(|_| resume_from.is_none());
         let given = preload_of(payload)?;
-        let preload = PreloadRequest::read(given.as_ref()).or(unasked);
+        let preload = PreloadRequest::read(given.as_ref()).unwrap_or(default);
         let mut asked = query::join(payload).map_err(|error| invalid(&error))?;
         asked.ignored.extend(without_effect(given.as_ref()));
         let mut subscription = asked.subscription;
@@ -202,20 +217,20 @@ impl Join {
         } else {
             subscription.filter.set_ids(Dimension::System, systems.clone());
             subscription.filter.set_ids(Dimension::Character, characters.clone());
-            subscription.filter = wanted(subscription.filter);
+            subscription.filter = channel_filter(subscription.filter);
         }
         Ok(Self { subscription, systems, characters, preload, resume_from, ignored: asked.ignored })
     }
 }
 
-/// A channel that names nothing gets nothing, where a stream would get everything.
+/// The filter of a channel: without ids it matches nothing, where a stream's would match everything.
 #[must_use]
-pub fn wanted(mut filter: Filter) -> Filter {
+pub fn channel_filter(mut filter: Filter) -> Filter {
     filter.each = if filter.has_ids() { Vec::new() } else { Filter::nothing().each };
     filter
 }
 
-/// The ids of the lists of these names together; what is no list counts as an empty one.
+/// The ids of the lists under these names together. Anything but a list counts as empty.
 fn list(kind: Dimension, payload: &Parameters<'_>, names: &[&str], max: usize) -> Result<Vec<u32>, String> {
     let mut ids = Ids::new(kind, max);
     for name in names {
@@ -224,11 +239,11 @@ fn list(kind: Dimension, payload: &Parameters<'_>, names: &[&str], max: usize) -
     ids.done()
 }
 
-/// The preload that a payload asks for.
+/// Parses the preload of a payload.
 ///
 /// # Errors
-/// It is too long to be one.
-pub fn wish(payload: &Parameters<'_>) -> Result<Asked, String> {
+/// It is longer than a preload can be.
+pub fn requested_preload(payload: &Parameters<'_>) -> Result<Preload, String> {
     preload_of(payload).map(|preload| PreloadRequest::read(preload.as_ref()))
 }
 
@@ -252,7 +267,7 @@ mod tests {
     fn join(topic: &str, payload: Value) -> Result<Join, String> {
         let payload = payload.to_string();
         Join::read(
-            Topic::read(topic)?,
+            Topic::read(topic).map_err(|error| error.to_string())?,
             &Parameters::object(payload.as_bytes(), query::KNOWN_IN_JOINS).unwrap(),
             &Config::default(),
         )
@@ -260,17 +275,17 @@ mod tests {
 
     #[test]
     fn topics_are_told_apart() {
-        assert_eq!(Topic::read("killmails:system:30000142"), Ok(Topic::Of(Dimension::System, 30_000_142)));
+        assert_eq!(Topic::read("killmails:system:30000142"), Ok(Topic::Id(Dimension::System, 30_000_142)));
         assert_eq!(Topic::read("killmails:all"), Ok(Topic::All));
         for (topic, text) in [
             ("killmails:other", CRASHED),
             ("killmails:", CRASHED),
-            ("foo:bar", UNMATCHED),
-            ("phoenix", UNMATCHED),
+            ("foo:bar", "unmatched topic"),
+            ("phoenix", "unmatched topic"),
             ("killmails:system:x", "[validation:non_integer_system_ids] System IDs must be integers"),
             ("killmails:character:5", "[validation:invalid_character_ids] Invalid character IDs"),
         ] {
-            assert_eq!(Topic::read(topic).unwrap_err(), text);
+            assert_eq!(Topic::read(topic).unwrap_err().to_string(), text);
         }
     }
 
@@ -357,16 +372,16 @@ mod tests {
     #[test]
     fn preloads_are_clamped() {
         let wish = |value: Value| PreloadRequest::read(Some(&value));
-        let missing = PreloadRequest { every_kind: true, ..PreloadRequest::UNASKED };
+        let missing = PreloadRequest { every_kind: true, ..PreloadRequest::DEFAULT };
         for value in [json!(true), json!({}), json!({ "enabled": true, "limit_per_system": "x", "more": 1 })]
         {
-            assert_eq!(wish(value), Asked::Yes(missing));
+            assert_eq!(wish(value), Preload::Yes(missing));
         }
         assert_eq!(
             (wish(json!(false)), wish(json!({ "enabled": false, "since_hours": 3 }))),
-            (Asked::No, Asked::No)
+            (Preload::No, Preload::No)
         );
-        assert_eq!((wish(json!(null)), wish(json!(5))), (Asked::Nothing, Asked::Nothing));
+        assert_eq!((wish(json!(null)), wish(json!(5))), (Preload::Absent, Preload::Absent));
         let most = json!({ "limit_per_system": 1e9, "since_hours": 999, "delivery_batch_size": 101, "delivery_interval_ms": 10_001 });
         let clamped = PreloadRequest {
             limit: 200,
@@ -375,7 +390,7 @@ mod tests {
             interval_ms: Some(10_000),
             every_kind: true,
         };
-        assert_eq!(wish(most), Asked::Yes(clamped));
+        assert_eq!(wish(most), Preload::Yes(clamped));
         let least = json!({ "limit_per_system": 0, "since_hours": -3, "delivery_batch_size": 0, "delivery_interval_ms": -1 });
         let clamped = PreloadRequest {
             limit: 1,
@@ -384,14 +399,14 @@ mod tests {
             interval_ms: Some(0),
             every_kind: true,
         };
-        assert_eq!(wish(least), Asked::Yes(clamped));
+        assert_eq!(wish(least), Preload::Yes(clamped));
     }
 
     #[test]
     fn a_resumed_join_preloads_only_when_told() {
         let preload = |payload: Value| join(LOBBY, payload).unwrap().preload;
-        assert_eq!(preload(json!({ "systems": [1] })), Some(PreloadRequest::UNASKED));
-        assert_eq!(preload(json!({ "systems": [1], "resume_from": null })), Some(PreloadRequest::UNASKED));
+        assert_eq!(preload(json!({ "systems": [1] })), Some(PreloadRequest::DEFAULT));
+        assert_eq!(preload(json!({ "systems": [1], "resume_from": null })), Some(PreloadRequest::DEFAULT));
         assert_eq!(preload(json!({ "systems": [1], "resume_from": "x" })), None);
         assert!(
             preload(json!({ "systems": [1], "resume_from": "x", "preload": { "enabled": true } })).is_some()

@@ -1,6 +1,6 @@
-//! The channel door: Phoenix channels over WebSockets, for the clients that exist.
+//! The channel transport: Phoenix channels over WebSockets, compatible with the clients of WandererKills.
 //!
-//! Must not know: which killmail goes to whom, how anything is stored, the other doors.
+//! Must not know: which killmail goes to whom, how anything is stored, the other transports.
 
 pub mod channel;
 pub mod config;
@@ -38,6 +38,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, OptionFuture};
 use serde_json::json;
 use tokio::time::timeout;
+use tracing::Instrument;
 use yawc::{CompressionLevel, DeflatePool, IncomingUpgrade, Options, UpgradeFut};
 
 use crate::clock::now_ms;
@@ -52,51 +53,51 @@ use crate::tasks;
 use crate::wire::query::origin;
 use crate::wire::text;
 
-/// Room for the socket's bytes while nothing is under way, bytes: the defaults are eight times as much.
+/// Buffers of an idle socket, bytes. The defaults are eight times as large.
 const READ_BYTES: usize = 1024;
 const WRITE_BYTES: usize = 512;
-/// What is written at once, bytes; beyond it the client has to take some first.
+/// Bytes written ahead of a client that does not read.
 const WRITTEN_AHEAD_BYTES: usize = 4096;
-/// Smaller messages are not compressed: nothing would be won.
+/// Smaller messages are not compressed: it would not help.
 const COMPRESSED_BYTES_MIN: usize = 256;
-/// Compressors kept for the next message, in all.
+/// Compressors shared by all connections.
 const COMPRESSORS: usize = 8;
 
-/// Where a caller is.
+/// Who connects.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Caller {
-    /// Its address.
+    /// The client's address.
     pub address: Option<IpAddr>,
-    /// Whom its plugins count for.
+    /// Who its plugins are charged to.
     pub judged: Option<plugin_quota::Caller>,
 }
 
-/// Finds where a caller is.
+/// Finds out who connects.
 pub type CallerLookup = Box<dyn Fn(&Parts) -> Caller + Send + Sync>;
 
-/// The door.
+/// The state of the channel transport.
 pub struct ChannelState {
-    /// The log in motion.
+    /// The feed.
     pub feed: Arc<Feed>,
-    /// The door's configuration.
+    /// The settings.
     pub config: Arc<Config>,
     /// When the server started.
     pub started: SystemTime,
-    whence: CallerLookup,
+    caller_lookup: CallerLookup,
     slots: Arc<Slots>,
     options: Options,
 }
 
 impl ChannelState {
-    /// A door to this feed. `whence` finds where a caller is, for the limits of each.
+    /// Creates the transport. `caller_lookup` finds out who connects, for the limits per address.
     #[must_use]
-    pub fn new(feed: Arc<Feed>, config: Config, whence: CallerLookup) -> Arc<Self> {
+    pub fn new(feed: Arc<Feed>, config: Config, caller_lookup: CallerLookup) -> Arc<Self> {
         let options = options(&config);
         Arc::new(Self {
             feed,
             config: Arc::new(config),
             started: SystemTime::now(),
-            whence,
+            caller_lookup,
             slots: Arc::default(),
             options,
         })
@@ -104,7 +105,7 @@ impl ChannelState {
 
     /// Its routes.
     pub fn router(self: &Arc<Self>) -> Router {
-        let upgrade = || any(enter);
+        let upgrade = || any(connect);
         let routes = Router::new()
             .route("/socket/websocket", upgrade())
             .route("/socket", upgrade())
@@ -112,19 +113,19 @@ impl ChannelState {
         routes.route("/websocket/status", get(info::status)).with_state(Arc::clone(self))
     }
 
-    /// Connections open now.
+    /// Number of open connections.
     #[must_use]
     pub fn open(&self) -> usize {
         self.slots.open()
     }
 
-    /// Waits until every connection said goodbye.
-    pub async fn empty(&self) {
+    /// Waits until every connection is closed.
+    pub async fn closed(&self) {
         self.slots.none().await;
     }
 
-    /// Finds a place for a caller, or why there is none.
-    fn let_in(&self, parts: &Parts, caller: Caller) -> Result<Slot, (StatusCode, String)> {
+    /// Admits a connection, or says why not.
+    fn admit(&self, parts: &Parts, caller: Caller) -> Result<Slot, (StatusCode, String)> {
         let origin = parts.headers.get(ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
         let slot = if origin::is_welcome(origin, &self.config.origins) {
             let slot = self.slots.take(&self.config, caller.address);
@@ -149,7 +150,7 @@ fn options(config: &Config) -> Options {
     if !config.compression {
         return options;
     }
-    // No message refers to another, so that a silent connection keeps no compressor.
+    // Messages do not refer to each other, so an idle connection holds no compressor.
     options
         .with_compression_level(CompressionLevel::fast())
         .server_no_context_takeover()
@@ -158,12 +159,12 @@ fn options(config: &Config) -> Options {
         .with_compression_threshold(COMPRESSED_BYTES_MIN)
 }
 
-/// Every path a client dials; `/websocket` tells about the door who does not want in.
-async fn enter(State(door): State<Arc<ChannelState>>, request: Request) -> Response {
+/// Every path clients connect to. `/websocket` without an upgrade describes the transport.
+async fn connect(State(state): State<Arc<ChannelState>>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
     if !wants_upgrade(&parts.headers) {
         return match (parts.uri.path(), &parts.method) {
-            ("/websocket", &Method::GET | &Method::HEAD) => info::about(&door, &parts),
+            ("/websocket", &Method::GET | &Method::HEAD) => info::about(&state, &parts),
             (_, &Method::GET | &Method::HEAD) => {
                 let mut response = refusal(StatusCode::UPGRADE_REQUIRED, "Upgrade Required");
                 response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -184,24 +185,25 @@ async fn enter(State(door): State<Arc<ChannelState>>, request: Request) -> Respo
         Ok(protocol) => protocol,
         Err(why) => return refusal(StatusCode::BAD_REQUEST, &why),
     };
-    let caller = (door.whence)(&parts);
-    let slot = match door.let_in(&parts, caller) {
+    let caller = (state.caller_lookup)(&parts);
+    let slot = match state.admit(&parts, caller) {
         Ok(slot) => slot,
         Err((status, why)) => return refusal(status, &why),
     };
     keep_one_offer(&mut parts.headers);
     let upgrade = match IncomingUpgrade::from_request_parts(&mut parts, &()).await {
-        Ok(upgrade) => upgrade.upgrade(door.options.clone()),
+        Ok(upgrade) => upgrade.upgrade(state.options.clone()),
         Err(status) => return refusal(status, "Bad Request"),
     };
     match upgrade {
         Ok((response, socket)) => {
             let session =
-                Session::new(Arc::clone(&door.config), upgrade::user_id(&pairs).into(), form, now_ms())
-                    .counted(Arc::clone(door.feed.filters()));
+                Session::new(Arc::clone(&state.config), upgrade::user_id(&pairs).into(), form, now_ms())
+                    .counted(Arc::clone(state.feed.filters()));
             let conversation =
-                Box::pin(connect(door, socket, session, (slot, caller))).then(OptionFuture::from);
-            tasks::spawn("channel", conversation.map(drop));
+                Box::pin(start(state, socket, session, (slot, caller))).then(OptionFuture::from);
+            // Log lines keep the connection's span, which names the client.
+            tasks::spawn("channel", conversation.map(drop).in_current_span());
             let mut response = response.map(|_| Body::empty());
             protocol.map(|name| {
                 response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name))
@@ -209,52 +211,52 @@ async fn enter(State(door): State<Arc<ChannelState>>, request: Request) -> Respo
             response
         }
         Err(error) => {
-            tracing::debug!(%error, "a WebSocket cannot be agreed on");
+            tracing::debug!(%error, "a WebSocket upgrade failed");
             refusal(StatusCode::BAD_REQUEST, "Bad Request")
         }
     }
 }
 
-/// Leaves of the offers of compression the one that is agreed to: what negotiates knows neither lists nor
-/// what it must decline.
+/// Reduces the client's compression offers to the accepted one: the library neither parses lists nor declines
+/// offers it cannot keep.
 fn keep_one_offer(headers: &mut HeaderMap) {
-    let agreed = deflate::agreed(headers).and_then(|offer| HeaderValue::try_from(offer).ok());
+    let agreed = deflate::accept(headers).and_then(|offer| HeaderValue::try_from(offer).ok());
     headers.remove(SEC_WEBSOCKET_EXTENSIONS);
     agreed.map(|offer| headers.insert(SEC_WEBSOCKET_EXTENSIONS, offer));
 }
 
-/// Waits until a client is connected; gives the conversation. What the waiting needs is let go of before that
-/// begins.
-async fn connect(
-    door: Arc<ChannelState>,
+/// Waits until the upgrade is complete; returns the running connection. What only the upgrade needs is freed before
+/// it runs.
+async fn start(
+    state: Arc<ChannelState>,
     socket: UpgradeFut,
     session: Session,
     held: (Slot, Caller),
 ) -> Option<BoxFuture<'static, ()>> {
-    // The client may never take the answer that makes it one.
-    match timeout(door.config.handshake(), socket).await {
+    // The client may never read the response that completes the upgrade.
+    match timeout(state.config.handshake(), socket).await {
         Ok(Ok(socket)) => {
-            door.feed.channel_counters().opened.fetch_add(1, Ordering::Relaxed);
-            let counted = Counted(Arc::clone(&door));
+            state.feed.channel_counters().opened.fetch_add(1, Ordering::Relaxed);
+            let counted = Counted(Arc::clone(&state));
             Some(
-                Connection::new(door, Socket::new(socket), session, held)
+                Connection::new(state, Socket::new(socket), session, held)
                     .run()
                     .map(move |()| drop(counted))
                     .boxed(),
             )
         }
         Ok(Err(error)) => {
-            tracing::debug!(%error, "a client went before it was connected");
+            tracing::debug!(%error, "a client left before its upgrade was complete");
             None
         }
         Err(_) => {
-            tracing::debug!("a client was not connected in time");
+            tracing::debug!("an upgrade was not complete in time");
             None
         }
     }
 }
 
-/// A connection that is counted as closed however it ends.
+/// Counts a connection as closed, however it ends.
 struct Counted(Arc<ChannelState>);
 
 impl Drop for Counted {

@@ -1,4 +1,4 @@
-//! A channel's reader, and its preloads one after the other.
+//! The reader of a channel, and its preloads one after another.
 //!
 //! Must not know: frames, sockets.
 
@@ -14,22 +14,22 @@ use crate::feed::newest::Newest;
 use crate::feed::newest_preload::{self, NewestPreload};
 use crate::feed::reader::Reader;
 use crate::feed::{self, Feed};
-use crate::plugins::plugin_quota::Hold;
+use crate::plugins::plugin_quota::EvaluatorPermit;
 
-/// A channel at work.
+/// An open channel.
 pub struct OpenChannel {
     /// The channel.
     pub key: u64,
-    /// What it gets.
+    /// Its reader.
     pub reader: Reader,
-    /// The first is under way, the others wait.
+    /// The first one runs, the others wait.
     preloads: VecDeque<NewestPreload>,
     _counted: Counted,
-    /// The right to its plugin.
-    _hold: Option<Hold>,
+    /// Its share of the plugin quota.
+    _hold: Option<EvaluatorPermit>,
 }
 
-/// A channel that is counted as left however it ends.
+/// Counts a channel as left, however it ends.
 struct Counted(Arc<Feed>);
 
 impl Drop for Counted {
@@ -38,65 +38,65 @@ impl Drop for Counted {
     }
 }
 
-/// What a channel has to tell.
+/// What a channel hands to its connection.
 pub enum ChannelEvent {
-    /// What its reader handed over; `None` when it is closed.
+    /// An event of its reader; `None` when the reader is closed.
     Live(Option<Event>),
-    /// What its preload handed over.
-    Recent(Result<newest_preload::PreloadEvent, feed::error::FeedError>),
+    /// An event of its preload.
+    Preload(Result<newest_preload::PreloadEvent, feed::error::FeedError>),
 }
 
 impl OpenChannel {
-    /// A reader without preloads.
+    /// Creates a channel without preloads.
     #[must_use]
-    pub fn new(feed: Arc<Feed>, key: u64, reader: Reader, hold: Option<Hold>) -> Self {
+    pub fn new(feed: Arc<Feed>, key: u64, reader: Reader, hold: Option<EvaluatorPermit>) -> Self {
         feed.channel_counters().joined.fetch_add(1, Ordering::Relaxed);
         Self { key, reader, preloads: VecDeque::new(), _counted: Counted(feed), _hold: hold }
     }
 
-    /// A preload, of what lies before the reader now.
+    /// Adds a preload of killmails before the reader's place.
     ///
     /// # Errors
-    /// So many wait already, and that is the most.
+    /// `waiting_max` preloads wait already; returned is that limit.
     pub fn preload(&mut self, newest: Newest, waiting_max: usize) -> Result<(), usize> {
         if self.preloads.len() > waiting_max {
             return Err(waiting_max);
         }
-        self.preloads.push_back(self.reader.recent(newest));
+        self.preloads.push_back(self.reader.preload_newest(newest));
         Ok(())
     }
 
-    /// Another subscription; preloads end for what it does not name any more.
+    /// Replaces the subscription. Preloads stop for ids it no longer contains.
     pub fn change(&mut self, subscription: Arc<Subscription>) {
-        self.preloads.iter_mut().for_each(|preload| preload.keep(&subscription.filter));
-        self.reader.resubscribe(subscription);
+        self.preloads.iter_mut().for_each(|preload| preload.retain(&subscription.filter));
+        self.reader.set_subscription(subscription);
     }
 
-    /// So many killmails of what the preload handed over last went out.
-    pub fn delivered(&mut self, killmails: usize) {
-        self.reader.delivered(killmails as u64);
-        self.preloads.iter_mut().take(1).for_each(|preload| preload.delivered(killmails));
+    /// Notes how many killmails of the last portion were sent.
+    pub fn note_sent(&mut self, killmails: usize) {
+        self.reader.count_delivered(killmails as u64);
+        self.preloads.iter_mut().take(1).for_each(|preload| preload.note_sent(killmails));
     }
 
-    /// Waits for what comes first. Dropping the future loses nothing.
+    /// Waits for its next event. Dropping the future loses nothing.
     async fn next(&mut self) -> ChannelEvent {
         let Self { reader, preloads, .. } = self;
         tokio::select! {
             event = reader.next() => ChannelEvent::Live(event),
-            told = next_recent(preloads) => ChannelEvent::Recent(told),
+            event = next_preload_event(preloads) => ChannelEvent::Preload(event),
         }
     }
 }
 
-async fn next_recent(
+async fn next_preload_event(
     preloads: &mut VecDeque<NewestPreload>,
 ) -> Result<newest_preload::PreloadEvent, feed::error::FeedError> {
     while let Some(first) = preloads.front_mut() {
         match first.next().await {
-            Ok(Some(told)) => return Ok(told),
-            Ok(None) => over(preloads),
+            Ok(Some(event)) => return Ok(event),
+            Ok(None) => finish_first(preloads),
             Err(error) => {
-                over(preloads);
+                finish_first(preloads);
                 return Err(error);
             }
         }
@@ -104,20 +104,20 @@ async fn next_recent(
     pending().await
 }
 
-/// Ends the first, and gives back its room: most channels preload once.
-fn over(preloads: &mut VecDeque<NewestPreload>) {
+/// Removes the first preload and frees its memory: most channels preload once.
+fn finish_first(preloads: &mut VecDeque<NewestPreload>) {
     preloads.pop_front();
     preloads.shrink_to_fit();
 }
 
-/// Waits for what the first of several channels has to tell. Dropping the future loses nothing.
-pub async fn told(running: &mut [OpenChannel]) -> (u64, ChannelEvent) {
+/// Waits for the next event of any of these channels. Dropping the future loses nothing.
+pub async fn next_event(channels: &mut [OpenChannel]) -> (u64, ChannelEvent) {
     let mut waits: Vec<_> =
-        running.iter_mut().map(|running| (running.key, Box::pin(running.next()))).collect();
+        channels.iter_mut().map(|channel| (channel.key, Box::pin(channel.next()))).collect();
     poll_fn(|context| {
         for (key, wait) in &mut waits {
-            if let Poll::Ready(told) = wait.as_mut().poll(context) {
-                return Poll::Ready((*key, told));
+            if let Poll::Ready(event) = wait.as_mut().poll(context) {
+                return Poll::Ready((*key, event));
             }
         }
         Poll::Pending

@@ -1,5 +1,4 @@
-//! The payloads of answers and pushes, as upstream's clients read them. Killmails come encoded and are passed
-//! on as they are.
+//! The payloads of replies and pushes, as upstream's clients read them. Killmails are already encoded.
 //!
 //! Must not know: refs, when anything is sent.
 
@@ -16,19 +15,19 @@ use crate::wire::time::iso_micros;
 /// `{}`.
 pub const EMPTY: &[u8] = b"{}";
 
-/// Why something is refused.
+/// The payload of a refusal.
 #[must_use]
 pub fn reason(text: &str) -> Bytes {
-    one("reason", text)
+    object_with("reason", text)
 }
 
-/// Nothing had to be done.
+/// The payload of a request that changed nothing.
 #[must_use]
 pub fn message(text: &str) -> Bytes {
-    one("message", text)
+    object_with("message", text)
 }
 
-fn one(name: &str, text: &str) -> Bytes {
+fn object_with(name: &str, text: &str) -> Bytes {
     let mut out = Text::default();
     out.open(b'{');
     out.field(name, text);
@@ -36,40 +35,40 @@ fn one(name: &str, text: &str) -> Bytes {
     out.done()
 }
 
-/// Where a join goes on.
+/// Where a join resumes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resumed {
-    /// It asked for nothing.
+    /// It did not ask to resume.
     No,
-    /// Where it asked for.
+    /// Where it asked to.
     From(EventId),
     /// Elsewhere.
     Gap(Gap),
 }
 
-/// A join that went well.
+/// A successful join.
 #[derive(Debug, Clone, Copy)]
 pub struct Joined<'a> {
-    /// The name of the reader.
+    /// The name of its subscription.
     pub subscription_id: &'a str,
     /// The systems, in the order given.
     pub systems: &'a [u32],
     /// The characters, in the order given.
     pub characters: &'a [u32],
-    /// Where the channel begins: who was told no other place yet goes on there.
+    /// Where the channel starts: the place to resume at until a later event id arrives.
     pub event_id: EventId,
-    /// How that relates to what was asked for.
+    /// How that relates to the request.
     pub resumed: &'a Resumed,
-    /// What it gets.
+    /// Its subscription.
     pub subscription: &'a Subscription,
-    /// Names of the payload that had no effect.
+    /// Members of the payload without effect.
     pub ignored: &'a [String],
     /// Whether its plugin is still being prepared.
     pub preparing: bool,
 }
 
-/// The answer to a join. Its filter leaves out systems and characters, which stand in lists of their own,
-/// where all of it would be longer than this.
+/// The reply to a join. Where it would be longer than `bytes_max`, its filter leaves out systems and characters, which
+/// have lists of their own.
 #[must_use]
 pub fn joined(joined: &Joined<'_>, bytes_max: u64) -> Bytes {
     let Joined { subscription_id, systems, characters, event_id, resumed, subscription, ignored, preparing } =
@@ -113,7 +112,7 @@ pub fn joined(joined: &Joined<'_>, bytes_max: u64) -> Bytes {
     out.done()
 }
 
-/// The lists after a change; either may be left out.
+/// The lists after a change; either may be omitted.
 #[must_use]
 pub fn subscribed(systems: Option<&[u32]>, characters: Option<&[u32]>) -> Bytes {
     let mut out = Text::default();
@@ -124,7 +123,7 @@ pub fn subscribed(systems: Option<&[u32]>, characters: Option<&[u32]>) -> Bytes 
     out.done()
 }
 
-/// The answer to `get_status`.
+/// The reply to `get_status`.
 #[must_use]
 pub fn status(
     subscription_id: &str,
@@ -143,13 +142,13 @@ pub fn status(
     out.done()
 }
 
-/// What stands before the killmails of a `killmail_update`.
+/// The start of a `killmail_update`, before its killmails.
 #[must_use]
 pub fn update_head(system: u32) -> Bytes {
     Bytes::from(format!(r#"{{"system_id":{system},"killmails":["#))
 }
 
-/// What stands behind them. Live ones say where the client stands after them.
+/// The end of a `killmail_update`, after its killmails. Live ones carry the event id.
 #[must_use]
 pub fn update_tail(now_ms: i64, event_id: Option<&EventId>) -> Bytes {
     let now = iso_micros(now_ms);
@@ -183,7 +182,7 @@ pub fn count(system: u32, count: u64, now_ms: i64) -> Bytes {
     out.done()
 }
 
-/// `phx_error`: the channel is over.
+/// `phx_error`: the channel has ended.
 #[must_use]
 pub fn ended(word: &str, text: &str) -> Bytes {
     let mut out = Text::default();

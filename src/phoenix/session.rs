@@ -1,10 +1,10 @@
-//! The conversation of one connection, a value: what a client says and what readers hand over comes in,
-//! frames and wishes go out.
+//! The session of one connection, a plain value: messages of the client and events of readers come in, frames and other
+//! effects go out.
 //!
-//! Law 5 (every push gets its answer) stands on this file: each message with a ref that is not of a join gone
-//! by is answered once, heartbeats at once, others in order within their topic.
+//! Law 5 (every push gets its answer) rests on this file: each message whose join ref is current is answered exactly
+//! once, heartbeats at once, others in order within their topic.
 //!
-//! Must not know: sockets, readers, clocks, anything to wait for.
+//! Must not know: sockets, readers, clocks, or anything to wait for.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,59 +21,59 @@ use crate::phoenix::config::Config;
 use crate::phoenix::delivered_ids::DeliveredIds;
 use crate::phoenix::effect::{Effect, Open};
 use crate::phoenix::frame::{Form, Malformed, Message, Ref, Status, To};
-use crate::phoenix::join::{Join, PreloadRequest, Topic, UNMATCHED};
+use crate::phoenix::join::{Join, JoinError, PreloadRequest, Topic};
 use crate::phoenix::payloads::{self, Joined, Resumed};
 use crate::wire::query;
 
-/// Messages to a topic whose join is not answered yet.
+/// Messages that may wait for the reply to their topic's join.
 const WAITING_MAX: usize = 64;
 
-/// A conversation.
+/// The session of one connection.
 #[derive(Debug)]
 pub struct Session {
     config: Arc<Config>,
     user_id: Arc<str>,
-    /// What the version of the connection speaks.
+    /// The frame form of the connection's version.
     form: Form,
     connected_at_ms: i64,
     keys: u64,
     joining: Vec<Joining>,
     channels: Vec<Channel>,
-    /// What clients got on topics they left.
+    /// What the client received on topics it left.
     left: VecDeque<(String, DeliveredIds)>,
     count_at_ms: i64,
-    /// Whose limit the lists of channels count against.
+    /// The budget that the lists of channels count against.
     filters: Option<Arc<Filters>>,
 }
 
-/// A join under way: its reader is being opened.
+/// A join whose reader is being opened.
 #[derive(Debug)]
 struct Joining {
     channel: Channel,
-    /// As the join's answer carries them.
+    /// Join ref and ref of the reply.
     refs: (Ref, Ref),
     join: Join,
-    /// The close of the join before, if that one has to be told.
+    /// The close frame of the join it replaces, if the client can tell the two apart.
     then: Option<Bytes>,
-    /// What the client said since.
+    /// Messages received since.
     waiting: Vec<Message>,
 }
 
-/// A reader that was opened.
+/// An opened reader.
 #[derive(Debug, Clone)]
 pub struct Opened {
-    /// The name of the reader.
+    /// The name of its subscription.
     pub subscription_id: String,
-    /// Its opening place.
+    /// Where it was opened.
     pub id: EventId,
-    /// Why that is not where the client asked for.
+    /// Why that is not where the client asked.
     pub gap: Option<Gap>,
     /// Whether its plugin is still being prepared.
     pub preparing: bool,
 }
 
 impl Session {
-    /// A conversation that begins.
+    /// Creates a session.
     #[must_use]
     pub fn new(config: Arc<Config>, user_id: Arc<str>, form: Form, now_ms: i64) -> Self {
         let count_at_ms = now_ms.saturating_add(i64::try_from(config.count_ms).unwrap_or(i64::MAX));
@@ -92,25 +92,25 @@ impl Session {
         }
     }
 
-    /// The same, with lists that count against the limit of all filters.
+    /// Counts the lists of channels against the budget of all filters.
     #[must_use]
     pub fn counted(self, filters: Arc<Filters>) -> Self {
         Self { filters: Some(filters), ..self }
     }
 
-    /// What a channel reads is what its reader has: equal lists are kept once.
+    /// Shares the reader's subscription with its channel, so that equal lists are stored once.
     pub fn adopt(&mut self, key: u64, subscription: &Arc<Subscription>) {
-        if let Some(channel) = self.of(key).filter(|channel| channel.subscription == *subscription) {
+        if let Some(channel) = self.channel(key).filter(|channel| channel.subscription == *subscription) {
             channel.subscription = Arc::clone(subscription);
         }
     }
 
-    /// Takes the conversation elsewhere; what stays behind has not begun.
+    /// Moves the session out, leaving an empty one.
     #[must_use]
     pub fn take(&mut self) -> Self {
-        let begun =
+        let empty =
             Self::new(Arc::clone(&self.config), Arc::clone(&self.user_id), self.form, self.connected_at_ms);
-        std::mem::replace(self, begun)
+        std::mem::replace(self, empty)
     }
 
     /// The connection's name.
@@ -119,19 +119,19 @@ impl Session {
         &self.user_id
     }
 
-    /// When the connection was made, unix milliseconds.
+    /// When the connection was opened, unix milliseconds.
     #[must_use]
     pub const fn connected_at_ms(&self) -> i64 {
         self.connected_at_ms
     }
 
-    /// Says to the client that what it sent is no frame.
+    /// Replies to a malformed frame.
     pub fn malformed(&self, why: &Malformed, out: &mut Vec<Effect>) {
         let to = To { form: self.form, join_ref: &None, topic: "phoenix" };
         out.push(Effect::Send(to.push(&None, "phx_error", &[&payloads::reason(&why.to_string())])));
     }
 
-    /// What the client says.
+    /// Handles a message of the client.
     pub fn message(&mut self, message: Message, out: &mut Vec<Effect>) {
         if message.topic == "phoenix" && message.event == "heartbeat" {
             let to = To { form: message.form, join_ref: &None, topic: &message.topic };
@@ -152,18 +152,18 @@ impl Session {
         let at = self.channels.iter().position(|channel| channel.topic == message.topic);
         match at {
             _ if is_join => self.join(message, at, out),
-            None => nowhere(&message, out),
+            None => reply_unjoined(&message, out),
             Some(at) if is_stale(&message, &self.channels[at]) => {}
             Some(at) if message.event == "phx_leave" => self.leave(at, &message, out),
             Some(at) => {
                 let Self { config, user_id, connected_at_ms, channels, filters, .. } = self;
-                let around = ChannelContext {
+                let context = ChannelContext {
                     config,
                     user_id,
                     connected_at_ms: *connected_at_ms,
                     filters: filters.as_deref(),
                 };
-                channels[at].event(&message, around, out);
+                channels[at].event(&message, context, out);
             }
         }
     }
@@ -191,12 +191,12 @@ impl Session {
                 out.push(Effect::Open(open));
             }
             Err(reason) => {
-                let join_ref = if reason == UNMATCHED { &None } else { &message.join_ref };
+                let join_ref = if reason == JoinError::Unmatched { &None } else { &message.join_ref };
                 let to = To { form: message.form, join_ref, topic: &message.topic };
                 out.push(Effect::Send(to.reply(
                     &message.reference,
                     Status::Error,
-                    &payloads::reason(&reason),
+                    &payloads::reason(&reason.to_string()),
                 )));
                 out.extend(then.map(Effect::Send));
                 out.extend(replaces.map(|key| Effect::Close { key }));
@@ -206,18 +206,19 @@ impl Session {
         }
     }
 
-    fn read(&self, message: &Message) -> Result<Join, String> {
+    fn read(&self, message: &Message) -> Result<Join, JoinError> {
         let topic = Topic::read(&message.topic)?;
-        let payload =
-            message.members(query::KNOWN_IN_JOINS).ok_or("the payload of a join must be an object")?;
+        let payload = message
+            .members(query::KNOWN_IN_JOINS)
+            .ok_or_else(|| "the payload of a join must be an object".to_owned())?;
         let max = self.config.topics_max;
         if self.channels.len() + self.joining.len() >= max {
-            return Err(format!("too many topics on one connection (max: {max})"));
+            return Err(format!("too many topics on one connection (max: {max})").into());
         }
-        Join::read(topic, &payload, &self.config)
+        Ok(Join::read(topic, &payload, &self.config)?)
     }
 
-    /// The reader of a join is open.
+    /// Completes a join: its reader is open.
     pub fn opened(&mut self, key: u64, opened: Opened, out: &mut Vec<Effect>) {
         let Some(joining) = self.take_joining(key) else { return };
         let Joining { mut channel, refs, join, then, waiting } = joining;
@@ -243,19 +244,19 @@ impl Session {
         let to = To { join_ref: &refs.0, ..channel.to() };
         out.push(Effect::Send(to.reply(&refs.1, Status::Ok, &response)));
         out.extend(then.map(Effect::Send));
-        if let Some(wish) = join.preload {
-            let terms = terms(&join, wish);
+        if let Some(request) = join.preload {
+            let terms = preload_terms(&join, request);
             if !terms.is_empty() {
-                out.push(Effect::Preload { key, wish, terms });
+                out.push(Effect::Preload { key, request, terms });
             }
         }
-        // Most connections have one, and there are many of them.
+        // There are many connections, and most have one channel.
         self.channels.reserve_exact(1);
         self.channels.push(channel);
-        self.catch_up(waiting, out);
+        self.handle_waiting(waiting, out);
     }
 
-    /// The reader of a join could not be opened.
+    /// Refuses a join: its reader could not be opened.
     pub fn refused(&mut self, key: u64, reason: &str, out: &mut Vec<Effect>) {
         let Some(joining) = self.take_joining(key) else { return };
         let Joining { channel, refs, then, waiting, .. } = joining;
@@ -264,7 +265,7 @@ impl Session {
         out.extend(then.map(Effect::Send));
         out.push(Effect::Refused);
         self.remember(channel.topic, channel.sent);
-        self.catch_up(waiting, out);
+        self.handle_waiting(waiting, out);
     }
 
     fn take_joining(&mut self, key: u64) -> Option<Joining> {
@@ -274,8 +275,8 @@ impl Session {
         Some(joining)
     }
 
-    /// What the client said while its join was under way; a further join makes the rest wait again.
-    fn catch_up(&mut self, waiting: Vec<Message>, out: &mut Vec<Effect>) {
+    /// Handles the messages that waited for a join. Another join among them makes the rest wait again.
+    fn handle_waiting(&mut self, waiting: Vec<Message>, out: &mut Vec<Effect>) {
         for message in waiting {
             self.message(message, out);
         }
@@ -290,7 +291,7 @@ impl Session {
         self.remember(channel.topic, channel.sent);
     }
 
-    /// The reader of a channel is over: so is the channel, and the client may join anew.
+    /// Ends a channel whose reader ended. The client may join again.
     pub fn ended(&mut self, key: u64, word: &str, text: &str, out: &mut Vec<Effect>) {
         let Some(at) = self.channels.iter().position(|channel| channel.key == key) else { return };
         let channel = self.channels.swap_remove(at);
@@ -303,11 +304,11 @@ impl Session {
         self.remember(channel.topic, channel.sent);
     }
 
-    fn of(&mut self, key: u64) -> Option<&mut Channel> {
+    fn channel(&mut self, key: u64) -> Option<&mut Channel> {
         self.channels.iter_mut().find(|channel| channel.key == key)
     }
 
-    /// A live killmail; says whether it was pushed.
+    /// Pushes a live killmail; true if it was sent.
     pub fn killmail(
         &mut self,
         key: u64,
@@ -316,14 +317,14 @@ impl Session {
         now_ms: i64,
         out: &mut Vec<Effect>,
     ) -> bool {
-        let effect = self.of(key).and_then(|channel| channel.killmail(kept, id, now_ms));
+        let effect = self.channel(key).and_then(|channel| channel.killmail(kept, id, now_ms));
         let pushed = effect.is_some();
         out.extend(effect);
         pushed
     }
 
-    /// Killmails of one system from the past; says how many were pushed: only what the channel still wants
-    /// and the client lacks.
+    /// Pushes preloaded killmails of one system, those the channel still wants and the client does not have; returns how
+    /// many.
     pub fn portion(
         &mut self,
         key: u64,
@@ -331,29 +332,28 @@ impl Session {
         now_ms: i64,
         out: &mut Vec<Effect>,
     ) -> usize {
-        self.of(key).map_or(0, |channel| channel.portion(system, kept, now_ms, out))
+        self.channel(key).map_or(0, |channel| channel.portion(system, kept, now_ms, out))
     }
 
-    /// A preload does not even begin; one that is under way goes on.
+    /// Refuses a preload; a running one continues.
     pub fn preload_refused(&mut self, key: u64, error: String, out: &mut Vec<Effect>) {
-        out.extend(self.of(key).map(|channel| channel.preload_refused(error)));
+        out.extend(self.channel(key).map(|channel| channel.preload_refused(error)));
     }
 
-    /// A preload has come to its end.
+    /// Ends a preload.
     pub fn preload_complete(&mut self, key: u64, systems: u64, errors: &[String], out: &mut Vec<Effect>) {
-        out.extend(self.of(key).map(|channel| channel.preload_complete(systems, errors)));
+        out.extend(self.channel(key).map(|channel| channel.preload_complete(systems, errors)));
     }
 
-    /// A count asked for by [`Session::tick`]; says whether it was pushed.
+    /// Pushes a count requested by [`Session::tick`]; true if it was sent.
     pub fn count(&mut self, key: u64, system: u32, count: u64, now_ms: i64, out: &mut Vec<Effect>) -> bool {
-        let effect = self.of(key).map(|channel| channel.count(system, count, now_ms));
+        let effect = self.channel(key).map(|channel| channel.count(system, count, now_ms));
         let pushed = effect.is_some();
         out.extend(effect);
         pushed
     }
 
-    /// The count of a system that was preloaded; says whether it was pushed: not where the system was given
-    /// up since.
+    /// Pushes the count of a preloaded system, unless the client removed the system since; true if it was sent.
     pub fn preload_count(
         &mut self,
         key: u64,
@@ -361,18 +361,18 @@ impl Session {
         now_ms: i64,
         out: &mut Vec<Effect>,
     ) -> bool {
-        let effect = self.of(key).and_then(|channel| channel.preload_count(system, count, now_ms));
+        let effect = self.channel(key).and_then(|channel| channel.preload_count(system, count, now_ms));
         let pushed = effect.is_some();
         out.extend(effect);
         pushed
     }
 
-    /// The reader goes on elsewhere than it was.
+    /// Pushes a gap.
     pub fn gap(&mut self, key: u64, gap: &[u8], out: &mut Vec<Effect>) {
-        out.extend(self.of(key).map(|channel| Effect::Send(channel.to().push(&None, "gap", &[gap]))));
+        out.extend(self.channel(key).map(|channel| Effect::Send(channel.to().push(&None, "gap", &[gap]))));
     }
 
-    /// Time goes by: perhaps a count is due. Where everything was busy just now, a little later.
+    /// Requests the next count if one is due. Where all systems had killmails just now, it is postponed a little.
     pub fn tick(&mut self, now_ms: i64, out: &mut Vec<Effect>) {
         if now_ms < self.count_at_ms {
             return;
@@ -385,20 +385,20 @@ impl Session {
             channels.iter().any(|channel| channel.subscription.filter.ids(Dimension::System).is_some());
         let wait_ms = if named && found.is_none() { config.count_quiet_ms } else { config.count_ms };
         self.count_at_ms = now_ms.saturating_add(i64::try_from(wait_ms.max(1)).unwrap_or(i64::MAX));
-        // The next channel has the next turn.
+        // The next count is for the next channel.
         if let Some(at) = channels.iter().position(|channel| Some(channel.key) == found.map(|(key, _)| key)) {
             channels.rotate_left(at + 1);
         }
         out.extend(found.map(|(key, system)| Effect::Count { key, system }));
     }
 
-    /// When [`Session::tick`] has something to do, unix milliseconds.
+    /// When to call [`Session::tick`], unix milliseconds.
     #[must_use]
     pub const fn next_tick_ms(&self) -> i64 {
         self.count_at_ms
     }
 
-    /// The topics joined now, with their joins' numbers.
+    /// The joined topics, with the numbers of their joins.
     pub fn topics(&self) -> impl Iterator<Item = (&str, u64)> {
         self.channels.iter().map(|channel| (channel.topic.as_str(), channel.key))
     }
@@ -419,34 +419,34 @@ impl Session {
     }
 }
 
-/// Whether a message belongs to a join gone by.
+/// Whether a message belongs to an earlier join.
 fn is_stale(message: &Message, channel: &Channel) -> bool {
     message.join_ref.is_some() && message.join_ref != channel.join_ref
 }
 
-/// Answers a message to a topic that is not joined, as upstream does.
-fn nowhere(message: &Message, out: &mut Vec<Effect>) {
+/// Replies to a message for a topic that is not joined, as upstream does.
+fn reply_unjoined(message: &Message, out: &mut Vec<Effect>) {
     let Message { form, join_ref, reference, topic, .. } = message;
     let to = |join_ref| To { form: *form, join_ref, topic };
     out.push(Effect::Send(match message.event.as_str() {
         "phx_leave" => to(join_ref).reply(reference, Status::Ok, payloads::EMPTY),
-        _ => to(&None).reply(reference, Status::Error, &payloads::reason(UNMATCHED)),
+        _ => to(&None).reply(reference, Status::Error, &payloads::reason(&JoinError::Unmatched.to_string())),
     }));
 }
 
-/// What a join's preload looks for: systems first, in the order asked for.
-fn terms(join: &Join, wish: PreloadRequest) -> Vec<Term> {
-    let of = |kind, ids: &[u32]| ids.iter().map(|id| Term { kind, id: *id }).collect::<Vec<_>>();
-    let mut terms = of(Dimension::System, &join.systems);
-    if wish.every_kind {
-        terms.extend(of(Dimension::Character, &join.characters));
+/// The terms a join's preload covers: systems first, in the order given.
+fn preload_terms(join: &Join, request: PreloadRequest) -> Vec<Term> {
+    let with_kind = |kind, ids: &[u32]| ids.iter().map(|id| Term { kind, id: *id }).collect::<Vec<_>>();
+    let mut terms = with_kind(Dimension::System, &join.systems);
+    if request.every_kind {
+        terms.extend(with_kind(Dimension::Character, &join.characters));
         let others = join
             .subscription
             .filter
             .dimensions
             .iter()
             .filter(|d| !matches!(d.kind, Dimension::System | Dimension::Character));
-        others.for_each(|dimension| terms.extend(of(dimension.kind, dimension.ids.as_slice())));
+        others.for_each(|dimension| terms.extend(with_kind(dimension.kind, dimension.ids.as_slice())));
     }
     terms
 }

@@ -1,7 +1,6 @@
-//! A WebSocket as one end of a conversation: it is written to while it is read, and nobody waits for a slow
-//! client but its own frames.
+//! A WebSocket that is read and written at the same time. A slow client delays only its own frames.
 //!
-//! Must not know: what is said.
+//! Must not know: what messages mean.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -14,54 +13,54 @@ use tokio::time::{sleep, timeout};
 use yawc::close::CloseCode;
 use yawc::{Frame, HttpWebSocket, OpCode, WebSocketError};
 
-/// Frames that wait for the client; beyond this it is not read either, so that answers cannot pile up.
+/// Frames that may wait for the client. Beyond this it is not read either, so that replies cannot pile up.
 const WAITING_MAX: usize = 64;
 /// Bytes of a fragment.
 const FRAGMENT_BYTES: usize = 16 << 10;
-/// Pings in a row whose pongs wait, likewise.
+/// Pings in a row whose pongs may wait, for the same reason.
 const PONGS_MAX: usize = 16;
 
-/// One end of a conversation.
+/// A WebSocket.
 pub struct Socket {
     socket: HttpWebSocket,
     waiting: VecDeque<Frame>,
     unflushed: bool,
     pongs: usize,
-    /// Whether our close frame is on its way: there is one, and the last.
+    /// Whether our close frame was sent; nothing may follow it.
     closed: bool,
 }
 
-/// What happened on the line.
+/// What happened on the socket.
 #[derive(Debug)]
-pub enum Turn {
-    /// A text came.
+pub enum SocketEvent {
+    /// A text message.
     Text(Bytes),
-    /// Bytes came.
+    /// A binary message.
     Binary(Bytes),
-    /// A sign of life.
+    /// A ping or pong.
     Alive,
-    /// Everything is written.
+    /// Everything has been written.
     Drained,
-    /// The other end says goodbye, or went without.
+    /// The client closed the connection, or it broke.
     Ended,
-    /// The other end broke the rules, in the way this code says.
-    Broken(CloseCode),
+    /// The client violated the protocol.
+    Violation(CloseCode),
 }
 
 impl Socket {
-    /// Of a socket just opened.
+    /// Wraps an open WebSocket.
     #[must_use]
     pub const fn new(socket: HttpWebSocket) -> Self {
         Self { socket, waiting: VecDeque::new(), unflushed: false, pongs: 0, closed: false }
     }
 
-    /// Sends a text, when its turn comes.
+    /// Queues a text.
     pub fn text(&mut self, text: Bytes) {
         self.waiting.push_back(Frame::text(text));
     }
 
-    /// Sends a text of several parts without putting them together: as fragments of one message, small enough
-    /// that a client that does not read holds up little.
+    /// Queues a text of several parts without joining them, as fragments of one message. They are small, so that a
+    /// client that does not read holds little memory.
     pub fn fragments(&mut self, parts: [Bytes; 3]) {
         let pieces = parts.iter().flat_map(|part| {
             (0..part.len())
@@ -77,26 +76,26 @@ impl Socket {
         }
     }
 
-    /// Asks for a sign of life.
+    /// Queues a ping.
     pub fn ping(&mut self) {
         self.waiting.push_back(Frame::ping(Bytes::new()));
     }
 
-    /// Whether everything is written.
+    /// Whether everything has been written.
     #[must_use]
     pub fn is_free(&self) -> bool {
         self.waiting.is_empty() && !self.unflushed
     }
 
-    /// Writes what waits and reads what comes, until something happened. Dropping the future loses nothing.
-    pub async fn turn(&mut self) -> Turn {
-        poll_fn(|context| self.poll_turn(context)).await
+    /// Writes and reads until something happens. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> SocketEvent {
+        poll_fn(|context| self.poll_next(context)).await
     }
 
-    fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<Turn> {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<SocketEvent> {
         let was_free = self.is_free();
         if self.poll_write(context).is_err() {
-            return Poll::Ready(Turn::Ended);
+            return Poll::Ready(SocketEvent::Ended);
         }
         if self.waiting.len() >= WAITING_MAX {
             return Poll::Pending;
@@ -104,14 +103,14 @@ impl Socket {
         if self.pongs >= PONGS_MAX {
             match self.socket.poll_ready_unpin(context) {
                 Poll::Ready(Ok(())) => self.pongs = 0,
-                Poll::Ready(Err(_)) => return Poll::Ready(Turn::Ended),
+                Poll::Ready(Err(_)) => return Poll::Ready(SocketEvent::Ended),
                 Poll::Pending => return Poll::Pending,
             }
         }
         if let Poll::Ready(read) = self.socket.poll_next_frame(context) {
             return Poll::Ready(self.read(read));
         }
-        if !was_free && self.is_free() { Poll::Ready(Turn::Drained) } else { Poll::Pending }
+        if !was_free && self.is_free() { Poll::Ready(SocketEvent::Drained) } else { Poll::Pending }
     }
 
     fn poll_write(&mut self, context: &mut Context<'_>) -> Result<(), WebSocketError> {
@@ -134,51 +133,51 @@ impl Socket {
         Ok(())
     }
 
-    fn read(&mut self, read: Result<Frame, WebSocketError>) -> Turn {
+    fn read(&mut self, read: Result<Frame, WebSocketError>) -> SocketEvent {
         let frame = match read {
             Ok(frame) => frame,
-            Err(WebSocketError::ConnectionClosed | WebSocketError::IoError(_)) => return Turn::Ended,
-            Err(WebSocketError::FrameTooLarge) => return Turn::Broken(CloseCode::Size),
-            Err(WebSocketError::InvalidUTF8) => return Turn::Broken(CloseCode::Invalid),
+            Err(WebSocketError::ConnectionClosed | WebSocketError::IoError(_)) => return SocketEvent::Ended,
+            Err(WebSocketError::FrameTooLarge) => return SocketEvent::Violation(CloseCode::Size),
+            Err(WebSocketError::InvalidUTF8) => return SocketEvent::Violation(CloseCode::Invalid),
             Err(error) => {
-                tracing::debug!(%error, "a client breaks the rules of WebSockets");
-                return Turn::Broken(CloseCode::Protocol);
+                tracing::debug!(%error, "a client violated the WebSocket protocol");
+                return SocketEvent::Violation(CloseCode::Protocol);
             }
         };
         match frame.opcode() {
-            OpCode::Text => Turn::Text(frame.into_payload()),
-            OpCode::Binary => Turn::Binary(frame.into_payload()),
+            OpCode::Text => SocketEvent::Text(frame.into_payload()),
+            OpCode::Binary => SocketEvent::Binary(frame.into_payload()),
             OpCode::Ping => {
                 self.pongs += 1;
-                Turn::Alive
+                SocketEvent::Alive
             }
             OpCode::Close => {
-                // The answer is written already, and nothing may follow a close frame.
+                // The library has sent the answer, and nothing may follow a close frame.
                 self.waiting.clear();
-                Turn::Ended
+                SocketEvent::Ended
             }
-            OpCode::Pong | OpCode::Continuation => Turn::Alive,
+            OpCode::Pong | OpCode::Continuation => SocketEvent::Alive,
         }
     }
 
-    /// Says goodbye and waits for the other end to do so, but not longer than this.
+    /// Sends a close frame and waits `within` this time for the client's.
     pub async fn close(mut self, code: CloseCode, reason: &str, within: Duration) {
         self.waiting.push_back(Frame::close(code, reason));
-        // Who does not answer is gone.
+        // A client that does not answer is gone.
         let _ = timeout(within, async {
-            match self.last_turns().await {
+            match self.run_to_end().await {
                 _ if self.closed => {}
-                Turn::Broken(_) => self.close_now(code, reason).await,
-                // The other end was first, and is owed the answer.
-                _ => drop(self.last_turns().await),
+                SocketEvent::Violation(_) => self.close_now(code, reason).await,
+                // The client closed first and still needs the answer.
+                _ => drop(self.run_to_end().await),
             }
         })
         .await;
     }
 
-    /// Sends the reason for cutting the other end off, and waits: who is cut off while it writes may never
-    /// read it.
-    pub async fn cut(mut self, code: CloseCode, reason: &str, within: Duration) {
+    /// Sends a close frame after a violation, and waits: a client that is disconnected while it writes may never read
+    /// it.
+    pub async fn reject(mut self, code: CloseCode, reason: &str, within: Duration) {
         let _ = timeout(within, async {
             self.close_now(code, reason).await;
             sleep(within).await;
@@ -186,29 +185,29 @@ impl Socket {
         .await;
     }
 
-    /// Sends the answer to the other end's close frame, if it sent one.
+    /// Sends the answer to the client's close frame, if there was one.
     pub async fn finish(mut self, within: Duration) {
-        let _ = timeout(within, self.last_turns()).await;
+        let _ = timeout(within, self.run_to_end()).await;
     }
 
-    /// Sends a close frame behind what is written, and nothing else any more. The socket, which saw the rules
-    /// broken too, may have a close frame of its own ready; it would write it when asked whether it is ready
-    /// or when read from, so neither is done.
+    /// Sends a close frame after what was written, and nothing else. The library noticed the violation, too, and may
+    /// have a close frame of its own ready. It would send it when polled for readiness or read from, so neither is
+    /// done.
     async fn close_now(&mut self, code: CloseCode, reason: &str) {
         self.waiting.clear();
         self.closed = true;
         if self.socket.start_send_unpin(Frame::close(code, reason)).is_ok() {
-            // Who went meanwhile does not read it.
+            // A client that left meanwhile does not read it.
             let _ = poll_fn(|context| self.socket.poll_flush_unpin(context)).await;
         }
     }
 
-    /// Goes on until the other end said goodbye, or broke the rules: says which.
-    async fn last_turns(&mut self) -> Turn {
+    /// Runs until the client closes the connection or violates the protocol; returns which.
+    async fn run_to_end(&mut self) -> SocketEvent {
         loop {
-            let turn = self.turn().await;
-            if matches!(turn, Turn::Ended | Turn::Broken(_)) {
-                return turn;
+            let event = self.next().await;
+            if matches!(event, SocketEvent::Ended | SocketEvent::Violation(_)) {
+                return event;
             }
         }
     }

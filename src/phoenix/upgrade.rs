@@ -1,6 +1,6 @@
-//! What a client says before it speaks: the version, who it is, the protocol.
+//! What an upgrade request says: the protocol version, the client's name, the subprotocol.
 //!
-//! Must not know: what is said afterwards.
+//! Must not know: what happens on the connection.
 
 use axum::http::HeaderMap;
 use axum::http::header::SEC_WEBSOCKET_PROTOCOL;
@@ -8,10 +8,10 @@ use axum::http::header::SEC_WEBSOCKET_PROTOCOL;
 use crate::clock;
 use crate::phoenix::frame::Form;
 
-/// The longest name a client may give itself, characters.
+/// Longest client name, characters.
 const NAME_MAX: usize = 32;
 
-/// What a version speaks if it is one of ours: `1.0.x` and `2.0.x`; none is 1.0.0.
+/// The form of a version's frames: `1.0.x` or `2.0.x`, and 1.0.0 if absent. `None`: not supported.
 #[must_use]
 pub fn form(version: Option<&str>) -> Option<Form> {
     let Some(version) = version else { return Some(Form::Object) };
@@ -24,13 +24,13 @@ pub fn form(version: Option<&str>) -> Option<Form> {
     if of("1.0.") { Some(Form::Object) } else { of("2.0.").then_some(Form::Array) }
 }
 
-/// The protocol clients of Phoenix name when they send a token.
+/// The subprotocol Phoenix clients offer when they send a token.
 const PHOENIX: &str = "phoenix";
-/// The token (`authToken`) comes as a protocol of its own, in base64 behind this.
+/// The token (`authToken`) is a subprotocol of its own: this prefix and base64.
 const TOKEN_PREFIX: &str = "base64url.bearer.phx.";
 
-/// The protocol to answer with, of those a client offers: a browser goes away where it offered some and gets
-/// none. A token may stand among them; everyone may connect, so that it gives nothing, but it has to be one.
+/// Chooses the subprotocol to answer with: a browser that offered some and gets none disconnects. A token among them
+/// is checked for its form only, since everyone may connect.
 ///
 /// # Errors
 /// The token cannot be read.
@@ -65,7 +65,7 @@ fn is_base64(text: &str) -> bool {
         && (padding == 0 || padding < 3 && text.len().is_multiple_of(4))
 }
 
-/// A name of its own for a connection: who it says it is, the time in microseconds, and chance.
+/// A unique name for a connection: the client's own name, the time in microseconds, random characters.
 #[must_use]
 pub fn user_id(pairs: &[(String, String)]) -> String {
     let given = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.trim());
@@ -78,15 +78,15 @@ pub fn user_id(pairs: &[(String, String)]) -> String {
     }
     id.push_str(&clock::now_micros().to_string());
     id.push('_');
-    id.push_str(&chance());
+    id.push_str(&random_suffix());
     id
 }
 
 /// 8 random bytes as 11 characters of base64url.
-fn chance() -> String {
+fn random_suffix() -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut bytes = [0; 8];
-    // Without randomness the time still tells them apart.
+    // Without randomness the time still makes names distinct.
     let _ = getrandom::fill(&mut bytes);
     let mut bits = u128::from(u64::from_be_bytes(bytes)) << 2;
     let mut text = [0; 11];

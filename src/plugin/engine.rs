@@ -14,10 +14,10 @@ use crate::domain::entry::{Entry, Page, SharedEntry};
 use crate::domain::hex::sha256_hex;
 use crate::plugin::build::Builder;
 use crate::plugin::build::compile;
-use crate::plugin::build::compile::Upload;
+use crate::plugin::build::compile::UploadId;
 use crate::plugin::component_info::About;
 use crate::plugin::counters::{Counters, Counts};
-use crate::plugin::error::{Error, Refusal};
+use crate::plugin::error::{EngineError, Refusal};
 use crate::plugin::history::History;
 use crate::plugin::judging::evaluator::{Evaluator, Key};
 use crate::plugin::judging::evaluator_cache;
@@ -38,7 +38,7 @@ use crate::plugin::resources::purse::Payer;
 use crate::plugin::sandbox::component::Component;
 use crate::plugin::sandbox::guest::Guest;
 use crate::plugin::sandbox::setup::Setup;
-use crate::plugin::sandbox::state::Outside;
+use crate::plugin::sandbox::state::HostServices;
 
 /// Runs plugins. One for a server.
 pub struct Engine {
@@ -99,8 +99,8 @@ impl Engine {
         config: Config,
         history: Arc<dyn History>,
         json: fn(&Entry) -> Bytes,
-    ) -> Result<Arc<Self>, Error> {
-        let setup = Arc::new(Setup::new(config, Outside { history, json }, Memory::Pooled)?);
+    ) -> Result<Arc<Self>, EngineError> {
+        let setup = Arc::new(Setup::new(config, HostServices { history, json }, Memory::Pooled)?);
         let ticker = Ticker::start(setup.weak())?;
         let kept = Kept::new(&setup.config);
         setup.capacity.let_go_of_evaluators_with(Arc::downgrade(&kept));
@@ -149,7 +149,7 @@ impl Engine {
     /// # Errors
     /// `Full` or `NeverFits` where there is no memory for it.
     pub fn charge(&self, about: &About, code_bytes: u64) -> Result<Charge, Refusal> {
-        compile::charge(&self.setup, about, code_bytes)
+        compile::charge_memory(&self.setup, about, code_bytes)
     }
 
     /// Maps the code that the builder made of a component, from a file that only it wrote.
@@ -158,13 +158,13 @@ impl Engine {
     /// It was made by another compiler, or needs what is not provided.
     pub fn load(
         &self,
-        upload: Upload<'_>,
+        upload: UploadId<'_>,
         about: About,
         code: &Path,
         charge: Charge,
     ) -> Result<Component, Refusal> {
         let compiled = compile::load(&self.setup, about, code, charge)?;
-        let component = compile::component(&self.setup, &compiled, upload, self.counters(upload.digest));
+        let component = compile::check_linkage(&self.setup, &compiled, upload, self.counters(upload.digest));
         component.map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
     }
 
@@ -180,8 +180,8 @@ impl Engine {
     fn compiled(&self, bytes: &[u8]) -> Result<Component, Refusal> {
         let compiled = compile::compile(&self.setup, bytes)?;
         let digest = sha256_hex(bytes);
-        let upload = Upload { digest: &digest, size_bytes: bytes.len() };
-        let component = compile::component(&self.setup, &compiled, upload, self.counters(&digest))?;
+        let upload = UploadId { digest: &digest, size_bytes: bytes.len() };
+        let component = compile::check_linkage(&self.setup, &compiled, upload, self.counters(&digest))?;
         let _awake = self.ticker.awake();
         Guest::new(&self.setup, &component)?;
         Ok(component)
@@ -259,10 +259,9 @@ impl Engine {
     ) -> Result<Evaluator, Refusal> {
         let max = self.setup.config.config_bytes;
         if config.len() > max {
-            return Err(Refusal::Configure(format!(
-                "the configuration is {} bytes; at most {max} (plugin.config_bytes)",
-                config.len()
-            )));
+            let message =
+                format!("the configuration is {} bytes; at most {max} (plugin.config_bytes)", config.len());
+            return Err(Refusal::Configure { message, limit: Some(max as u64) });
         }
         let key = Key { digest: component.digest().to_owned(), config: config.to_owned(), instance };
         loop {

@@ -1,7 +1,7 @@
-//! What can go wrong with plugins that is not a fault of a running guest: refusals of what was handed in, and
-//! our own failures.
+//! Errors with plugins other than faults of a running guest: refusals of an upload or a configuration, and
+//! failures of the server.
 //!
-//! Must not know: status codes or envelopes of doors.
+//! Must not know: status codes or envelopes of transports.
 
 use std::io;
 use std::path::Path;
@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::files::is_disk_full;
 use crate::domain::legible::legible;
 
-/// What was handed in cannot be used; the text says what is wrong with it. It crosses from the process that
-/// compiles as JSON.
+/// An upload or a configuration cannot be used; the message says why. It comes from the compiling process as
+/// JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// Larger than an upload may be.
@@ -22,16 +22,16 @@ pub enum Refusal {
         bytes: usize,
         /// The limit, bytes.
         max: usize,
-        /// The setting that says so.
+        /// The setting of the limit.
         setting: String,
     },
-    /// No WebAssembly, or cut off.
+    /// Not WebAssembly, or truncated.
     #[error("not a WebAssembly component: {0}")]
     NotWasm(String),
-    /// It does not provide what a plugin must.
+    /// It does not export what a plugin must.
     #[error("{0}")]
     MissingExport(String),
-    /// It needs what this server does not provide.
+    /// It imports what this server does not provide.
     #[error("{0}")]
     UnknownImport(String),
     /// It would take too long to compile.
@@ -39,19 +39,29 @@ pub enum Refusal {
     TooComplex {
         /// What there is too much of.
         message: String,
-        /// The limit; `None`: it is no number.
+        /// The limit; `None` if it is not a number.
         limit: Option<u64>,
     },
     /// The compiler refused it.
     #[error("does not compile: {0}")]
     Compile(String),
-    /// It cannot be brought to life.
-    #[error("cannot be instantiated: {0}")]
-    Instantiate(String),
-    /// It refused its configuration, or failed on it; the guest's own words.
-    #[error("{0}")]
-    Configure(String),
-    /// The same killmails gave other verdicts in another order.
+    /// It cannot be instantiated.
+    #[error("cannot be instantiated: {message}")]
+    Instantiate {
+        /// What went wrong.
+        message: String,
+        /// The limit it exceeded, in the unit the message names; `None` if no single limit was exceeded.
+        limit: Option<u64>,
+    },
+    /// It refused its configuration (in the guest's own words), or failed on it.
+    #[error("{message}")]
+    Configure {
+        /// What went wrong.
+        message: String,
+        /// The limit it exceeded, in the unit the message names; `None` if no single limit was exceeded.
+        limit: Option<u64>,
+    },
+    /// The same killmails got different verdicts in another order.
     #[error("not repeatable: {0}")]
     NotRepeatable(String),
     /// It took more CPU or wall time to compile and try than it may.
@@ -62,7 +72,7 @@ pub enum Refusal {
         /// The limit, seconds.
         limit: u64,
     },
-    /// It took more memory to compile and try than it may: another time it may go well.
+    /// It took more memory to compile and try than it may. It may succeed another time.
     #[error("{message}")]
     TooMuchMemory {
         /// What took how much.
@@ -70,7 +80,7 @@ pub enum Refusal {
         /// The limit, bytes.
         limit: u64,
     },
-    /// Loaded, it takes more memory than all guests may have together.
+    /// Once loaded, it takes more memory than all guests together may have.
     #[error("{message}")]
     NeverFits {
         /// How much it takes, and the setting.
@@ -78,10 +88,10 @@ pub enum Refusal {
         /// The limit, bytes.
         limit: u64,
     },
-    /// The process that compiles it ended without a word.
+    /// The compiling process ended without a report.
     #[error("{0}")]
     Crashed(String),
-    /// In its trial a call took more CPU time than it may, alone too.
+    /// In its trial a call took more CPU time than it may, even when repeated alone.
     #[error("{message}")]
     Deadline {
         /// Which call.
@@ -89,7 +99,7 @@ pub enum Refusal {
         /// The limit, milliseconds.
         limit: u64,
     },
-    /// In its trial it asked more of the host than it may, alone too.
+    /// In its trial a call asked more of the host than it may, even when repeated alone.
     #[error("{message}")]
     HostBudget {
         /// What it asked.
@@ -97,7 +107,7 @@ pub enum Refusal {
         /// The limit, milliseconds.
         limit: u64,
     },
-    /// Too many pairs of plugin and configuration in use.
+    /// Too many pairs of plugin and configuration are in use.
     #[error(
         "{max} pairs of plugin and configuration are in use, the most there may be (plugin.evaluators_max)"
     )]
@@ -105,7 +115,7 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
-    /// Something else that all evaluators share is used up: memory, places of the pool.
+    /// Another budget that all evaluators share is used up: memory, or slots of the pool.
     #[error("{message}")]
     Full {
         /// What is used up, and the setting.
@@ -113,7 +123,7 @@ pub enum Refusal {
         /// The limit.
         limit: u64,
     },
-    /// The memory that one address may have is used up, by what it alone uses.
+    /// The memory that one address may have is used up by what only that address uses.
     #[error("{message}")]
     AddressFull {
         /// How much is in use, and the setting.
@@ -122,7 +132,7 @@ pub enum Refusal {
         limit: u64,
     },
     /// Too many configurations wait to be tried.
-    #[error("{max} configurations wait to be tried, the most that may (plugin.trials_waiting_max)")]
+    #[error("{max} configurations wait to be tried, the most there may be (plugin.trials_waiting_max)")]
     TooManyTrials {
         /// The limit.
         max: usize,
@@ -130,8 +140,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Whether nothing is wrong with what was handed in: a limit of the server is reached, and later there
-    /// may be room.
+    /// Whether nothing is wrong with what was refused: a limit of the server is reached, and it may succeed
+    /// later.
     #[must_use]
     pub const fn is_busy(&self) -> bool {
         matches!(
@@ -140,16 +150,16 @@ impl Refusal {
         )
     }
 
-    /// Whether the component itself is the reason: not a limit of time or memory while it is compiled, which
-    /// a busy machine may bring about as well.
+    /// Whether the component itself is the reason, rather than a limit of time or memory during compilation,
+    /// which a busy machine may exceed as well.
     #[must_use]
-    pub const fn is_certain(&self) -> bool {
+    pub const fn is_permanent(&self) -> bool {
         !self.is_busy()
             && !matches!(self, Self::Crashed(_) | Self::TooSlowToCompile { .. } | Self::TooMuchMemory { .. })
     }
 
-    /// The same in a text of at most so many bytes that shows what it says: parts of it are of the
-    /// component's own making.
+    /// The same refusal with a printable text of at most `bytes_max` bytes. Parts of the text come from the
+    /// component.
     #[must_use]
     pub fn legible(mut self, bytes_max: usize) -> Self {
         let text = match &mut self {
@@ -158,8 +168,8 @@ impl Refusal {
             | Self::UnknownImport(text)
             | Self::TooComplex { message: text, .. }
             | Self::Compile(text)
-            | Self::Instantiate(text)
-            | Self::Configure(text)
+            | Self::Instantiate { message: text, .. }
+            | Self::Configure { message: text, .. }
             | Self::NotRepeatable(text)
             | Self::Crashed(text)
             | Self::TooSlowToCompile { message: text, .. }
@@ -176,7 +186,7 @@ impl Refusal {
         self
     }
 
-    /// The word of the reason, for `details.reason`.
+    /// The word for `details.reason`.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
@@ -186,8 +196,8 @@ impl Refusal {
             Self::UnknownImport(_) => "unknown_import",
             Self::TooComplex { .. } => "too_complex",
             Self::Compile(_) => "compile",
-            Self::Instantiate(_) => "instantiate",
-            Self::Configure(_) => "configure",
+            Self::Instantiate { .. } => "instantiate",
+            Self::Configure { .. } => "configure",
             Self::NotRepeatable(_) => "not_repeatable",
             Self::TooSlowToCompile { .. } => "too_slow_to_compile",
             Self::TooMuchMemory { .. } | Self::NeverFits { .. } => "too_much_memory",
@@ -199,7 +209,7 @@ impl Refusal {
         }
     }
 
-    /// The limit that was exceeded, for `details.limit`; its unit stands in the text.
+    /// The limit that was exceeded, for `details.limit`, in the unit the message names.
     #[must_use]
     pub const fn limit(&self) -> Option<u64> {
         match self {
@@ -213,49 +223,51 @@ impl Refusal {
             | Self::HostBudget { limit, .. }
             | Self::Full { limit, .. }
             | Self::AddressFull { limit, .. } => Some(*limit),
-            Self::TooComplex { limit, .. } => *limit,
+            Self::TooComplex { limit, .. }
+            | Self::Instantiate { limit, .. }
+            | Self::Configure { limit, .. } => *limit,
             _ => None,
         }
     }
 }
 
-/// A component was not compiled.
+/// Why a component was not built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failed {
+pub enum BuildError {
     /// It cannot be used.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// It may be as good as any: we could not.
+    /// Nothing may be wrong with it; the server failed.
     #[error("{0}")]
-    Failed(String),
-    /// The disk is full, in words for the operator.
+    Internal(String),
+    /// The disk is full, with advice for the operator.
     #[error("{0}")]
     DiskFull(String),
 }
 
-impl Failed {
-    /// The system did not do what it takes.
+impl BuildError {
+    /// A system call failed while doing `what`.
     #[must_use]
-    pub fn system(what: &str, error: &io::Error) -> Self {
-        Self::Failed(format!("cannot {what}: {error}"))
+    pub fn io(what: &str, error: &io::Error) -> Self {
+        Self::Internal(format!("cannot {what}: {error}"))
     }
 
     /// A file could not be written.
     #[must_use]
-    pub fn unwritten(what: &str, file: &Path, error: &io::Error) -> Self {
+    pub fn write(what: &str, file: &Path, error: &io::Error) -> Self {
         if !is_disk_full(error) {
-            return Self::system(what, error);
+            return Self::io(what, error);
         }
         let folder = file.parent().unwrap_or(file).display();
         Self::DiskFull(format!(
-            "the disk of the folder {folder} is full, cannot {what}: {error}; make room there and try again"
+            "the disk of the folder {folder} is full, cannot {what}: {error}; free some space there and try again"
         ))
     }
 }
 
 /// The engine could not start.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum EngineError {
     /// The compiler or the pool of instances could not be set up.
     #[error("the plugin engine could not be set up: {0}")]
     Engine(String),
@@ -264,10 +276,10 @@ pub enum Error {
     Thread(#[from] io::Error),
 }
 
-/// The causes of an error in one line.
-pub fn causes(error: &wasmtime::Error) -> String {
-    let causes: Vec<String> = error.chain().map(|cause| cause.to_string().replace('\n', " ")).collect();
-    causes.join(": ")
+/// An error and its causes in one line.
+pub fn error_chain(error: &wasmtime::Error) -> String {
+    let error_chain: Vec<String> = error.chain().map(|cause| cause.to_string().replace('\n', " ")).collect();
+    error_chain.join(": ")
 }
 
 #[cfg(test)]
@@ -277,13 +289,15 @@ mod tests {
     #[test]
     fn a_full_disk_names_its_folder() {
         let failed = |kind: io::ErrorKind| {
-            Failed::unwritten("keep compiled code", Path::new("/data/compiled/x.draft"), &kind.into())
+            BuildError::write("save compiled code", Path::new("/data/compiled/x.draft"), &kind.into())
         };
-        let Failed::DiskFull(message) = failed(io::ErrorKind::StorageFull) else { panic!("another failure") };
+        let BuildError::DiskFull(message) = failed(io::ErrorKind::StorageFull) else {
+            panic!("another failure")
+        };
         assert!(
-            message.starts_with("the disk of the folder /data/compiled is full, cannot keep compiled code: "),
+            message.starts_with("the disk of the folder /data/compiled is full, cannot save compiled code: "),
             "{message}"
         );
-        assert!(matches!(failed(io::ErrorKind::PermissionDenied), Failed::Failed(_)));
+        assert!(matches!(failed(io::ErrorKind::PermissionDenied), BuildError::Internal(_)));
     }
 }

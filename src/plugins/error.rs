@@ -1,65 +1,65 @@
-//! What can go wrong with plugins by name.
+//! Errors of named plugins.
 //!
-//! Must not know: status codes or envelopes of doors.
+//! Must not know: status codes or envelopes of transports.
 
-use crate::plugin::error::{Failed, Refusal};
+use crate::plugin::error::{BuildError, Refusal};
 use crate::plugins::manifest::PREFIX_DIGITS_MIN;
 use crate::{store, tasks};
 
-/// Why a plugin cannot be had or changed.
+/// Why a plugin cannot be used or changed.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// No such name.
+pub enum PluginsError {
+    /// There is no plugin of this name.
     #[error("there is no plugin named {name:?}")]
     Unknown {
-        /// The name.
+        /// The plugin's name.
         name: String,
     },
-    /// No such version of it.
+    /// The plugin has no such version.
     #[error("the plugin {name:?} has no version {digest:?}")]
     UnknownVersion {
-        /// The name.
+        /// The plugin's name.
         name: String,
-        /// The digest as asked for.
+        /// The digest as requested.
         digest: String,
     },
-    /// Not a digest, nor the beginning of one.
+    /// Neither a digest nor the prefix of one.
     #[error("{digest:?} is not a digest: sha256:<hex>, or at least its first {PREFIX_DIGITS_MIN} hex digits")]
     MalformedDigest {
-        /// The digest as asked for.
+        /// The digest as requested.
         digest: String,
     },
-    /// Several versions have digests that begin so.
+    /// Several versions have digests with this prefix.
     #[error("the digests of {count} versions of the plugin {name:?} begin with {digest:?}; give more digits")]
     AmbiguousDigest {
-        /// The name.
+        /// The plugin's name.
         name: String,
-        /// The digest as asked for.
+        /// The prefix as requested.
         digest: String,
-        /// How many.
+        /// The number of versions it fits.
         count: usize,
     },
-    /// No version of it is active.
+    /// None of its versions is active.
     #[error("the plugin {name:?} has no active version; promote one")]
     NotActive {
-        /// The name.
+        /// The plugin's name.
         name: String,
     },
     /// No version was active before.
     #[error("the plugin {name:?} has no earlier version to go back to")]
     NothingBefore {
-        /// The name.
+        /// The plugin's name.
         name: String,
     },
-    /// Not a name.
+    /// Not a valid name.
     #[error(
-        "a plugin's name begins with a small letter and has at most {max} small letters, digits and dashes; `uploads` is not free"
+        "a plugin's name begins with a lowercase letter and has at most {max} lowercase letters, digits and dashes; `uploads` is reserved"
     )]
     BadName {
         /// The longest name, letters.
         max: usize,
     },
-    /// Too many names.
+    /// There are too many plugins.
     #[error("there are {max} plugins, the most there may be")]
     TooManyNames {
         /// The limit.
@@ -71,50 +71,50 @@ pub enum Error {
     /// It is being compiled.
     #[error("the plugin {name:?} is being prepared; try again in a moment")]
     Preparing {
-        /// The name.
+        /// The plugin's name.
         name: String,
     },
-    /// What was good once is refused by today's limits or compiler.
-    #[error("the plugin {name:?} can no longer run: {why}; upload it anew, or remove it")]
+    /// It was accepted once, but the current limits or the current compiler refuse it.
+    #[error("the plugin {name:?} can no longer run: {why}; upload it again, or delete it")]
     Unusable {
-        /// The name.
+        /// The plugin's name.
         name: String,
-        /// Why.
+        /// Why it is refused.
         why: Refusal,
     },
-    /// As many uploads are on their way as may be.
-    #[error("{max} uploads are on their way, the most there may be (plugin.uploads_max); try again")]
+    /// Too many uploads are in progress.
+    #[error("{max} uploads are in progress, the most there may be (plugin.uploads_max); try again later")]
     TooManyUploads {
         /// The limit.
         max: usize,
     },
-    /// The client that uploaded it went away.
-    #[error("the upload was given up: its client went away before it was told to wait")]
+    /// The client that uploaded it disconnected.
+    #[error("the upload was given up because its client disconnected before it got an answer")]
     GivenUp,
-    /// The machine did not do what compiling takes.
+    /// The server failed to compile it.
     #[error("{0}")]
-    Failed(String),
+    Internal(String),
     /// The disk is full.
     #[error("{0}")]
     DiskFull(String),
-    /// Work was lost.
+    /// A background task was lost.
     #[error(transparent)]
     Lost(#[from] tasks::Lost),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] store::error::StoreError),
     /// The record of a plugin cannot be read or written.
-    #[error("the record of the plugin {name:?} cannot be understood: {why}")]
+    #[error("the record of the plugin {name:?} cannot be written: {why}")]
     Record {
-        /// The name.
+        /// The plugin's name.
         name: String,
-        /// What is wrong with it.
+        /// What is wrong with the record.
         why: String,
     },
 }
 
-impl Error {
-    /// Which parameter of a subscription is to blame: `plugin` or `plugin_config`; `None` where none is.
+impl PluginsError {
+    /// The parameter of a subscription that is to blame: `plugin` or `plugin_config`; `None` if neither is.
     #[must_use]
     pub const fn parameter(&self) -> Option<&'static str> {
         match self {
@@ -123,11 +123,11 @@ impl Error {
             | Self::NotActive { .. }
             | Self::BadName { .. } => Some("plugin"),
             Self::MalformedDigest { .. } | Self::AmbiguousDigest { .. } => Some("plugin"),
-            // It was brought to life when it was uploaded, and now it fails at that: no matter of the
-            // configuration.
-            Self::Refused(Refusal::Instantiate(_)) => Some("plugin"),
+            // It could be instantiated when it was uploaded and now it cannot, so the configuration is not to
+            // blame.
+            Self::Refused(Refusal::Instantiate { .. }) => Some("plugin"),
             Self::Refused(
-                Refusal::Configure(_)
+                Refusal::Configure { .. }
                 | Refusal::NotRepeatable(_)
                 | Refusal::Deadline { .. }
                 | Refusal::HostBudget { .. },
@@ -137,24 +137,24 @@ impl Error {
     }
 }
 
-impl Error {
-    /// Whether it may go well in a moment: a limit of the server was reached, or we could not.
+impl PluginsError {
+    /// Whether it may succeed in a moment: a limit of the server was reached, or the server failed.
     #[must_use]
-    pub const fn is_passing(&self) -> bool {
+    pub const fn is_transient(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.is_busy(),
-            Self::Store(_) | Self::Failed(_) | Self::DiskFull(_) | Self::Lost(_) => true,
+            Self::Store(_) | Self::Internal(_) | Self::DiskFull(_) | Self::Lost(_) => true,
             _ => false,
         }
     }
 }
 
-impl From<Failed> for Error {
-    fn from(failed: Failed) -> Self {
+impl From<BuildError> for PluginsError {
+    fn from(failed: BuildError) -> Self {
         match failed {
-            Failed::Refused(refusal) => Self::Refused(refusal),
-            Failed::Failed(message) => Self::Failed(message),
-            Failed::DiskFull(message) => Self::DiskFull(message),
+            BuildError::Refused(refusal) => Self::Refused(refusal),
+            BuildError::Internal(message) => Self::Internal(message),
+            BuildError::DiskFull(message) => Self::DiskFull(message),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What questions to history cost beside what they are charged, on a store of 40,000 killmails of the real
-//! shape.
+//! Compares what questions to history cost with what they are charged, on a store of 40,000 realistic
+//! killmails.
 //!
 //!     CARGO_PROFILE_TEST_OPT_LEVEL=3 cargo test --lib history_cost -- --ignored --nocapture
 //!
@@ -24,14 +24,14 @@ use crate::store::config::Config;
 use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 use crate::store::{Store, facts};
 
-const KINDS: [Dimension; 5] =
+const DIMENSIONS: [Dimension; 5] =
     [Dimension::Region, Dimension::System, Dimension::ShipType, Dimension::Alliance, Dimension::Character];
 
 struct Past {
     _dir: TempDir,
     _store: Arc<Store>,
     history: StoreHistory,
-    /// Ids of each kind, the commonest first.
+    /// Ids of each dimension, the most frequent first.
     ids: BTreeMap<Dimension, Vec<u32>>,
 }
 
@@ -45,7 +45,7 @@ fn past(killmails: u64) -> Past {
     let mut batch = Vec::new();
     for made in recipe.generate() {
         let found = facts::facts(&made.killmail);
-        for kind in KINDS {
+        for kind in DIMENSIONS {
             let counts = counts.entry(kind).or_default();
             let parties = found.victim.of(kind).iter().chain(found.attackers.of(kind));
             found.place(kind).iter().chain(parties).for_each(|id| *counts.entry(*id).or_default() += 1);
@@ -65,12 +65,12 @@ fn past(killmails: u64) -> Past {
         }
     }
     store.append(batch, None).unwrap();
-    let commonest = |counts: BTreeMap<u32, u64>| {
+    let most_frequent = |counts: BTreeMap<u32, u64>| {
         let mut ids: Vec<(u64, u32)> = counts.into_iter().map(|(id, count)| (count, id)).collect();
         ids.sort_unstable_by(|a, b| b.cmp(a));
         ids.into_iter().map(|(_, id)| id).collect()
     };
-    let ids = counts.into_iter().map(|(kind, counts)| (kind, commonest(counts))).collect();
+    let ids = counts.into_iter().map(|(kind, counts)| (kind, most_frequent(counts))).collect();
     Past { _dir: dir, history: StoreHistory::new(&store), _store: store, ids }
 }
 
@@ -80,8 +80,8 @@ fn term(kind: Dimension, role: Role, ids: &[u32]) -> RoleClause {
     RoleClause { kind, role, ids: IdSet::new(ids.to_vec()) }
 }
 
-/// Milliseconds of the second of two runs, and what was charged for it.
-fn told(what: &str, ask: impl Fn(&mut Allowance) -> Result<u64, Exhausted>) {
+/// Prints the duration of the second of two runs in milliseconds, and what it was charged.
+fn measure(what: &str, ask: impl Fn(&mut Allowance) -> Result<u64, Exhausted>) {
     let (mut took, mut charged, mut answer) = (0.0, 0, 0);
     for _ in 0..2 {
         let mut allowance = Allowance::new(u64::MAX);
@@ -101,16 +101,16 @@ fn what_questions_cost() {
     let history = &past.history;
     let count = |what: &str, terms: Vec<RoleClause>| {
         let query = HistoryQuestion { terms, ..HistoryQuestion::default() };
-        told(what, |allowance| history.count(&query, BOUND, allowance));
+        measure(what, |allowance| history.count(&query, BOUND, allowance));
     };
     let totals = |what: &str, terms: Vec<RoleClause>| {
         let query = HistoryQuestion { terms, ..HistoryQuestion::default() };
-        told(what, |allowance| history.totals(&query, BOUND, allowance).map(|totals| totals.killmails));
+        measure(what, |allowance| history.totals(&query, BOUND, allowance).map(|totals| totals.killmails));
     };
     for n in [1_000, 100_000, 1_000_000_u32] {
         let absent: Vec<u32> =
             (0..n).map(|id| 4_000_000_000 - id.wrapping_mul(7919) % 1_000_000_000).collect();
-        told(&format!("sorting {n} ids"), |_| Ok(IdSet::new(absent.clone()).as_slice().len() as u64));
+        measure(&format!("sorting {n} ids"), |_| Ok(IdSet::new(absent.clone()).as_slice().len() as u64));
         count(
             &format!("one term of {n} ids that are not there"),
             vec![term(Dimension::Character, Role::Any, &absent)],
@@ -121,7 +121,7 @@ fn what_questions_cost() {
         let terms = vec![term(Dimension::Character, Role::Any, &absent); terms];
         count(&format!("{} terms of {ids} ids that are not there", terms.len()), terms);
     }
-    for kind in KINDS {
+    for kind in DIMENSIONS {
         let ids = &past.ids[&kind];
         count(&format!("the commonest {kind}"), vec![term(kind, Role::Any, &ids[..1])]);
         count(&format!("one term of all {} {kind} ids", ids.len()), vec![term(kind, Role::Any, ids)]);
@@ -153,7 +153,7 @@ fn what_questions_cost() {
         let seen = |allowance: &mut Allowance| {
             history.last_seen(&last, bound, allowance).map(|time| u64::from(time.is_some()))
         };
-        told(&format!("the commonest ship as final blow was last seen up to {}", bound.head), seen);
+        measure(&format!("the commonest ship as final blow was last seen up to {}", bound.head), seen);
     }
 }
 
@@ -169,11 +169,11 @@ fn what_takes_too_long_is_refused_before_it_is_done() {
     let one = term(Dimension::ShipType, Role::Any, &ships[..1]);
     assert!(ask(vec![one.clone()], &mut allowance).unwrap() > 100);
     assert!(allowance.left() > 49_900_000, "the cheap question is cheap");
-    // Some 10,000 killmails in each term: the lists alone would be read for a second.
+    // About 10,000 killmails in each term: reading the lists alone would take a second.
     let refused =
         ask(vec![term(Dimension::ShipType, Role::Any, &ships[..70]); 500], &mut allowance).unwrap_err();
     assert!(refused.needed > 50_000_000 && allowance.left() == refused.left, "{refused}");
-    // A role has to be looked up on the disk for each killmail: as many as there is allowance for.
+    // A role has to be looked up on disk for each killmail, so as many are read as the allowance pays for.
     let victims = vec![term(Dimension::ShipType, Role::Victim, ships)];
     let found = ask(victims.clone(), &mut Allowance::new(u64::MAX)).unwrap();
     assert_eq!(found, 3_000);

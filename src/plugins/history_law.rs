@@ -1,6 +1,6 @@
-//! Law 7 (same in, same out) for what questions to history are charged: as much, and the same outcome,
-//! whatever came since they were asked first. A fault that depends on when a killmail was judged would be no
-//! verdict that can be repeated.
+//! Law 7 (same input, same output) for the charges of questions to history: the charge and the answer stay
+//! the same, whatever was added since the question was first asked. A fault that depends on when a killmail
+//! was evaluated would make verdicts unrepeatable.
 //!
 //! Must not know: how an answer is found, or what it is charged for.
 
@@ -17,15 +17,16 @@ use crate::store::Store;
 use crate::store::config::Config;
 use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 
-/// What one call may have, nanoseconds: enough, and too little for some questions and for most.
+/// Allowances of one call, nanoseconds: enough for all, too little for some, and too little for most
+/// questions.
 const ALLOWANCES: [u64; 4] = [50_000_000, 2_000_000, 100_000, 15_000];
 
 fn term(kind: Dimension, role: Role, ids: &[u32]) -> RoleClause {
     RoleClause { kind, role, ids: IdSet::new(ids.to_vec()) }
 }
 
-/// Questions that a plugin may ask about this killmail: of few and many ids, of such as come later only, with
-/// roles and within times.
+/// Questions a plugin may ask about this killmail: with few and many ids, with ids that only occur later,
+/// with roles, and within time ranges.
 fn questions(about: &Killmail, later: &Killmail) -> Vec<HistoryQuestion> {
     let systems: Vec<u32> = (30_000_000..30_006_000).collect();
     let ships: Vec<u32> = (500..700).chain(11_000..12_500).collect();
@@ -60,21 +61,25 @@ fn questions(about: &Killmail, later: &Killmail) -> Vec<HistoryQuestion> {
     terms.iter().flat_map(within).collect()
 }
 
-/// What is answered, and what is left, for each question and allowance.
-fn asked(history: &StoreHistory, questions: &[HistoryQuestion], bound: Bound) -> Vec<(Option<u64>, u64)> {
-    let mut told = Vec::new();
+/// The answer to each question with each allowance, and what is left of the allowance.
+fn answer_all(
+    history: &StoreHistory,
+    questions: &[HistoryQuestion],
+    bound: Bound,
+) -> Vec<(Option<u64>, u64)> {
+    let mut answers = Vec::new();
     for (query, max) in questions.iter().flat_map(|query| ALLOWANCES.map(|max| (query, max))) {
         let mut allowance = Allowance::new(max);
         let count = history.count(query, bound, &mut allowance).ok();
-        told.push((count, allowance.left()));
+        answers.push((count, allowance.left()));
         let totals = history.totals(query, bound, &mut allowance).ok();
-        told.push((totals.map(|totals| totals.killmails), allowance.left()));
+        answers.push((totals.map(|totals| totals.killmails), allowance.left()));
         if let [term] = &query.terms[..] {
             let seen = history.last_seen(term, bound, &mut allowance).ok().flatten();
-            told.push((seen.map(i64::unsigned_abs), allowance.left()));
+            answers.push((seen.map(i64::unsigned_abs), allowance.left()));
         }
     }
-    told
+    answers
 }
 
 #[test]
@@ -83,7 +88,7 @@ fn law_7_a_question_is_charged_the_same_whenever_it_is_asked() {
     let store =
         Store::open(Config { dir: dir.path().to_owned(), ..Config::default() }, |_| Bytes::new()).unwrap();
     let history = StoreHistory::new(&store);
-    // A third comes hours and days later than others with greater ids.
+    // A third of the killmails arrive hours or days after others with higher ids.
     let recipe = Recipe { killmails: 9_000, days: 3.0, late: 0.3, revised: 0.0, ..Recipe::default() };
     let made: Vec<_> = recipe.generate().collect();
     let last = made.last().unwrap().killmail.clone();
@@ -101,17 +106,17 @@ fn law_7_a_question_is_charged_the_same_whenever_it_is_asked() {
         let newest = &made[made.len() - 1].killmail;
         let questions = questions(newest, &last);
         let bound = Bound { below: newest.killmail_id, head: store.head() };
-        let told = asked(&history, &questions, bound);
-        before.push((questions, bound, told));
+        let answers = answer_all(&history, &questions, bound);
+        before.push((questions, bound, answers));
     }
-    let answers = || before.iter().flat_map(|(_, _, told)| told);
+    let all_answers = || before.iter().flat_map(|(_, _, answers)| answers);
     assert!(
-        answers().any(|(answer, _)| answer.is_some_and(|count| count > 500))
-            && answers().any(|(answer, _)| answer.is_none())
+        all_answers().any(|(answer, _)| answer.is_some_and(|count| count > 500))
+            && all_answers().any(|(answer, _)| answer.is_none())
     );
-    for (questions, bound, told) in &before {
-        let now = asked(&history, questions, *bound);
-        for (at, (then, now)) in told.iter().zip(&now).enumerate() {
+    for (questions, bound, answers) in &before {
+        let now = answer_all(&history, questions, *bound);
+        for (at, (then, now)) in answers.iter().zip(&now).enumerate() {
             assert_eq!(
                 then, now,
                 "answer {at} about what lies before killmail {} up to {}",

@@ -1,7 +1,7 @@
-//! What is kept of a plugin: its versions, which is active, which were before. Version 1 of the record is
-//! this struct as JSON.
+//! The stored record of a plugin: its versions, the active one, and those that were active before. Version 1
+//! of the record is this struct as JSON.
 //!
-//! Law 4 (old bytes speak): a field is added with a default, never renamed or taken away.
+//! Law 4 (old bytes stay readable): fields may be added with a default, but never renamed or removed.
 //!
 //! Must not know: components, how they run, or the disk.
 
@@ -10,20 +10,21 @@ use serde::{Deserialize, Serialize};
 use crate::plugin::class::Class;
 use crate::plugin::judging::run::Instance;
 
-/// Versions kept of one plugin; beyond it the oldest that is neither active nor waiting leaves.
+/// Versions kept of one plugin. Beyond this, retired versions are dropped first, then waiting ones, the
+/// oldest first.
 pub const VERSIONS_MAX: usize = 20;
 
-/// Hex digits by which a version may be named, at least.
+/// The shortest prefix of a digest that may name a version, hex digits.
 pub const PREFIX_DIGITS_MIN: usize = 8;
 
-/// Why a digest names no version.
+/// Why a digest does not name a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unnamed {
-    /// It is not the beginning of any.
+pub enum DigestError {
+    /// No version's digest begins with it.
     Unknown,
-    /// It is not hex, or too little of it.
+    /// It is not hex, or too short.
     Malformed,
-    /// It is the beginning of so many.
+    /// This many versions' digests begin with it.
     Ambiguous(usize),
 }
 
@@ -39,42 +40,43 @@ pub struct Manifest {
     pub before: Vec<String>,
 }
 
-/// One upload.
+/// One uploaded version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Version {
     /// SHA-256 of the upload, 64 hex digits.
     pub digest: String,
     /// Its size, bytes.
     pub size_bytes: usize,
-    /// When it came, unix seconds.
+    /// When it was uploaded, unix seconds.
     pub uploaded_at: i64,
-    /// A new instance for every call.
+    /// Whether every call gets a new instance.
     #[serde(default)]
     pub fresh: bool,
-    /// Whether it was tried for repeatability; otherwise its first accepted configuration is the trial.
+    /// Whether it was tried for repeatability at its upload; if not, the first accepted configuration is
+    /// tried.
     #[serde(default)]
     pub probed: bool,
-    /// What it is held to; unknown of versions that came before there were classes.
+    /// Its class; `None` for versions uploaded before there were classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<Class>,
-    /// What its trial showed that did not refuse it, in sentences.
+    /// Findings of its trial that did not lead to a refusal, as sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
-/// Where a version stands.
+/// The state of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// It judges.
+pub enum VersionState {
+    /// It evaluates killmails.
     Active,
-    /// It was never active: `promote` makes it so.
+    /// It was never active; `promote` activates it.
     Waiting,
     /// It was active before.
     Retired,
 }
 
-impl Standing {
-    /// The word.
+impl VersionState {
+    /// The word that clients see.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -94,49 +96,49 @@ impl Version {
 }
 
 impl Manifest {
-    /// The version that judges; `None` where no version is active.
+    /// The active version, if there is one.
     #[must_use]
     pub fn active_version(&self) -> Option<&Version> {
         self.active.as_deref().and_then(|digest| self.version(digest))
     }
 
-    /// The version with this digest.
+    /// The version with exactly this digest.
     #[must_use]
     pub fn version(&self, digest: &str) -> Option<&Version> {
         self.versions.iter().find(|v| v.digest == digest)
     }
 
-    /// The version that a digest, or its beginning, names; with or without `sha256:`.
+    /// The version that a digest or a prefix of it names, with or without `sha256:`.
     ///
     /// # Errors
-    /// It names none, or several.
-    pub fn named(&self, digest: &str) -> Result<&Version, Unnamed> {
+    /// It names no version, or several.
+    pub fn find(&self, digest: &str) -> Result<&Version, DigestError> {
         let digits = digest.trim().strip_prefix("sha256:").unwrap_or(digest.trim()).to_ascii_lowercase();
         if digits.len() < PREFIX_DIGITS_MIN || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(Unnamed::Malformed);
+            return Err(DigestError::Malformed);
         }
         let mut found = self.versions.iter().filter(|version| version.digest.starts_with(&digits));
-        let first = found.next().ok_or(Unnamed::Unknown)?;
+        let first = found.next().ok_or(DigestError::Unknown)?;
         match found.count() {
             0 => Ok(first),
-            more => Err(Unnamed::Ambiguous(more + 1)),
+            more => Err(DigestError::Ambiguous(more + 1)),
         }
     }
 
-    /// The same, to change it.
+    /// As [`Manifest::version`], to change it.
     pub fn version_mut(&mut self, digest: &str) -> Option<&mut Version> {
         self.versions.iter_mut().find(|v| v.digest == digest)
     }
 
-    /// Where a version stands.
+    /// The state of the version with this digest.
     #[must_use]
-    pub fn standing(&self, digest: &str) -> Standing {
+    pub fn state_of(&self, digest: &str) -> VersionState {
         if self.active.as_deref() == Some(digest) {
-            Standing::Active
+            VersionState::Active
         } else if self.before.iter().any(|b| b == digest) {
-            Standing::Retired
+            VersionState::Retired
         } else {
-            Standing::Waiting
+            VersionState::Waiting
         }
     }
 
@@ -150,23 +152,24 @@ impl Manifest {
         self.active = Some(digest.to_owned());
     }
 
-    /// Goes back to the version that was active before; `false` if there was none.
+    /// Activates the version that was active before; `false` if there was none.
     pub fn roll_back(&mut self) -> bool {
         let Some(before) = self.before.pop() else { return false };
         self.active = Some(before);
         true
     }
 
-    /// Takes out what is over the limit: its digests.
-    pub fn trim(&mut self) -> Vec<String> {
+    /// Removes versions beyond [`VERSIONS_MAX`] and returns their digests.
+    pub fn drop_old_versions(&mut self) -> Vec<String> {
         let mut gone = Vec::new();
         while self.versions.len() > VERSIONS_MAX {
             let last = self.versions.len() - 1;
-            // The newest upload stays even where all are waiting.
+            // The newest upload stays even if all others are waiting.
             let retired =
-                self.versions[..last].iter().position(|v| self.standing(&v.digest) == Standing::Retired);
-            let waiting =
-                || self.versions[..last].iter().position(|v| self.standing(&v.digest) == Standing::Waiting);
+                self.versions[..last].iter().position(|v| self.state_of(&v.digest) == VersionState::Retired);
+            let waiting = || {
+                self.versions[..last].iter().position(|v| self.state_of(&v.digest) == VersionState::Waiting)
+            };
             let Some(place) = retired.or_else(waiting) else { break };
             let version = self.versions.remove(place);
             self.before.retain(|b| *b != version.digest);
@@ -199,12 +202,12 @@ mod tests {
         for n in 0..3 {
             manifest.activate(&digest(n));
         }
-        assert_eq!(manifest.standing(&digest(0)), Standing::Retired);
+        assert_eq!(manifest.state_of(&digest(0)), VersionState::Retired);
         assert!(manifest.roll_back());
         assert_eq!(manifest.active, Some(digest(1)));
         assert_eq!(
-            manifest.standing(&digest(2)),
-            Standing::Waiting,
+            manifest.state_of(&digest(2)),
+            VersionState::Waiting,
             "what was rolled back waits to be promoted again"
         );
         manifest.activate(&digest(1));
@@ -219,7 +222,7 @@ mod tests {
         let mut manifest = Manifest { versions: (0..40).map(version).collect(), ..Manifest::default() };
         manifest.activate(&version(3).digest);
         manifest.activate(&version(0).digest);
-        let gone = manifest.trim();
+        let gone = manifest.drop_old_versions();
         assert_eq!(gone.len(), 20);
         assert_eq!(gone[0], version(3).digest, "what was active before leaves first");
         assert!(
@@ -237,17 +240,17 @@ mod tests {
         let versions =
             digests.iter().map(|digest| Version { digest: digest.clone(), ..version(0) }).collect();
         let manifest = Manifest { versions, ..Manifest::default() };
-        let named = |digest: &str| manifest.named(digest).map(|version| version.digest.clone());
+        let named = |digest: &str| manifest.find(digest).map(|version| version.digest.clone());
         for (digest, expected) in [
             ("fedcba98", Ok(2)),
             ("sha256:FEDCBA98fed", Ok(2)),
             ("0123456789a", Ok(0)),
             (&digests[1], Ok(1)),
-            ("0123456789", Err(Unnamed::Ambiguous(2))),
-            ("fedcba9", Err(Unnamed::Malformed)),
-            ("sha256:", Err(Unnamed::Malformed)),
-            ("not hex at all", Err(Unnamed::Malformed)),
-            ("00000000", Err(Unnamed::Unknown)),
+            ("0123456789", Err(DigestError::Ambiguous(2))),
+            ("fedcba9", Err(DigestError::Malformed)),
+            ("sha256:", Err(DigestError::Malformed)),
+            ("not hex at all", Err(DigestError::Malformed)),
+            ("00000000", Err(DigestError::Unknown)),
         ] {
             assert_eq!(named(digest), expected.map(|at: usize| digests[at].clone()), "{digest}");
         }
@@ -257,7 +260,7 @@ mod tests {
     fn law_4_the_first_record_speaks() {
         let text = r#"{"versions":[{"digest":"ab","size_bytes":5,"uploaded_at":7}],"active":"ab"}"#;
         let manifest: Manifest = serde_json::from_str(text).unwrap();
-        assert_eq!(manifest.standing("ab"), Standing::Active);
+        assert_eq!(manifest.state_of("ab"), VersionState::Active);
         assert_eq!(manifest.version("ab").map(|v| (v.instance(), v.probed)), Some((Instance::Warm, false)));
     }
 }

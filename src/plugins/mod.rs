@@ -1,8 +1,8 @@
-//! Plugins by name: their versions, which one judges, and the evaluators subscriptions use.
+//! Plugins by name: their versions, which one is active, and the evaluators that subscriptions use.
 //!
-//! Changes are on disk before anyone is told.
+//! Changes are written to disk before readers are notified.
 //!
-//! Must not know: how guests run, how components are compiled, or over which door plugins come.
+//! Must not know: how guests run, how components are compiled, or which transport an upload came in on.
 
 pub mod components;
 pub mod error;
@@ -36,18 +36,16 @@ use crate::plugin::judging::probe::{NO_CONFIG, Tried};
 use crate::plugin::judging::run::Instance;
 use crate::plugin::resources::purse::Payer;
 use crate::plugin::sandbox::component::Component;
-use crate::plugins::components::{Components, Held, Missing, State};
+use crate::plugins::components::{Components, KeptComponent, LoadError, Readiness};
+use crate::plugins::error::PluginsError;
 use crate::plugins::manifest::{Manifest, Version};
-use crate::plugins::names::{check_name, named};
-use crate::plugins::summary::{Plugin, summary};
-use crate::plugins::upload::{Accepted, Upload, Uploaded};
+use crate::plugins::names::{check_name, find_version};
+use crate::plugins::summary::{PluginSummary, summarize};
+use crate::plugins::upload::{CheckedUpload, UploadOptions, Uploaded};
 use crate::store::Store;
 use crate::store::plugins::compiled::UploadFile;
 
-/// Spoken as `plugins::Error`.
-pub type Error = error::Error;
-
-/// Plugins there may be (1,000): each name is a record and a line of every list.
+/// The most plugins there may be: each is a record in the store and an entry of every list.
 const NAMES_MAX: u64 = 1_000;
 
 /// All plugins of a server.
@@ -69,30 +67,30 @@ impl std::fmt::Debug for Plugins {
 }
 
 impl Plugins {
-    /// Reads what the store keeps. `sample` is what configurations are tried on. Blocks.
+    /// Reads the plugins from the store. Configurations are tried on `sample`. Blocks.
     ///
     /// # Errors
-    /// The store, or a record that cannot be understood.
+    /// The store fails.
     pub fn open(
         store: Arc<Store>,
         engine: Arc<Engine>,
         sample: Vec<SharedEntry>,
-    ) -> Result<Arc<Self>, Error> {
+    ) -> Result<Arc<Self>, PluginsError> {
         let mut names = BTreeMap::<String, Manifest>::new();
         for (name, bytes) in store.plugins()? {
             match serde_json::from_slice(&bytes) {
                 Ok(manifest) => drop(names.insert(name, manifest)),
-                // The other plugins are not to blame. It stays on disk as it is until a plugin of that name
-                // is uploaded.
+                // Keep the other plugins. The record stays on disk as it is until a plugin of that name is
+                // uploaded.
                 Err(error) => tracing::error!(
                     plugin.id = name,
-                    "the plugin {name} is left out: its record cannot be read: {error}"
+                    "the plugin {name} is skipped because its record cannot be read: {error}"
                 ),
             }
         }
         let changes = Arc::new(watch::Sender::new(0));
         let components = Components::new(Arc::clone(&store), Arc::clone(&engine), Arc::clone(&changes));
-        components.tidy(|digest| names.values().any(|manifest| manifest.version(digest).is_some()));
+        components.remove_stale(|digest| names.values().any(|manifest| manifest.version(digest).is_some()));
         Ok(Arc::new(Self {
             store,
             engine,
@@ -104,27 +102,26 @@ impl Plugins {
         }))
     }
 
-    /// Makes active versions ready whose compiled code is not kept, until the server stops. Nobody waits for
-    /// it but those who need them.
+    /// Builds active versions whose compiled code is not kept, in the background, until the server stops.
     pub fn prepare(&self) {
         let active: Vec<Version> =
             self.names.lock().values().filter_map(Manifest::active_version).cloned().collect();
         self.components.prepare(active);
     }
 
-    /// The components under the plugins.
+    /// The components of all versions.
     #[must_use]
     pub const fn components(&self) -> &Arc<Components> {
         &self.components
     }
 
-    /// The engine under the plugins.
+    /// The engine that runs the plugins.
     #[must_use]
     pub const fn engine(&self) -> &Arc<Engine> {
         &self.engine
     }
 
-    /// Tells of every promotion, rollback and deletion, of any plugin.
+    /// Changes with every promotion, rollback and deletion of any plugin.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
@@ -133,95 +130,97 @@ impl Plugins {
     /// The evaluator for a subscription.
     ///
     /// # Errors
-    /// No such plugin or version, or it refuses the configuration; see [`Error::parameter`].
-    pub async fn resolve(self: &Arc<Self>, using: &PluginUse) -> Result<Evaluator, Error> {
-        self.resolve_for(using, None).await
+    /// There is no such plugin or version, or it refuses the configuration; see [`PluginsError::parameter`].
+    pub async fn resolve(self: &Arc<Self>, requested: &PluginUse) -> Result<Evaluator, PluginsError> {
+        self.resolve_for(requested, None).await
     }
 
-    /// The same, with its memory charged to the address that alone uses it.
+    /// As [`Plugins::resolve`], with its memory charged to the only address that uses it.
     ///
     /// # Errors
     /// As [`Plugins::resolve`].
     pub async fn resolve_for(
         self: &Arc<Self>,
-        using: &PluginUse,
+        requested: &PluginUse,
         payer: Option<&Payer>,
-    ) -> Result<Evaluator, Error> {
-        let version = self.picked(using)?;
-        let component = match self.components.at_hand(&version.digest) {
+    ) -> Result<Evaluator, PluginsError> {
+        let version = self.pick_version(requested)?;
+        let component = match self.components.get_loaded(&version.digest) {
             Some(component) => component,
-            None => {
-                found(&using.name, &version, self.components.ask(&version.digest, version.size_bytes).await)?
-            }
+            None => label_loaded(
+                &requested.name,
+                &version,
+                self.components.get(&version.digest, version.size_bytes).await,
+            )?,
         };
-        let config = if using.config.trim().is_empty() { NO_CONFIG } else { &using.config };
-        // One configuration that passes its trial says nothing of another's.
+        let config = if requested.config.trim().is_empty() { NO_CONFIG } else { &requested.config };
+        // A trial with one configuration says nothing about another one.
         let sample = if version.probed || version.fresh { None } else { Some(self.sample.as_slice()) };
         Ok(self.engine.paid(&component, config, version.instance(), sample, payer).await?)
     }
 
-    /// Whether there may be a plugin of this name: it is one, or there is room for it.
+    /// Checks whether a plugin of this name may be uploaded: it exists, or there is room for one more.
     ///
     /// # Errors
-    /// Not a name, or too many names.
-    pub fn admit(&self, name: &str) -> Result<(), Error> {
+    /// The name is not valid, or there are too many plugins.
+    pub fn check_can_upload(&self, name: &str) -> Result<(), PluginsError> {
         check_name(name)?;
         let names = self.names.lock();
         if !names.contains_key(name) && names.len() as u64 >= NAMES_MAX {
-            return Err(Error::TooManyNames { max: NAMES_MAX });
+            return Err(PluginsError::TooManyNames { max: NAMES_MAX });
         }
         Ok(())
     }
 
-    /// The version with this digest, of this plugin or of another, if its compiled code is kept.
+    /// The version with this digest, of this plugin or another, if its compiled code is kept.
     #[must_use]
-    pub fn known(&self, name: &str, digest: &str) -> Option<(Held, Version)> {
-        // Under this name, or another: it was compiled and tried all the same.
+    pub fn find_kept(&self, name: &str, digest: &str) -> Option<(KeptComponent, Version)> {
+        // A version under another name was compiled and tried just the same.
         let own = self.manifest(name).ok().and_then(|manifest| manifest.version(digest).cloned());
         let other = || self.names.lock().values().find_map(|manifest| manifest.version(digest).cloned());
         let version = own.or_else(other)?;
-        Some((self.components.kept(digest, version.size_bytes)?, version))
+        Some((self.components.get_kept(digest, version.size_bytes)?, version))
     }
 
-    /// Removes what was compiled of an upload that was not accepted, unless it is a version of some plugin.
+    /// Removes the compiled code of an upload that was not accepted, unless it is a version of some plugin.
     pub fn discard(&self, digest: &str) {
         let _writing = self.writing.lock();
-        if let Err(error) = self.forget(&[digest.to_owned()]) {
-            tracing::warn!("what was compiled of {digest} could not be removed: {error}");
+        if let Err(error) = self.remove_unused(&[digest.to_owned()]) {
+            tracing::warn!("the compiled code of {digest} could not be removed: {error}");
         }
     }
 
-    /// Whether an upload is tried for repeatability: not one that gets a fresh instance for every call.
+    /// Whether an upload must be tried for repeatability: not if every call gets a fresh instance.
     #[must_use]
-    pub fn is_tried(&self, name: &str, digest: &str, how: Upload) -> bool {
+    pub fn needs_trial(&self, name: &str, digest: &str, options: UploadOptions) -> bool {
         let known = self
             .manifest(name)
             .ok()
             .and_then(|manifest| manifest.version(digest).map(|version| version.fresh));
-        how.instance.map_or(!known.unwrap_or(false), |instance| instance == Instance::Warm)
+        options.instance.map_or(!known.unwrap_or(false), |instance| instance == Instance::Warm)
     }
 
-    /// Takes an upload in this process, without the limits of time and memory that others have: for programs
+    /// Accepts an upload and compiles it in this process, without limits of time and memory, for programs
     /// that trust it. Blocks.
     ///
     /// # Errors
-    /// Not a name, a refusal, or the store.
-    pub fn upload(&self, name: &str, bytes: &[u8], how: Upload) -> Result<Uploaded, Error> {
-        self.admit(name)?;
+    /// The name is not valid, the upload is refused, or the store fails.
+    pub fn upload(&self, name: &str, bytes: &[u8], options: UploadOptions) -> Result<Uploaded, PluginsError> {
+        self.check_can_upload(name)?;
         let file = self.store.upload_file()?;
         file.write(bytes)?;
         let digest = file.digest()?;
         let known = self.manifest(name).ok().and_then(|manifest| manifest.version(&digest).cloned());
-        let probe = self.is_tried(name, &digest, how) && !known.is_some_and(|version| version.probed);
+        let probe = self.needs_trial(name, &digest, options) && !known.is_some_and(|version| version.probed);
         let (component, tried) = self.compile_here(&file, probe)?;
-        self.accept(name, Accepted { file: &file, held: component.into(), tried, how }, || true)
+        self.accept(name, CheckedUpload { file: &file, component: component.into(), tried, options }, || true)
     }
 
-    /// Compiles and tries an upload in this process: the component, and what came of its trial.
+    /// Compiles and tries an upload in this process. Returns the component and the result of its trial.
     ///
     /// # Errors
-    /// A refusal, or the file cannot be read.
-    pub fn compile_here(&self, file: &UploadFile, probe: bool) -> Result<(Component, Tried), Error> {
+    /// The upload is refused, or the file cannot be read.
+    pub fn compile_here(&self, file: &UploadFile, probe: bool) -> Result<(Component, Tried), PluginsError> {
         let bytes = file.read()?;
         let component = self.engine.compile(&bytes)?;
         let tried =
@@ -229,35 +228,35 @@ impl Plugins {
         Ok((component, tried))
     }
 
-    /// Keeps an upload that may run, under a name. `still_wanted` is asked when it is one's turn. Blocks.
+    /// Saves a checked upload under a name. `still_wanted` is called once other changes are done. Blocks.
     ///
     /// # Errors
-    /// Not a name, too many of them, given up, or the store.
+    /// The name is not valid, there are too many plugins, the upload is no longer wanted, or the store fails.
     pub fn accept(
         &self,
         name: &str,
-        accepted: Accepted<'_>,
+        checked: CheckedUpload<'_>,
         still_wanted: impl Fn() -> bool,
-    ) -> Result<Uploaded, Error> {
-        let Accepted { file, held, tried, how } = accepted;
-        let digest = held.digest.clone();
+    ) -> Result<Uploaded, PluginsError> {
+        let CheckedUpload { file, component, tried, options } = checked;
+        let digest = component.digest.clone();
         let _writing = self.writing.lock();
         if !still_wanted() {
-            return Err(Error::GivenUp);
+            return Err(PluginsError::GivenUp);
         }
-        self.admit(name)?;
+        self.check_can_upload(name)?;
         let mut manifest = self.manifest(name).unwrap_or_default();
         let before = manifest.clone();
         let known = manifest.version(&digest).cloned();
         let version = Version {
             digest: digest.clone(),
-            size_bytes: held.size_bytes,
+            size_bytes: component.size_bytes,
             uploaded_at: known.as_ref().map_or_else(now_secs, |v| v.uploaded_at),
-            fresh: how
+            fresh: options
                 .instance
                 .map_or_else(|| known.as_ref().is_some_and(|v| v.fresh), |i| i == Instance::Fresh),
             probed: tried.probed || known.as_ref().is_some_and(|v| v.probed),
-            class: Some(held.class),
+            class: Some(component.class),
             warnings: if tried.probed {
                 tried.warnings
             } else {
@@ -268,66 +267,67 @@ impl Plugins {
             Some(place) => *place = version.clone(),
             None => manifest.versions.push(version.clone()),
         }
-        if how.promote || manifest.active.is_none() {
+        if options.promote || manifest.active.is_none() {
             manifest.activate(&digest);
         }
-        let gone = manifest.trim();
-        let standing = manifest.standing(&digest);
+        let gone = manifest.drop_old_versions();
+        let state = manifest.state_of(&digest);
         if manifest != before {
             self.store.keep_component(&digest, file)?;
         }
-        if let Some(component) = &held.component {
-            component.set_label(&format!("{name} {digest:.12}"));
+        if let Some(loaded) = &component.component {
+            loaded.set_label(&format!("{name} {digest:.12}"));
         }
-        self.components.put(held);
-        self.keep(name, manifest, &before)?;
-        self.forget(&gone)?;
-        Ok(Uploaded { version, standing, new: known.is_none() })
+        self.components.insert(component);
+        self.save_manifest(name, manifest, &before)?;
+        self.remove_unused(&gone)?;
+        Ok(Uploaded { version, state, new: known.is_none() })
     }
 
     /// Whether a version can run.
     #[must_use]
-    pub fn state(&self, version: &Version) -> State {
+    pub fn state(&self, version: &Version) -> Readiness {
         self.components.state(&version.digest)
     }
 
-    /// The class of a version: what today's limits hold it to, as far as that is known; `None` where they
-    /// refuse it.
+    /// The class that the current limits give a version, as far as is known; `None` if they refuse it.
     #[must_use]
     pub fn class(&self, version: &Version) -> Option<Class> {
         match self.state(version) {
-            State::Unusable(_) => None,
-            State::Usable | State::Preparing => self.components.class(&version.digest).or(version.class),
+            Readiness::Unusable(_) => None,
+            Readiness::Usable | Readiness::Preparing => {
+                self.components.class(&version.digest).or(version.class)
+            }
         }
     }
 
-    /// Every plugin, by name.
+    /// All plugins, by name.
     #[must_use]
-    pub fn list(&self) -> Vec<Plugin> {
-        self.names.lock().iter().filter_map(|(name, manifest)| summary(name, manifest)).collect()
+    pub fn list(&self) -> Vec<PluginSummary> {
+        self.names.lock().iter().filter_map(|(name, manifest)| summarize(name, manifest)).collect()
     }
 
-    /// One plugin, and what its versions' guests did so far.
+    /// One plugin, and what the guests of its versions have done so far.
     ///
     /// # Errors
-    /// No such name.
-    pub fn get(&self, name: &str) -> Result<(Plugin, Counts), Error> {
+    /// There is no such plugin.
+    pub fn get(&self, name: &str) -> Result<(PluginSummary, Counts), PluginsError> {
         let manifest = self.manifest(name)?;
         let counts = self.counts_of(&manifest);
-        summary(name, &manifest).map(|plugin| (plugin, counts)).ok_or_else(|| unknown(name))
+        summarize(name, &manifest).map(|plugin| (plugin, counts)).ok_or_else(|| unknown_plugin(name))
     }
 
-    /// What the guests of each plugin did so far, by name.
+    /// What the guests of each plugin have done so far, by name.
     #[must_use]
     pub fn counts(&self) -> Vec<(String, Counts)> {
         self.names.lock().iter().map(|(name, manifest)| (name.clone(), self.counts_of(manifest))).collect()
     }
 
-    /// The pairs of a plugin's versions that rest because of what they did.
+    /// The suspended pairs of all versions of a plugin.
     ///
     /// # Errors
-    /// No such name.
-    pub fn resting(&self, name: &str) -> Result<AtRest, Error> {
+    /// There is no such plugin.
+    pub fn resting(&self, name: &str) -> Result<AtRest, PluginsError> {
         let manifest = self.manifest(name)?;
         Ok(manifest
             .versions
@@ -344,108 +344,115 @@ impl Plugins {
         counts
     }
 
-    /// Removes a plugin with all its versions; its readers are told. Blocks.
+    /// Removes a plugin with all its versions and notifies its readers. Blocks.
     ///
     /// # Errors
-    /// No such name, or the store.
-    pub fn delete(&self, name: &str) -> Result<(), Error> {
+    /// There is no such plugin, or the store fails.
+    pub fn delete(&self, name: &str) -> Result<(), PluginsError> {
         let _writing = self.writing.lock();
         let manifest = self.manifest(name)?;
         self.store.remove_plugin(name)?;
         self.names.lock().remove(name);
-        self.tell();
+        self.notify();
         let digests: Vec<String> = manifest.versions.into_iter().map(|v| v.digest).collect();
-        self.forget(&digests)
+        self.remove_unused(&digests)
     }
 
     /// Makes a version the active one; its readers move to it. Blocks.
     ///
     /// # Errors
-    /// No such name or version, or the store.
-    pub fn promote(&self, name: &str, digest: &str) -> Result<Plugin, Error> {
-        self.change(name, |manifest| {
-            let found = named(manifest, name, digest)?.digest;
+    /// There is no such plugin or version, or the store fails.
+    pub fn promote(&self, name: &str, digest: &str) -> Result<PluginSummary, PluginsError> {
+        self.update(name, |manifest| {
+            let found = find_version(manifest, name, digest)?.digest;
             manifest.activate(&found);
             Ok(())
         })
     }
 
-    /// Makes the version active that was before; its readers move to it. Blocks.
+    /// Activates the version that was active before; its readers move to it. Blocks.
     ///
     /// # Errors
-    /// No such name, nothing before, or the store.
-    pub fn rollback(&self, name: &str) -> Result<Plugin, Error> {
-        self.change(name, |manifest| {
-            if manifest.roll_back() { Ok(()) } else { Err(Error::NothingBefore { name: name.to_owned() }) }
+    /// There is no such plugin, no earlier version, or the store fails.
+    pub fn rollback(&self, name: &str) -> Result<PluginSummary, PluginsError> {
+        self.update(name, |manifest| {
+            if manifest.roll_back() {
+                Ok(())
+            } else {
+                Err(PluginsError::NothingBefore { name: name.to_owned() })
+            }
         })
     }
 
-    fn change(
+    fn update(
         &self,
         name: &str,
-        change: impl FnOnce(&mut Manifest) -> Result<(), Error>,
-    ) -> Result<Plugin, Error> {
+        change: impl FnOnce(&mut Manifest) -> Result<(), PluginsError>,
+    ) -> Result<PluginSummary, PluginsError> {
         let _writing = self.writing.lock();
         let mut manifest = self.manifest(name)?;
         let before = manifest.clone();
         change(&mut manifest)?;
         if let Some(active) = manifest.active_version() {
-            // What cannot run any more must not become active.
+            // A version that can no longer run must not become active.
             self.component(name, active)?;
         }
-        let plugin = summary(name, &manifest).ok_or_else(|| unknown(name))?;
-        self.keep(name, manifest, &before)?;
+        let plugin = summarize(name, &manifest).ok_or_else(|| unknown_plugin(name))?;
+        self.save_manifest(name, manifest, &before)?;
         Ok(plugin)
     }
 
-    /// Writes a changed record, then tells readers if another version judges now.
-    fn keep(&self, name: &str, manifest: Manifest, before: &Manifest) -> Result<(), Error> {
+    /// Writes a changed record, then notifies readers if another version is active now.
+    fn save_manifest(&self, name: &str, manifest: Manifest, before: &Manifest) -> Result<(), PluginsError> {
         if manifest == *before {
             return Ok(());
         }
         let bytes = serde_json::to_vec(&manifest)
-            .map_err(|e| Error::Record { name: name.to_owned(), why: e.to_string() })?;
+            .map_err(|e| PluginsError::Record { name: name.to_owned(), why: e.to_string() })?;
         self.store.put_plugin(name, &bytes)?;
-        let moved = manifest.active != before.active || active_mode(&manifest) != active_mode(before);
+        let moved = manifest.active != before.active || active_instance(&manifest) != active_instance(before);
         let mut names = self.names.lock();
         names.insert(name.to_owned(), manifest);
         let active: HashSet<String> = names.values().filter_map(|manifest| manifest.active.clone()).collect();
         drop(names);
-        self.components.let_go(|digest| active.contains(digest));
+        self.components.unload_except(|digest| active.contains(digest));
         if moved {
-            self.tell();
+            self.notify();
         }
         Ok(())
     }
 
-    fn tell(&self) {
+    fn notify(&self) {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    fn manifest(&self, name: &str) -> Result<Manifest, Error> {
-        self.names.lock().get(name).cloned().ok_or_else(|| unknown(name))
+    fn manifest(&self, name: &str) -> Result<Manifest, PluginsError> {
+        self.names.lock().get(name).cloned().ok_or_else(|| unknown_plugin(name))
     }
 
-    fn picked(&self, using: &PluginUse) -> Result<Version, Error> {
-        let manifest = self.manifest(&using.name)?;
-        if let Some(version) = &using.version {
-            return named(&manifest, &using.name, version);
+    fn pick_version(&self, requested: &PluginUse) -> Result<Version, PluginsError> {
+        let manifest = self.manifest(&requested.name)?;
+        if let Some(version) = &requested.version {
+            return find_version(&manifest, &requested.name, version);
         }
-        let digest = manifest.active.clone().ok_or_else(|| Error::NotActive { name: using.name.clone() })?;
+        let digest = manifest
+            .active
+            .clone()
+            .ok_or_else(|| PluginsError::NotActive { name: requested.name.clone() })?;
         let found = manifest.version(&digest).cloned();
-        found.ok_or_else(|| Error::UnknownVersion { name: using.name.clone(), digest })
+        found.ok_or_else(|| PluginsError::UnknownVersion { name: requested.name.clone(), digest })
     }
 
-    fn component(&self, name: &str, version: &Version) -> Result<Component, Error> {
-        found(name, version, self.components.get(&version.digest, version.size_bytes))
+    fn component(&self, name: &str, version: &Version) -> Result<Component, PluginsError> {
+        label_loaded(name, version, self.components.get_blocking(&version.digest, version.size_bytes))
     }
 
-    /// Removes components no plugin uses any more.
-    fn forget(&self, digests: &[String]) -> Result<(), Error> {
+    /// Removes those of these components that no plugin uses any more.
+    fn remove_unused(&self, digests: &[String]) -> Result<(), PluginsError> {
         for digest in digests {
             let used = self.names.lock().values().any(|manifest| manifest.version(digest).is_some());
             if !used {
-                self.components.forget(digest)?;
+                self.components.remove(digest)?;
                 self.engine.forget(digest);
             }
         }
@@ -453,28 +460,32 @@ impl Plugins {
     }
 }
 
-/// The component of a version of the plugin of this name, labelled; or why it cannot be had.
-fn found(name: &str, version: &Version, component: Result<Component, Missing>) -> Result<Component, Error> {
+/// Labels a loaded component with the plugin's name and the digest, or explains why it could not be loaded.
+fn label_loaded(
+    name: &str,
+    version: &Version,
+    component: Result<Component, LoadError>,
+) -> Result<Component, PluginsError> {
     if let Ok(component) = &component {
         component.set_label(&format!("{name} {:.12}", version.digest));
     }
     let name = || name.to_owned();
     component.map_err(|missing| match missing {
-        Missing::Preparing => Error::Preparing { name: name() },
-        Missing::Unusable(why) => Error::Unusable { name: name(), why },
-        Missing::Unknown => Error::UnknownVersion { name: name(), digest: version.digest.clone() },
-        Missing::Full(refusal) => Error::Refused(refusal),
-        Missing::Store(error) => error.into(),
-        Missing::Lost(lost) => lost.into(),
+        LoadError::Preparing => PluginsError::Preparing { name: name() },
+        LoadError::Unusable(why) => PluginsError::Unusable { name: name(), why },
+        LoadError::Unknown => PluginsError::UnknownVersion { name: name(), digest: version.digest.clone() },
+        LoadError::NoMemory(refusal) => PluginsError::Refused(refusal),
+        LoadError::Store(error) => error.into(),
+        LoadError::Lost(lost) => lost.into(),
     })
 }
 
-fn active_mode(manifest: &Manifest) -> Option<Instance> {
+fn active_instance(manifest: &Manifest) -> Option<Instance> {
     manifest.active_version().map(Version::instance)
 }
 
-fn unknown(name: &str) -> Error {
-    Error::Unknown { name: name.to_owned() }
+fn unknown_plugin(name: &str) -> PluginsError {
+    PluginsError::Unknown { name: name.to_owned() }
 }
 
 #[cfg(test)]

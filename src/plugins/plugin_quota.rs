@@ -1,11 +1,11 @@
-//! What one caller's address has at work: different judges (pairs of plugin and configuration), the memory of
-//! those that only it uses, and requests for judged history. What was taken is given back when its hold is
-//! dropped.
+//! Per-address quotas for plugins: how many different evaluators (pairs of plugin and configuration) one
+//! address may use, how much memory its own evaluators may take, and how many requests for history judged by
+//! a plugin it may have open. Permits give back their share on drop.
 //!
-//! One subscriber with many configurations must not take the places of all others: each may keep two warm
-//! instances.
+//! Without quotas, one subscriber with many configurations could take the slots of everyone else: each pair
+//! may keep two warm instances.
 //!
-//! Must not know: what a judge does, how addresses are found.
+//! Must not know: what an evaluator does, how addresses are found.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,17 +19,17 @@ use crate::domain::key_counts::KeyCounts;
 use crate::domain::subscription::PluginUse;
 use crate::plugin::resources::purse::Payer;
 
-/// Whom a request counts for.
+/// The client a request is counted against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Caller {
-    /// Its address; of IPv6 its first half counts.
+    /// Its address; of an IPv6 address only the /64 network counts.
     pub address: IpAddr,
-    /// It may speak for many: a private address, while nobody said which proxies there are.
+    /// Many clients may stand behind it: the address is private, and no trusted proxies are configured.
     pub is_shared: bool,
 }
 
-/// An IPv4 address, or the /64 network of an IPv6 address: one host usually has all 2^64 addresses of it, and
-/// is one caller.
+/// An IPv4 address, or the /64 network of an IPv6 address: one host usually owns all 2^64 addresses of its
+/// network and counts as one caller.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
@@ -38,175 +38,190 @@ fn network(address: IpAddr) -> IpAddr {
 }
 
 impl Caller {
-    fn whole(self) -> Self {
+    fn normalized(self) -> Self {
         Self { address: network(self.address), ..self }
     }
 }
 
-/// How much one caller, and all together, may have at work.
+/// What one address, and all of them together, may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Different judges of one address that is known.
-    pub judges: usize,
-    /// All judges there may be. No address has more than half of them.
-    pub judges_in_all: usize,
-    /// Memory of the judges that one address alone uses, bytes.
+    /// Different evaluators of one address that is not shared.
+    pub evaluators_per_address: usize,
+    /// All evaluators. No address may have more than half of them.
+    pub evaluators_total: usize,
+    /// Memory of the evaluators that only one address uses, bytes.
     pub memory_bytes: u64,
-    /// Requests for judged history of one address that is known.
-    pub requests: usize,
-    /// All of them. Those of one address that may speak for many are at most half.
-    pub requests_in_all: usize,
+    /// Requests for judged history of one address that is not shared.
+    pub requests_per_address: usize,
+    /// All requests for judged history. A shared address may have at most half of them.
+    pub requests_total: usize,
+}
+
+/// A limit and the setting it follows from.
+struct SettingLimit {
+    max: usize,
+    setting: &'static str,
 }
 
 impl Limits {
-    fn judges_of(&self, caller: Caller) -> (usize, &'static str) {
-        let half = self.judges_in_all.div_ceil(2);
-        if caller.is_shared || half < self.judges {
-            (half, "half of plugin.evaluators_max")
+    fn evaluators_of(&self, caller: Caller) -> SettingLimit {
+        let half = self.evaluators_total.div_ceil(2);
+        if caller.is_shared || half < self.evaluators_per_address {
+            SettingLimit { max: half, setting: "half of plugin.evaluators_max" }
         } else {
-            (self.judges, "plugin.evaluators_per_address_max")
+            SettingLimit { max: self.evaluators_per_address, setting: "plugin.evaluators_per_address_max" }
         }
     }
 
-    fn requests_of(&self, caller: Caller) -> (usize, &'static str) {
+    fn requests_of(&self, caller: Caller) -> SettingLimit {
         if caller.is_shared {
-            (self.requests_in_all.div_ceil(2), "half of feed.judged_requests_max")
+            SettingLimit { max: self.requests_total.div_ceil(2), setting: "half of feed.judged_requests_max" }
         } else {
-            (self.requests, "feed.judged_requests_per_address_max")
+            SettingLimit { max: self.requests_per_address, setting: "feed.judged_requests_per_address_max" }
         }
     }
 }
 
-/// Who has which judges at work, and how often; who asks for judged history.
+/// The evaluators and requests in use, by address.
 #[derive(Debug, Default)]
 pub struct PluginQuota {
-    at_work: Mutex<HashMap<IpAddr, KeyCounts<PluginUse>>>,
-    /// What each address may have, for as long as it or what is kept of its judges has any of it.
+    evaluators: Mutex<HashMap<IpAddr, KeyCounts<PluginUse>>>,
+    /// The memory budget of each address, for as long as a permit or a kept evaluator of the address holds it.
     memory: Mutex<HashMap<IpAddr, Weak<Budget>>>,
-    asking: Mutex<Asking>,
-    /// Whether it was said that many may come from one address.
-    said: AtomicBool,
+    requests: Mutex<RequestCounts>,
+    /// The warning about a shared address was logged.
+    warned: AtomicBool,
 }
 
 #[derive(Debug, Default)]
-struct Asking {
-    in_all: usize,
-    by: HashMap<IpAddr, usize>,
+struct RequestCounts {
+    total: usize,
+    by_address: HashMap<IpAddr, usize>,
 }
 
-/// As much is at work as may be.
+/// A quota is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TooMany {
-    /// The address has as many different judges as it may.
+pub enum QuotaExceeded {
+    /// The address uses as many different evaluators as it may.
     #[error(
         "{max} pairs of plugin and configuration are in use from this address, the most it may have ({setting})"
     )]
-    Judges {
+    Evaluators {
         /// The limit.
         max: usize,
         /// The setting it follows from.
         setting: &'static str,
     },
-    /// As many requests for judged history are under way as may be.
-    #[error("{max} requests for history judged by a plugin are under way{}, the most there may be ({setting})", if *here { " from this address" } else { "" })]
+    /// As many requests for judged history are open as may be.
+    #[error("{max} requests for history judged by a plugin are under way{}, the most there may be ({setting})", if *from_this_address { " from this address" } else { "" })]
     Requests {
         /// The limit.
         max: usize,
         /// The setting it follows from.
         setting: &'static str,
-        /// They are of this address.
-        here: bool,
+        /// Whether it is the address that has reached its limit, or all of them together.
+        from_this_address: bool,
     },
 }
 
-impl TooMany {
-    /// The limit.
+impl QuotaExceeded {
+    /// The limit that was reached.
     #[must_use]
     pub const fn max(&self) -> usize {
         match self {
-            Self::Judges { max, .. } | Self::Requests { max, .. } => *max,
+            Self::Evaluators { max, .. } | Self::Requests { max, .. } => *max,
         }
     }
 }
 
 impl PluginQuota {
-    /// Takes a judge for a caller; nothing is held without a plugin or where nobody called.
+    /// Counts an evaluator against a caller. `None` without a plugin or a caller.
     ///
     /// # Errors
-    /// It would be one more different judge than an address may have.
-    pub fn take(
+    /// The caller would use one more different evaluator than its address may.
+    pub fn acquire_evaluator(
         self: &Arc<Self>,
         limits: &Limits,
-        from: Option<Caller>,
-        using: Option<&PluginUse>,
-    ) -> Result<Option<Hold>, TooMany> {
-        let (Some(from), Some(using)) = (from.map(Caller::whole), using) else { return Ok(None) };
-        let (max, setting) = limits.judges_of(from);
-        let mut at_work = self.at_work.lock();
-        let theirs = at_work.get(&from.address).map_or(0, KeyCounts::different);
-        let is_one_more = at_work.get(&from.address).is_none_or(|theirs| theirs.of(using) == 0);
-        if is_one_more && theirs >= max {
-            return Err(TooMany::Judges { max, setting });
+        caller: Option<Caller>,
+        plugin: Option<&PluginUse>,
+    ) -> Result<Option<EvaluatorPermit>, QuotaExceeded> {
+        let (Some(caller), Some(plugin)) = (caller.map(Caller::normalized), plugin) else { return Ok(None) };
+        let SettingLimit { max, setting } = limits.evaluators_of(caller);
+        let mut evaluators = self.evaluators.lock();
+        let different = evaluators.get(&caller.address).map_or(0, KeyCounts::different);
+        let is_new = evaluators.get(&caller.address).is_none_or(|counts| counts.of(plugin) == 0);
+        if is_new && different >= max {
+            return Err(QuotaExceeded::Evaluators { max, setting });
         }
-        at_work.entry(from.address).or_default().add(using.clone());
-        drop(at_work);
-        if from.is_shared && is_one_more && theirs >= limits.judges {
-            self.say(from.address, max);
+        evaluators.entry(caller.address).or_default().add(plugin.clone());
+        drop(evaluators);
+        if caller.is_shared && is_new && different >= limits.evaluators_per_address {
+            self.warn_shared_address(caller.address, max);
         }
-        let memory = self.memory_of(from.address, limits.memory_bytes);
-        Ok(Some(Hold { judges: Arc::clone(self), from: from.address, using: using.clone(), _memory: memory }))
+        let memory = self.memory_of(caller.address, limits.memory_bytes);
+        Ok(Some(EvaluatorPermit {
+            quota: Arc::clone(self),
+            address: caller.address,
+            plugin: plugin.clone(),
+            _memory: memory,
+        }))
     }
 
     fn memory_of(&self, address: IpAddr, max: u64) -> Payer {
         let mut memory = self.memory.lock();
-        if let Some(theirs) = memory.get(&address).and_then(Weak::upgrade) {
-            return theirs;
+        if let Some(budget) = memory.get(&address).and_then(Weak::upgrade) {
+            return budget;
         }
-        memory.retain(|_, theirs| theirs.strong_count() > 0);
-        let theirs = Arc::new(Budget::new(max));
-        memory.insert(address, Arc::downgrade(&theirs));
-        theirs
+        memory.retain(|_, budget| budget.strong_count() > 0);
+        let budget = Arc::new(Budget::new(max));
+        memory.insert(address, Arc::downgrade(&budget));
+        budget
     }
 
-    /// What the memory of a judge is to be charged to: that of the address which alone has it at work, as it
-    /// says itself.
+    /// The budget that the memory of an evaluator is charged to: that of its address, if only one address uses
+    /// it.
     #[must_use]
-    pub fn payer(&self, using: &PluginUse) -> Option<Payer> {
-        let at_work = self.at_work.lock();
+    pub fn payer(&self, plugin: &PluginUse) -> Option<Payer> {
+        let evaluators = self.evaluators.lock();
         let mut users =
-            at_work.iter().filter(|(_, theirs)| theirs.of(using) > 0).map(|(address, _)| *address);
+            evaluators.iter().filter(|(_, counts)| counts.of(plugin) > 0).map(|(address, _)| *address);
         let (address, None) = (users.next()?, users.next()) else { return None };
-        drop(at_work);
+        drop(evaluators);
         self.memory.lock().get(&address).and_then(Weak::upgrade)
     }
 
-    /// Takes a place among those who ask for judged history; nothing is held where nobody called.
+    /// Counts a request for judged history against a caller. `None` without a caller.
     ///
     /// # Errors
-    /// There is none for this address, or none at all.
-    pub fn ask(self: &Arc<Self>, limits: &Limits, from: Option<Caller>) -> Result<Option<Asker>, TooMany> {
-        let Some(from) = from.map(Caller::whole) else { return Ok(None) };
-        let (max, setting) = limits.requests_of(from);
-        let mut asking = self.asking.lock();
-        if asking.by.get(&from.address).copied().unwrap_or_default() >= max {
-            return Err(TooMany::Requests { max, setting, here: true });
+    /// The address, or all of them together, have as many requests open as they may.
+    pub fn acquire_request(
+        self: &Arc<Self>,
+        limits: &Limits,
+        caller: Option<Caller>,
+    ) -> Result<Option<RequestPermit>, QuotaExceeded> {
+        let Some(caller) = caller.map(Caller::normalized) else { return Ok(None) };
+        let SettingLimit { max, setting } = limits.requests_of(caller);
+        let mut requests = self.requests.lock();
+        if requests.by_address.get(&caller.address).copied().unwrap_or_default() >= max {
+            return Err(QuotaExceeded::Requests { max, setting, from_this_address: true });
         }
-        if asking.in_all >= limits.requests_in_all {
-            return Err(TooMany::Requests {
-                max: limits.requests_in_all,
+        if requests.total >= limits.requests_total {
+            return Err(QuotaExceeded::Requests {
+                max: limits.requests_total,
                 setting: "feed.judged_requests_max",
-                here: false,
+                from_this_address: false,
             });
         }
-        asking.in_all += 1;
-        *asking.by.entry(from.address).or_default() += 1;
-        drop(asking);
-        Ok(Some(Asker { judges: Arc::clone(self), from: from.address }))
+        requests.total += 1;
+        *requests.by_address.entry(caller.address).or_default() += 1;
+        drop(requests);
+        Ok(Some(RequestPermit { quota: Arc::clone(self), address: caller.address }))
     }
 
-    /// The operator can tell clients apart; we cannot.
-    fn say(&self, address: IpAddr, max: usize) {
-        if !self.said.swap(true, Ordering::Relaxed) {
+    /// Logged once: only the operator can tell the clients behind one address apart.
+    fn warn_shared_address(&self, address: IpAddr, max: usize) {
+        if !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 "all clients that come from {address} count as one and share {max} pairs of plugin and configuration; \
                  where that is a proxy, name it in http.trusted_proxies"
@@ -215,41 +230,41 @@ impl PluginQuota {
     }
 }
 
-/// The right to one judge.
+/// The right to use one evaluator; given back on drop.
 #[derive(Debug)]
-pub struct Hold {
-    judges: Arc<PluginQuota>,
-    from: IpAddr,
-    using: PluginUse,
+pub struct EvaluatorPermit {
+    quota: Arc<PluginQuota>,
+    address: IpAddr,
+    plugin: PluginUse,
     _memory: Payer,
 }
 
-impl Drop for Hold {
+impl Drop for EvaluatorPermit {
     fn drop(&mut self) {
-        let mut at_work = self.judges.at_work.lock();
-        let Some(theirs) = at_work.get_mut(&self.from) else { return };
-        theirs.remove(&self.using);
-        if theirs.is_empty() {
-            at_work.remove(&self.from);
+        let mut evaluators = self.quota.evaluators.lock();
+        let Some(counts) = evaluators.get_mut(&self.address) else { return };
+        counts.remove(&self.plugin);
+        if counts.is_empty() {
+            evaluators.remove(&self.address);
         }
     }
 }
 
-/// A place among those who ask for judged history.
+/// The right to one open request for judged history; given back on drop.
 #[derive(Debug)]
-pub struct Asker {
-    judges: Arc<PluginQuota>,
-    from: IpAddr,
+pub struct RequestPermit {
+    quota: Arc<PluginQuota>,
+    address: IpAddr,
 }
 
-impl Drop for Asker {
+impl Drop for RequestPermit {
     fn drop(&mut self) {
-        let mut asking = self.judges.asking.lock();
-        asking.in_all = asking.in_all.saturating_sub(1);
-        let Some(theirs) = asking.by.get_mut(&self.from) else { return };
-        *theirs = theirs.saturating_sub(1);
-        if *theirs == 0 {
-            asking.by.remove(&self.from);
+        let mut requests = self.quota.requests.lock();
+        requests.total = requests.total.saturating_sub(1);
+        let Some(count) = requests.by_address.get_mut(&self.address) else { return };
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            requests.by_address.remove(&self.address);
         }
     }
 }
@@ -258,8 +273,13 @@ impl Drop for Asker {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { judges: 2, judges_in_all: 10, memory_bytes: 100, requests: 2, requests_in_all: 5 };
+    const LIMITS: Limits = Limits {
+        evaluators_per_address: 2,
+        evaluators_total: 10,
+        memory_bytes: 100,
+        requests_per_address: 2,
+        requests_total: 5,
+    };
 
     fn plugin(config: &str) -> PluginUse {
         PluginUse { name: "watchlist".to_owned(), version: None, config: config.to_owned() }
@@ -270,109 +290,110 @@ mod tests {
     }
 
     #[test]
-    fn equal_judges_count_once_and_come_back() {
-        let judges = Arc::new(PluginQuota::default());
+    fn equal_evaluators_count_once_and_are_given_back() {
+        let quota = Arc::new(PluginQuota::default());
         let from = caller("1.2.3.4", false);
-        let too_many = |max| TooMany::Judges { max, setting: "plugin.evaluators_per_address_max" };
-        let one = judges.take(&LIMITS, from, Some(&plugin("1"))).unwrap();
-        let _same = judges.take(&LIMITS, from, Some(&plugin("1"))).unwrap();
-        let two = judges.take(&LIMITS, from, Some(&plugin("2"))).unwrap();
-        assert_eq!(judges.take(&LIMITS, from, Some(&plugin("3"))).unwrap_err(), too_many(2));
-        assert!(judges.take(&LIMITS, caller("1.2.3.5", false), Some(&plugin("3"))).is_ok());
+        let exceeded = |max| QuotaExceeded::Evaluators { max, setting: "plugin.evaluators_per_address_max" };
+        let acquire = |caller, config| quota.acquire_evaluator(&LIMITS, caller, Some(&plugin(config)));
+        let one = acquire(from, "1").unwrap();
+        let _same = acquire(from, "1").unwrap();
+        let two = acquire(from, "2").unwrap();
+        assert_eq!(acquire(from, "3").unwrap_err(), exceeded(2));
+        assert!(acquire(caller("1.2.3.5", false), "3").is_ok());
         drop(one);
-        assert!(judges.take(&LIMITS, from, Some(&plugin("3"))).is_err(), "an equal one is still at work");
+        assert!(acquire(from, "3").is_err(), "an equal one is still in use");
         drop(two);
-        assert!(judges.take(&LIMITS, from, Some(&plugin("3"))).is_ok());
-        let none = Limits { judges: 0, ..LIMITS };
-        assert!(judges.take(&none, from, None).unwrap().is_none());
-        assert!(judges.take(&none, None, Some(&plugin("3"))).unwrap().is_none());
+        assert!(acquire(from, "3").is_ok());
+        let none = Limits { evaluators_per_address: 0, ..LIMITS };
+        assert!(quota.acquire_evaluator(&none, from, None).unwrap().is_none());
+        assert!(quota.acquire_evaluator(&none, None, Some(&plugin("3"))).unwrap().is_none());
         let elsewhere = caller("1.2.3.6", false);
-        assert_eq!(judges.take(&none, elsewhere, Some(&plugin("3"))).unwrap_err(), too_many(0));
+        let refused = quota.acquire_evaluator(&none, elsewhere, Some(&plugin("3"))).unwrap_err();
+        assert_eq!(refused, exceeded(0));
         assert!(
-            elsewhere.is_some_and(|at| !judges.at_work.lock().contains_key(&at.address)),
-            "who is refused takes no room"
+            elsewhere.is_some_and(|at| !quota.evaluators.lock().contains_key(&at.address)),
+            "a refused address takes no memory"
         );
     }
 
     #[test]
-    fn an_address_that_may_speak_for_many_has_at_most_half() {
-        let judges = Arc::new(PluginQuota::default());
+    fn no_address_has_more_than_half_of_all_evaluators() {
+        let quota = Arc::new(PluginQuota::default());
         let proxy = caller("10.0.0.1", true);
-        let take = |from, n: usize| judges.take(&LIMITS, from, Some(&plugin(&n.to_string())));
-        let held: Vec<_> = (0..5).map(|n| take(proxy, n).unwrap()).collect();
-        assert!(judges.said.load(Ordering::Relaxed), "it was said once");
+        let acquire = |limits: &Limits, caller, n: usize| {
+            quota.acquire_evaluator(limits, caller, Some(&plugin(&n.to_string())))
+        };
+        let held: Vec<_> = (0..5).map(|n| acquire(&LIMITS, proxy, n).unwrap()).collect();
+        assert!(quota.warned.load(Ordering::Relaxed), "the operator was told once");
         assert_eq!(
-            take(proxy, 5).unwrap_err(),
-            TooMany::Judges { max: 5, setting: "half of plugin.evaluators_max" }
+            acquire(&LIMITS, proxy, 5).unwrap_err(),
+            QuotaExceeded::Evaluators { max: 5, setting: "half of plugin.evaluators_max" }
         );
-        assert!(take(caller("1.2.3.4", false), 5).is_ok(), "the other half is for others");
+        assert!(acquire(&LIMITS, caller("1.2.3.4", false), 5).is_ok(), "the other half is for others");
         drop(held);
-        assert!(take(proxy, 5).is_ok());
-        let few = Limits { judges: 16, judges_in_all: 4, ..LIMITS };
+        assert!(acquire(&LIMITS, proxy, 5).is_ok());
+        let few = Limits { evaluators_per_address: 16, evaluators_total: 4, ..LIMITS };
         let from = caller("1.2.3.4", false);
-        let held: Vec<_> =
-            (0..2).map(|n| judges.take(&few, from, Some(&plugin(&n.to_string()))).unwrap()).collect();
-        assert_eq!(judges.take(&few, from, Some(&plugin("2"))).unwrap_err().max(), 2, "nor has any other");
+        let held: Vec<_> = (0..2).map(|n| acquire(&few, from, n).unwrap()).collect();
+        assert_eq!(acquire(&few, from, 2).unwrap_err().max(), 2, "nor has any other");
         drop(held);
     }
 
     #[test]
-    fn an_address_pays_for_the_judges_that_only_it_uses() {
-        let judges = Arc::new(PluginQuota::default());
-        let take =
-            |address, config| judges.take(&LIMITS, caller(address, false), Some(&plugin(config))).unwrap();
-        let own = take("1.1.1.1", "1");
-        let payer = judges.payer(&plugin("1")).unwrap();
+    fn an_address_pays_for_the_evaluators_that_only_it_uses() {
+        let quota = Arc::new(PluginQuota::default());
+        let acquire = |address, config| {
+            quota.acquire_evaluator(&LIMITS, caller(address, false), Some(&plugin(config))).unwrap()
+        };
+        let own = acquire("1.1.1.1", "1");
+        let payer = quota.payer(&plugin("1")).unwrap();
         assert_eq!(payer.max(), 100);
-        let theirs = take("2.2.2.2", "2");
-        assert!(judges.payer(&plugin("2")).is_some_and(|other| !Arc::ptr_eq(&other, &payer)));
-        let shared = take("2.2.2.2", "1");
-        assert!(judges.payer(&plugin("1")).is_none(), "two use it");
-        drop((shared, theirs, own));
-        assert!(judges.payer(&plugin("1")).is_none(), "nobody uses it");
-        let _again = take("1.1.1.1", "1");
+        let other = acquire("2.2.2.2", "2");
+        assert!(quota.payer(&plugin("2")).is_some_and(|other| !Arc::ptr_eq(&other, &payer)));
+        let shared = acquire("2.2.2.2", "1");
+        assert!(quota.payer(&plugin("1")).is_none(), "two use it");
+        drop((shared, other, own));
+        assert!(quota.payer(&plugin("1")).is_none(), "nobody uses it");
+        let _again = acquire("1.1.1.1", "1");
         assert!(
-            judges.payer(&plugin("1")).is_some_and(|again| Arc::ptr_eq(&again, &payer)),
-            "what is kept of its judges counts on"
+            quota.payer(&plugin("1")).is_some_and(|again| Arc::ptr_eq(&again, &payer)),
+            "what is kept of its evaluators still counts"
         );
-        let _third = take("3.3.3.3", "1");
-        assert_eq!(judges.memory.lock().len(), 2, "addresses that have nothing are forgotten");
+        let _third = acquire("3.3.3.3", "1");
+        assert_eq!(quota.memory.lock().len(), 2, "addresses that have nothing are forgotten");
     }
 
     #[test]
     fn a_network_of_ipv6_is_one_caller() {
-        let judges = Arc::new(PluginQuota::default());
-        let _held = ["2001:db8:1:2::1", "2001:db8:1:2:ffff::9"].map(|at| {
-            (
-                judges.take(&LIMITS, caller(at, false), Some(&plugin(at))).unwrap(),
-                judges.ask(&LIMITS, caller(at, false)).unwrap(),
-            )
-        });
-        let same = caller("2001:db8:1:2:3:4:5:6", false);
-        assert!(
-            judges.take(&LIMITS, same, Some(&plugin("3"))).is_err() && judges.ask(&LIMITS, same).is_err()
-        );
-        let next = caller("2001:db8:1:3::1", false);
-        assert!(judges.take(&LIMITS, next, Some(&plugin("3"))).is_ok() && judges.ask(&LIMITS, next).is_ok());
+        let quota = Arc::new(PluginQuota::default());
+        let acquire = |at, config| quota.acquire_evaluator(&LIMITS, caller(at, false), Some(&plugin(config)));
+        let request = |at| quota.acquire_request(&LIMITS, caller(at, false));
+        let _held = ["2001:db8:1:2::1", "2001:db8:1:2:ffff::9"]
+            .map(|at| (acquire(at, at).unwrap(), request(at).unwrap()));
+        let same = "2001:db8:1:2:3:4:5:6";
+        assert!(acquire(same, "3").is_err() && request(same).is_err());
+        let next = "2001:db8:1:3::1";
+        assert!(acquire(next, "3").is_ok() && request(next).is_ok());
         assert_eq!(network("::ffff:1.2.3.4".parse().unwrap()), "1.2.3.4".parse::<IpAddr>().unwrap());
     }
 
     #[test]
-    fn requests_are_bounded_by_address_and_in_all() {
-        let judges = Arc::new(PluginQuota::default());
-        let ask = |address: &str, is_shared| judges.ask(&LIMITS, caller(address, is_shared));
-        let held = [ask("1.1.1.1", false).unwrap(), ask("1.1.1.1", false).unwrap()];
-        let refused = ask("1.1.1.1", false).unwrap_err();
+    fn requests_are_limited_by_address_and_in_total() {
+        let quota = Arc::new(PluginQuota::default());
+        let request = |address: &str, is_shared| quota.acquire_request(&LIMITS, caller(address, is_shared));
+        let held = [request("1.1.1.1", false).unwrap(), request("1.1.1.1", false).unwrap()];
+        let refused = request("1.1.1.1", false).unwrap_err();
         assert!(
             refused.to_string().contains("from this address") && refused.to_string().contains("per_address"),
             "{refused}"
         );
-        let more: Vec<_> = (0..3).map(|_| ask("10.0.0.1", true).unwrap()).collect();
-        assert_eq!(ask("10.0.0.1", true).unwrap_err().max(), 3);
-        let refused = ask("2.2.2.2", false).unwrap_err();
-        assert_eq!(refused, TooMany::Requests { max: 5, setting: "feed.judged_requests_max", here: false });
+        let more: Vec<_> = (0..3).map(|_| request("10.0.0.1", true).unwrap()).collect();
+        assert_eq!(request("10.0.0.1", true).unwrap_err().max(), 3);
+        let refused = request("2.2.2.2", false).unwrap_err();
+        let setting = "feed.judged_requests_max";
+        assert_eq!(refused, QuotaExceeded::Requests { max: 5, setting, from_this_address: false });
         drop((held, more));
-        assert!(ask("2.2.2.2", false).is_ok() && judges.ask(&LIMITS, None).unwrap().is_none());
-        assert!(judges.asking.lock().by.is_empty() && judges.asking.lock().in_all == 0);
+        assert!(request("2.2.2.2", false).is_ok() && quota.acquire_request(&LIMITS, None).unwrap().is_none());
+        assert!(quota.requests.lock().by_address.is_empty() && quota.requests.lock().total == 0);
     }
 }

@@ -1,4 +1,4 @@
-//! Plugins by name over a real store.
+//! Tests of plugins by name, with a real store.
 //!
 //! Must not know: how a record is written.
 
@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::*;
 use crate::plugin::history::NoHistory;
 use crate::plugin::limits;
-use crate::plugins::manifest::Standing;
+use crate::plugins::manifest::VersionState;
 use crate::store;
 
 const HIGH_VALUE: &[u8] = include_bytes!("../../plugins/prebuilt/high-value.wasm");
@@ -40,12 +40,12 @@ fn used(name: &str, config: &str) -> PluginUse {
 async fn the_first_version_is_active_and_later_ones_wait() {
     let dir = tempfile::tempdir().unwrap();
     let plugins = open(dir.path());
-    let first = plugins.upload("mine", HIGH_VALUE, Upload::default()).unwrap();
-    assert_eq!((first.standing, first.new), (Standing::Active, true));
+    let first = plugins.upload("mine", HIGH_VALUE, UploadOptions::default()).unwrap();
+    assert_eq!((first.state, first.new), (VersionState::Active, true));
     let changes = plugins.watch();
-    let second = plugins.upload("mine", GATECAMP, Upload::default()).unwrap();
-    assert_eq!((second.standing, second.new), (Standing::Waiting, true));
-    assert!(!plugins.upload("mine", GATECAMP, Upload::default()).unwrap().new);
+    let second = plugins.upload("mine", GATECAMP, UploadOptions::default()).unwrap();
+    assert_eq!((second.state, second.new), (VersionState::Waiting, true));
+    assert!(!plugins.upload("mine", GATECAMP, UploadOptions::default()).unwrap().new);
     assert_eq!(plugins.resolve(&used("mine", "")).await.unwrap().digest(), first.version.digest);
     assert!(!changes.has_changed().unwrap(), "nobody is told of a version that waits");
 
@@ -58,9 +58,11 @@ async fn the_first_version_is_active_and_later_ones_wait() {
 
     plugins.rollback("mine").unwrap();
     assert_eq!(plugins.resolve(&used("mine", "")).await.unwrap().digest(), first.version.digest);
-    assert!(matches!(plugins.rollback("mine"), Err(Error::NothingBefore { .. })));
-    let third = plugins.upload("mine", WATCHLIST, Upload { promote: true, ..Upload::default() }).unwrap();
-    assert_eq!(third.standing, Standing::Active);
+    assert!(matches!(plugins.rollback("mine"), Err(PluginsError::NothingBefore { .. })));
+    let third = plugins
+        .upload("mine", WATCHLIST, UploadOptions { promote: true, ..UploadOptions::default() })
+        .unwrap();
+    assert_eq!(third.state, VersionState::Active);
 }
 
 #[tokio::test]
@@ -69,10 +71,14 @@ async fn plugins_outlive_the_server() {
     let before = {
         let plugins = open(dir.path());
         plugins
-            .upload("one", HIGH_VALUE, Upload { instance: Some(Instance::Fresh), ..Upload::default() })
+            .upload(
+                "one",
+                HIGH_VALUE,
+                UploadOptions { instance: Some(Instance::Fresh), ..UploadOptions::default() },
+            )
             .unwrap();
-        plugins.upload("two", WATCHLIST, Upload::default()).unwrap();
-        plugins.upload("two", GATECAMP, Upload::default()).unwrap();
+        plugins.upload("two", WATCHLIST, UploadOptions::default()).unwrap();
+        plugins.upload("two", GATECAMP, UploadOptions::default()).unwrap();
         plugins.list()
     };
     let plugins = open(dir.path());
@@ -87,13 +93,13 @@ async fn a_record_that_cannot_be_read_does_not_take_the_others_along() {
     let dir = tempfile::tempdir().unwrap();
     {
         let plugins = open(dir.path());
-        plugins.upload("one", HIGH_VALUE, Upload::default()).unwrap();
+        plugins.upload("one", HIGH_VALUE, UploadOptions::default()).unwrap();
         plugins.store.put_plugin("bent", b"{\"versions\":").unwrap();
     }
     let plugins = open(dir.path());
     assert_eq!(plugins.list().iter().map(|plugin| plugin.name.as_str()).collect::<Vec<_>>(), ["one"]);
     plugins.resolve(&used("one", "{}")).await.unwrap();
-    plugins.upload("bent", WATCHLIST, Upload::default()).unwrap();
+    plugins.upload("bent", WATCHLIST, UploadOptions::default()).unwrap();
     assert_eq!(plugins.list().len(), 2);
 }
 
@@ -101,25 +107,25 @@ async fn a_record_that_cannot_be_read_does_not_take_the_others_along() {
 async fn a_component_leaves_with_the_last_plugin_that_uses_it() {
     let dir = tempfile::tempdir().unwrap();
     let plugins = open(dir.path());
-    let digest = plugins.upload("one", HIGH_VALUE, Upload::default()).unwrap().version.digest;
-    plugins.upload("two", HIGH_VALUE, Upload::default()).unwrap();
+    let digest = plugins.upload("one", HIGH_VALUE, UploadOptions::default()).unwrap().version.digest;
+    plugins.upload("two", HIGH_VALUE, UploadOptions::default()).unwrap();
     let kept = || plugins.store.read_component(&digest).unwrap().is_some();
     let mut changes = plugins.watch();
     plugins.delete("one").unwrap();
     assert!(changes.has_changed().unwrap());
     changes.mark_unchanged();
     assert!(kept());
-    assert!(matches!(plugins.resolve(&used("one", "{}")).await, Err(Error::Unknown { .. })));
+    assert!(matches!(plugins.resolve(&used("one", "{}")).await, Err(PluginsError::Unknown { .. })));
     plugins.delete("two").unwrap();
     assert!(!kept());
-    assert!(matches!(plugins.delete("two"), Err(Error::Unknown { .. })));
+    assert!(matches!(plugins.delete("two"), Err(PluginsError::Unknown { .. })));
 }
 
 #[tokio::test]
 async fn errors_name_the_parameter_to_blame() {
     let dir = tempfile::tempdir().unwrap();
     let plugins = open(dir.path());
-    plugins.upload("watch", WATCHLIST, Upload::default()).unwrap();
+    plugins.upload("watch", WATCHLIST, UploadOptions::default()).unwrap();
     let refused = async |using: PluginUse| plugins.resolve(&using).await.unwrap_err();
     let config = refused(used("watch", "{}")).await;
     assert_eq!(config.parameter(), Some("plugin_config"));
@@ -138,12 +144,15 @@ fn names_are_checked() {
     let plugins = open(dir.path());
     for name in ["", "A", "1a", "-a", "a_b", "a/b", "ä", &"a".repeat(64)] {
         assert!(
-            matches!(plugins.upload(name, HIGH_VALUE, Upload::default()), Err(Error::BadName { .. })),
+            matches!(
+                plugins.upload(name, HIGH_VALUE, UploadOptions::default()),
+                Err(PluginsError::BadName { .. })
+            ),
             "{name}"
         );
     }
-    plugins.upload(&"a".repeat(63), HIGH_VALUE, Upload::default()).unwrap();
-    plugins.upload("a-1", HIGH_VALUE, Upload::default()).unwrap();
+    plugins.upload(&"a".repeat(63), HIGH_VALUE, UploadOptions::default()).unwrap();
+    plugins.upload("a-1", HIGH_VALUE, UploadOptions::default()).unwrap();
 }
 
 #[tokio::test]
@@ -151,7 +160,7 @@ async fn a_changed_file_is_not_run() {
     let dir = tempfile::tempdir().unwrap();
     let digest = {
         let plugins = open(dir.path());
-        let digest = plugins.upload("one", HIGH_VALUE, Upload::default()).unwrap().version.digest;
+        let digest = plugins.upload("one", HIGH_VALUE, UploadOptions::default()).unwrap().version.digest;
         let other = plugins.store.upload_file().unwrap();
         other.write(GATECAMP).unwrap();
         plugins.store.keep_component(&digest, &other).unwrap();
@@ -169,22 +178,22 @@ async fn components_that_nobody_uses_give_way_to_others() {
     let (loaded, instance) = {
         let plugins = open(dir.path());
         for (name, bytes) in [("one", HIGH_VALUE), ("two", GATECAMP)] {
-            plugins.upload(name, bytes, Upload::default()).unwrap();
+            plugins.upload(name, bytes, UploadOptions::default()).unwrap();
         }
         let loaded = plugins.engine.capacity().memory().used();
-        let _judge = plugins.resolve(&used("one", "{}")).await.unwrap();
+        let _evaluator = plugins.resolve(&used("one", "{}")).await.unwrap();
         (loaded, plugins.engine.capacity().memory().used() - loaded)
     };
-    // Both are loaded at once, or one of them at work.
+    // There is memory for both components, or for one of them and its instance.
     let plugins = open_within(
         dir.path(),
         limits::Config { guests_memory_bytes: loaded + instance - 1, ..limits::Config::default() },
     );
     let digest = |name: &str| plugins.manifest(name).unwrap().active.unwrap();
-    let is_loaded = |name: &str| plugins.components.at_hand(&digest(name)).is_some();
+    let is_loaded = |name: &str| plugins.components.get_loaded(&digest(name)).is_some();
     plugins.component("two", plugins.manifest("two").unwrap().versions.last().unwrap()).unwrap();
     assert!(is_loaded("two"));
-    let judge = plugins.resolve(&used("one", "{}")).await.unwrap();
+    let evaluator = plugins.resolve(&used("one", "{}")).await.unwrap();
     assert_eq!(
         (is_loaded("one"), is_loaded("two")),
         (true, false),
@@ -192,20 +201,20 @@ async fn components_that_nobody_uses_give_way_to_others() {
     );
     let refused = plugins.resolve(&used("two", "{}")).await.unwrap_err();
     assert!(
-        refused.is_passing() && refused.to_string().ends_with("(plugin.guests_memory_bytes)"),
+        refused.is_transient() && refused.to_string().ends_with("(plugin.guests_memory_bytes)"),
         "{refused}"
     );
     assert_eq!(
         plugins.state(plugins.manifest("two").unwrap().versions.last().unwrap()),
-        State::Usable,
+        Readiness::Usable,
         "it is no worse for it"
     );
-    // Once nobody uses it its evaluator goes, then the component itself.
-    drop(judge);
+    // Once nobody uses it, its evaluator is evicted, then the component itself.
+    drop(evaluator);
     let end = Instant::now() + Duration::from_secs(20);
-    // The refusal holds for a moment.
+    // The refusal is remembered for a moment.
     while let Err(refused) = plugins.resolve(&used("two", "{}")).await {
-        assert!(refused.is_passing() && Instant::now() < end, "{refused}");
+        assert!(refused.is_transient() && Instant::now() < end, "{refused}");
         sleep(Duration::from_millis(50)).await;
     }
     assert!(is_loaded("two"));
@@ -214,7 +223,7 @@ async fn components_that_nobody_uses_give_way_to_others() {
 #[tokio::test]
 async fn a_class_is_told_only_of_what_todays_limits_let_in() {
     let dir = tempfile::tempdir().unwrap();
-    let version = open(dir.path()).upload("one", HIGH_VALUE, Upload::default()).unwrap().version;
+    let version = open(dir.path()).upload("one", HIGH_VALUE, UploadOptions::default()).unwrap().version;
     let small = limits::Config { functions_max: 0, ..limits::Config::default() };
     let plugins = open_within(dir.path(), small.clone());
     plugins.resolve(&used("one", "{}")).await.unwrap();

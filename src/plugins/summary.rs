@@ -1,27 +1,27 @@
-//! A plugin as it is listed: its versions, and where each stands.
+//! A plugin as it is listed: its versions and the state of each.
 //!
-//! Must not know: components, or how they judge.
+//! Must not know: components, or how they evaluate.
 
-use crate::plugins::manifest::{Manifest, Standing, Version};
+use crate::plugins::manifest::{Manifest, Version, VersionState};
 
 /// A plugin and its versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plugin {
-    /// Its name.
+pub struct PluginSummary {
+    /// The plugin's name.
     pub name: String,
-    /// The version that judges, else the newest.
+    /// The active version, else the newest.
     pub version: Version,
-    /// Where that version stands.
-    pub standing: Standing,
+    /// The state of that version.
+    pub state: VersionState,
     /// All versions, the newest last.
-    pub versions: Vec<(Version, Standing)>,
+    pub versions: Vec<(Version, VersionState)>,
 }
 
-/// Summarizes a manifest; `None` for one without versions.
+/// Summarizes a manifest; `None` if it has no versions.
 #[must_use]
-pub fn summary(name: &str, manifest: &Manifest) -> Option<Plugin> {
+pub fn summarize(name: &str, manifest: &Manifest) -> Option<PluginSummary> {
     let version = manifest.active_version().or_else(|| manifest.versions.last())?.clone();
-    let standing = manifest.standing(&version.digest);
-    let versions = manifest.versions.iter().map(|v| (v.clone(), manifest.standing(&v.digest))).collect();
-    Some(Plugin { name: name.to_owned(), version, standing, versions })
+    let state = manifest.state_of(&version.digest);
+    let versions = manifest.versions.iter().map(|v| (v.clone(), manifest.state_of(&v.digest))).collect();
+    Some(PluginSummary { name: name.to_owned(), version, state, versions })
 }

@@ -1,42 +1,42 @@
-//! An upload: how it is to be accepted, and what it led to.
+//! An upload: its options, and its result.
 //!
 //! Must not know: how components are compiled.
 
 use crate::plugin::judging::probe::Tried;
 use crate::plugin::judging::run::Instance;
-use crate::plugins::components::Held;
-use crate::plugins::manifest::{Standing, Version};
+use crate::plugins::components::KeptComponent;
+use crate::plugins::manifest::{Version, VersionState};
 use crate::store::plugins::compiled::UploadFile;
 
-/// How an upload is to be taken.
+/// Options of an upload.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Upload {
-    /// Active at once, whatever was before.
+pub struct UploadOptions {
+    /// Activate it at once, even if another version is active.
     pub promote: bool,
-    /// How long instances live; as before, else warm.
+    /// How long its instances live; `None`: as for the known version, else warm.
     pub instance: Option<Instance>,
 }
 
 /// An upload that may run.
 #[derive(Debug)]
-pub struct Accepted<'a> {
-    /// Its bytes.
+pub struct CheckedUpload<'a> {
+    /// The file with its bytes.
     pub file: &'a UploadFile,
-    /// What was made of them.
-    pub held: Held,
-    /// What came of its trial.
+    /// The component made from it.
+    pub component: KeptComponent,
+    /// The result of its trial.
     pub tried: Tried,
-    /// How it is to be taken.
-    pub how: Upload,
+    /// The options it was uploaded with.
+    pub options: UploadOptions,
 }
 
-/// What an upload led to.
+/// The result of an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Uploaded {
     /// The version.
     pub version: Version,
-    /// Where it stands.
-    pub standing: Standing,
-    /// Whether it was not known before.
+    /// Its state.
+    pub state: VersionState,
+    /// Whether the version was not known before.
     pub new: bool,
 }

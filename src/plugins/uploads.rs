@@ -1,7 +1,7 @@
-//! Uploads on their way: looked through, compiled and tried one after another, then kept under their names.
-//! Who uploads waits, or comes back and asks.
+//! Uploads in progress: each is scanned, compiled and tried in turn, then saved under its plugin's name. The
+//! client waits, or comes back later and asks.
 //!
-//! Must not know: how uploads come in, or how long anybody waits.
+//! Must not know: how uploads come in, or how long a client waits.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,27 +14,28 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::domain::hex::hex;
-use crate::plugin::build::Entered;
-use crate::plugin::build::order::Stage;
+use crate::plugin::build::QueuedUpload;
+use crate::plugin::build::protocol::Stage;
 use crate::plugin::judging::probe::Tried;
-use crate::plugins::components::{Held, Order};
-use crate::plugins::upload::{Accepted, Upload, Uploaded};
-use crate::plugins::{Error, Plugins};
+use crate::plugins::Plugins;
+use crate::plugins::components::{BuildOrder, KeptComponent};
+use crate::plugins::error::PluginsError;
+use crate::plugins::upload::{CheckedUpload, UploadOptions, Uploaded};
 use crate::store::plugins::compiled::UploadFile;
 use crate::tasks;
 
-/// How many uploads that came to their end can still be asked about.
+/// Uploads that can still be asked about after they ended.
 const REMEMBERED_MAX: usize = 100;
 
 /// Where an upload stands.
 #[derive(Debug, Clone)]
-pub enum Standing {
-    /// On its way.
-    At(Stage),
-    /// Kept.
+pub enum UploadState {
+    /// It is queued, being compiled or being tried.
+    InProgress(Stage),
+    /// It was saved.
     Accepted(Uploaded),
-    /// Refused, or we failed.
-    Refused(Arc<Error>),
+    /// It was refused, or the server failed.
+    Refused(Arc<PluginsError>),
 }
 
 /// All uploads.
@@ -43,109 +44,117 @@ pub struct Uploads {
     plugins: Arc<Plugins>,
     small: Arc<AtomicUsize>,
     large: Arc<AtomicUsize>,
-    known: Mutex<VecDeque<(String, Arc<Job>)>>,
+    jobs: Mutex<VecDeque<Arc<UploadJob>>>,
 }
 
 #[derive(Debug)]
-struct Job {
+struct UploadJob {
+    id: String,
+    /// The plugin's name.
     name: String,
-    standing: watch::Sender<Standing>,
-    /// Set when the client went away before it was told to wait.
+    state: watch::Sender<UploadState>,
+    /// Set when the client went away before it was told to come back later.
     given_up: watch::Sender<bool>,
 }
 
-/// Room for one upload; given back on drop.
+/// A slot for one upload; given back on drop.
 #[derive(Debug)]
-pub struct Room {
+pub struct UploadSlot {
     name: String,
-    on_their_way: Arc<AtomicUsize>,
+    in_progress: Arc<AtomicUsize>,
 }
 
-impl Drop for Room {
+impl Drop for UploadSlot {
     fn drop(&mut self) {
-        self.on_their_way.fetch_sub(1, Ordering::Relaxed);
+        self.in_progress.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Uploads {
-    /// None yet.
+    /// No uploads yet.
     #[must_use]
     pub fn new(plugins: Arc<Plugins>) -> Self {
-        Self { plugins, small: Arc::default(), large: Arc::default(), known: Mutex::default() }
+        Self { plugins, small: Arc::default(), large: Arc::default(), jobs: Mutex::default() }
     }
 
-    /// Room for an upload of so many bytes (`None`: it does not say) under this name, before anything of it
-    /// is read.
+    /// Reserves a slot for an upload of `bytes` bytes (`None`: the client does not say), before any of it is
+    /// read.
     ///
     /// # Errors
-    /// Not a name, too many names, or too many uploads on their way.
-    pub fn enter(&self, name: &str, bytes: Option<u64>) -> Result<Room, Error> {
-        self.plugins.admit(name)?;
+    /// The name is not valid, there are too many names, or too many uploads are in progress.
+    pub fn reserve(&self, name: &str, bytes: Option<u64>) -> Result<UploadSlot, PluginsError> {
+        self.plugins.check_can_upload(name)?;
         let config = self.plugins.engine().config();
         let is_small = bytes.is_some_and(|bytes| bytes <= config.compile_small_bytes as u64);
-        // Small ones are through in no time; large ones leave some room for them.
+        // Small ones are done quickly; large ones leave some slots to them.
         let max = if is_small { config.uploads_max } else { config.uploads_max - config.uploads_max / 4 };
-        let on_their_way = if is_small { &self.small } else { &self.large };
-        let room = |now: usize| (now < max).then_some(now + 1);
-        if on_their_way.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err() {
-            return Err(Error::TooManyUploads { max });
+        let in_progress = if is_small { &self.small } else { &self.large };
+        let one_more = |now: usize| (now < max).then_some(now + 1);
+        if in_progress.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
+            return Err(PluginsError::TooManyUploads { max });
         }
-        Ok(Room { name: name.to_owned(), on_their_way: Arc::clone(on_their_way) })
+        Ok(UploadSlot { name: name.to_owned(), in_progress: Arc::clone(in_progress) })
     }
 
-    /// Takes an upload in. It is given up if the answer is dropped before [`Waiting::leave`] was called.
+    /// Starts to process an upload. It is given up if the answer is dropped before [`UploadWait::detach`] is
+    /// called.
     #[must_use]
-    pub fn start(&self, room: Room, file: UploadFile, how: Upload) -> Waiting {
-        // Its place is taken now, so that those that come later stand behind it, whatever has to be looked up
-        // first.
+    pub fn start(&self, slot: UploadSlot, file: UploadFile, options: UploadOptions) -> UploadWait {
+        // It joins the queue now, so that later uploads stay behind it, whatever has to be looked up first.
         let size = file.size_bytes().unwrap_or_default() as u64;
-        let (entered, position) = self.plugins.engine().builder().enter(size);
-        let standing = watch::Sender::new(Standing::At(Stage::Queued { position }));
-        let job = Arc::new(Job { name: room.name.clone(), standing, given_up: watch::Sender::new(false) });
-        let id = random_name();
-        let mut known = self.known.lock();
-        known.push_back((id.clone(), Arc::clone(&job)));
-        let is_over = |job: &Job| !matches!(*job.standing.borrow(), Standing::At(_));
-        if known.len() > REMEMBERED_MAX
-            && let Some(oldest) = known.iter().position(|(_, job)| is_over(job))
-        {
-            known.remove(oldest);
-        }
-        drop(known);
+        let (queued, position) = self.plugins.engine().builder().join_queue(size);
+        let job = Arc::new(UploadJob {
+            id: random_id(),
+            name: slot.name.clone(),
+            state: watch::Sender::new(UploadState::InProgress(Stage::Queued { position })),
+            given_up: watch::Sender::new(false),
+        });
+        self.remember(&job);
         let (plugins, working) = (Arc::clone(&self.plugins), Arc::clone(&job));
         let task = tasks::spawn("plugin-upload", async move {
-            let ending = Ending(Arc::clone(&working));
-            let taken = tokio::select! {
-                taken = take_in(&plugins, &working, (file, entered), how) => taken,
-                () = plugins.components().closed() => Err(Error::GivenUp),
+            let ending = EndOnDrop(Arc::clone(&working));
+            let outcome = tokio::select! {
+                outcome = process(&plugins, &working, NewUpload { file, queued, options }) => outcome,
+                () = plugins.components().closed() => Err(PluginsError::GivenUp),
             };
-            working.standing.send_replace(match taken {
-                Ok(uploaded) => Standing::Accepted(uploaded),
-                Err(error) => Standing::Refused(Arc::new(error)),
+            working.state.send_replace(match outcome {
+                Ok(uploaded) => UploadState::Accepted(uploaded),
+                Err(error) => UploadState::Refused(Arc::new(error)),
             });
-            drop((ending, room));
+            drop((ending, slot));
         });
-        Waiting { id, job, task: Some(task) }
+        UploadWait { job, task: Some(task) }
     }
 
-    /// Where an upload stands, and under which name it came.
+    fn remember(&self, job: &Arc<UploadJob>) {
+        let mut jobs = self.jobs.lock();
+        jobs.push_back(Arc::clone(job));
+        let has_ended = |job: &Arc<UploadJob>| !matches!(*job.state.borrow(), UploadState::InProgress(_));
+        if jobs.len() > REMEMBERED_MAX
+            && let Some(oldest) = jobs.iter().position(has_ended)
+        {
+            jobs.remove(oldest);
+        }
+    }
+
+    /// The plugin's name and the state of an upload; `None` if it is not known, or ended long ago.
     #[must_use]
-    pub fn standing(&self, id: &str) -> Option<(String, Standing)> {
-        let known = self.known.lock();
-        let (_, job) = known.iter().find(|(known, _)| known == id)?;
-        Some((job.name.clone(), job.standing.borrow().clone()))
+    pub fn find(&self, id: &str) -> Option<(String, UploadState)> {
+        let jobs = self.jobs.lock();
+        let job = jobs.iter().find(|job| job.id == id)?;
+        Some((job.name.clone(), job.state.borrow().clone()))
     }
 }
 
-/// Sees to it that an upload comes to an end, whatever became of the task that took it in.
-struct Ending(Arc<Job>);
+/// Makes sure that an upload ends, even if the task that processes it is aborted or panics.
+struct EndOnDrop(Arc<UploadJob>);
 
-impl Drop for Ending {
+impl Drop for EndOnDrop {
     fn drop(&mut self) {
-        self.0.standing.send_if_modified(|standing| {
-            let is_open = matches!(standing, Standing::At(_));
+        self.0.state.send_if_modified(|state| {
+            let is_open = matches!(state, UploadState::InProgress(_));
             if is_open {
-                *standing = Standing::Refused(Arc::new(Error::GivenUp));
+                *state = UploadState::Refused(Arc::new(PluginsError::GivenUp));
             }
             is_open
         });
@@ -154,64 +163,73 @@ impl Drop for Ending {
 
 /// A client's wait for its upload.
 #[derive(Debug)]
-pub struct Waiting {
-    id: String,
-    job: Arc<Job>,
+pub struct UploadWait {
+    job: Arc<UploadJob>,
     task: Option<JoinHandle<()>>,
 }
 
-impl Waiting {
-    /// Waits until it came to its end, at most so long.
-    pub async fn done(&mut self, at_most: Duration) -> Standing {
-        let mut standing = self.job.standing.subscribe();
-        // Nobody listens to how it ended: the place itself tells.
-        drop(timeout(at_most, standing.wait_for(|standing| !matches!(standing, Standing::At(_)))).await);
-        self.job.standing.borrow().clone()
+impl UploadWait {
+    /// Waits at most `at_most` until it has ended; the state it has then.
+    pub async fn wait(&mut self, at_most: Duration) -> UploadState {
+        let mut state = self.job.state.subscribe();
+        let has_ended = |state: &UploadState| !matches!(state, UploadState::InProgress(_));
+        // Whether the wait timed out does not matter: the state says it.
+        drop(timeout(at_most, state.wait_for(has_ended)).await);
+        self.job.state.borrow().clone()
     }
 
-    /// Goes away; it is taken in all the same. Its id, to ask about it.
+    /// Stops waiting and lets the upload go on. Returns its id, to ask about it later.
     #[must_use]
-    pub fn leave(mut self) -> String {
+    pub fn detach(mut self) -> String {
         self.task = None;
-        self.id.clone()
+        self.job.id.clone()
     }
 }
 
-impl Drop for Waiting {
+impl Drop for UploadWait {
     fn drop(&mut self) {
         if let Some(task) = self.task.take() {
             self.job.given_up.send_replace(true);
-            // What it started ends with it.
+            // The compiling process it started ends with it.
             task.abort();
         }
     }
 }
 
-async fn take_in(
+/// An upload that has its place in the queue.
+struct NewUpload {
+    file: UploadFile,
+    queued: QueuedUpload,
+    options: UploadOptions,
+}
+
+async fn process(
     plugins: &Arc<Plugins>,
-    job: &Arc<Job>,
-    (file, entered): (UploadFile, Entered),
-    how: Upload,
-) -> Result<Uploaded, Error> {
+    job: &Arc<UploadJob>,
+    upload: NewUpload,
+) -> Result<Uploaded, PluginsError> {
+    let NewUpload { file, queued, options } = upload;
     let file = Arc::new(file);
     let hashed = Arc::clone(&file);
-    let (digest, size_bytes) =
-        tasks::blocking("plugin-digest", move || Ok::<_, Error>((hashed.digest()?, hashed.size_bytes()?)))
-            .await??;
-    let (asked, wanted, name) = (Arc::clone(plugins), digest.clone(), job.name.clone());
+    let (digest, size_bytes) = tasks::blocking("plugin-digest", move || {
+        Ok::<_, PluginsError>((hashed.digest()?, hashed.size_bytes()?))
+    })
+    .await??;
+    let (shared, wanted, name) = (Arc::clone(plugins), digest.clone(), job.name.clone());
     let known = tasks::blocking("plugin-known", move || {
-        (asked.components().claim(&wanted), asked.known(&name, &wanted))
+        (shared.components().claim(&wanted), shared.find_kept(&name, &wanted))
     });
-    // What fails here must not take from an equal upload what was compiled of it.
+    // With the claim, a failure here does not remove what an equal upload has compiled.
     let (claim, known) = known.await?;
-    let made = match known {
-        Some((held, version)) if version.probed || !plugins.is_tried(&job.name, &digest, how) => {
-            drop(entered);
-            (held, Tried { probed: version.probed, warnings: version.warnings })
+    let (component, tried) = match known {
+        Some((kept, version)) if version.probed || !plugins.needs_trial(&job.name, &digest, options) => {
+            drop(queued);
+            (kept, Tried { probed: version.probed, warnings: version.warnings })
         }
         _ => {
-            match make(plugins, job, (&file, entered), (&digest, size_bytes), how).await {
-                Ok(made) => made,
+            let build = UploadBuild { file: &file, digest: &digest, size_bytes, options };
+            match compile_and_try(plugins, job, queued, build).await {
+                Ok(built) => built,
                 Err(error) => {
                     // It may have been compiled, though it could not be loaded.
                     drop(claim);
@@ -224,28 +242,35 @@ async fn take_in(
     };
     let (plugins, job) = (Arc::clone(plugins), Arc::clone(job));
     tasks::blocking("plugin-accept", move || {
-        let (held, tried) = made;
-        let accepted = Accepted { file: &file, held, tried, how };
-        let kept = plugins.accept(&job.name, accepted, || !*job.given_up.borrow());
+        let checked = CheckedUpload { file: &file, component, tried, options };
+        let accepted = plugins.accept(&job.name, checked, || !*job.given_up.borrow());
         drop(claim);
-        if kept.is_err() {
-            // What was compiled of it is of no use to anybody, unless it is known under another name.
+        if accepted.is_err() {
+            // Nobody needs what was compiled of it, unless it is known under another name.
             plugins.discard(&digest);
         }
-        kept
+        accepted
     })
     .await?
 }
 
-/// Compiles and tries an upload: what is kept of it, and what came of its trial.
-async fn make(
+/// What is needed to compile and try an upload.
+struct UploadBuild<'a> {
+    file: &'a Arc<UploadFile>,
+    /// SHA-256 of the file, hex.
+    digest: &'a str,
+    size_bytes: usize,
+    options: UploadOptions,
+}
+
+async fn compile_and_try(
     plugins: &Arc<Plugins>,
-    job: &Job,
-    (file, entered): (&Arc<UploadFile>, Entered),
-    (digest, size_bytes): (&str, usize),
-    how: Upload,
-) -> Result<(Held, Tried), Error> {
-    let probe = plugins.is_tried(&job.name, digest, how);
+    job: &UploadJob,
+    queued: QueuedUpload,
+    build: UploadBuild<'_>,
+) -> Result<(KeptComponent, Tried), PluginsError> {
+    let UploadBuild { file, digest, size_bytes, options } = build;
+    let probe = plugins.needs_trial(&job.name, digest, options);
     let engine = plugins.engine();
     if engine.config().compile_here {
         let (plugins, file) = (Arc::clone(plugins), Arc::clone(file));
@@ -253,18 +278,19 @@ async fn make(
             tasks::blocking("plugin-compile", move || plugins.compile_here(&file, probe)).await??;
         return Ok((component.into(), tried));
     }
-    let progress = |stage| drop(job.standing.send_replace(Standing::At(stage)));
-    let about = engine.builder().scan(entered, file.path(), &progress).await?;
+    let progress = |stage| drop(job.state.send_replace(UploadState::InProgress(stage)));
+    let about = engine.builder().scan(queued, file.path(), &progress).await?;
     // What can never be loaded need not be compiled.
     engine.admit(&about)?;
-    let order = Order { file: file.path(), digest, size_bytes, probe, urgent: true, progress: &progress };
+    let order =
+        BuildOrder { file: file.path(), digest, size_bytes, probe, urgent: true, progress: &progress };
     Ok(plugins.components().build(order).await?)
 }
 
 /// 16 random hex digits.
-fn random_name() -> String {
+fn random_id() -> String {
     let mut bytes = [0_u8; 8];
-    // Without randomness, names are guessed; nothing is kept from anybody by them.
+    // Without randomness ids can be guessed, which does no harm: an upload's state is not secret.
     let _ = getrandom::fill(&mut bytes);
     hex(&bytes)
 }

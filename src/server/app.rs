@@ -1,5 +1,5 @@
-//! The house without its front door: store, engine, feed, routes. The server listens for it; commands on a
-//! free data folder ask it directly.
+//! The application without sockets: store, plugin engine, feed and routes. The server listens on its behalf;
+//! commands on a data folder send it requests directly.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -18,10 +18,10 @@ use crate::domain::entry::{Entry, Origin, SharedEntry};
 use crate::domain::id::Seq;
 use crate::domain::killmail::Killmail;
 use crate::feed::Feed;
+use crate::feed::body_requests::BodyRequests;
 use crate::http::request::address;
 use crate::http::request::connections::Connections;
-use crate::ingest::config::{self as ingest, Kind};
-use crate::ingest::replay::{self, Replay};
+use crate::ingest::config as ingest;
 use crate::ingest::source::Source;
 use crate::ingest::supervise::open;
 use crate::plugin::engine::Engine;
@@ -34,22 +34,23 @@ use crate::telemetry::source_status::Doing;
 use crate::wire::read::package;
 use crate::{clock, http, phoenix, sample, tasks, wire};
 
-/// Every so many killmails of the sample one is tried: 127 of them judge in a blink, and even a guest that
-/// uses up its time on each is refused within seconds.
+/// Every how many killmails of the sample one is used to probe uploads. The resulting 127 take little time, and
+/// even a plugin that uses up its CPU time on each is refused within seconds.
 const TRIAL_STEP: usize = 31;
 
-/// Everything but sockets.
+/// The application without sockets.
 pub struct App {
     feed: Arc<Feed>,
+    body_requests: Arc<BodyRequests>,
     router: Router,
     channels: Arc<phoenix::ChannelState>,
     token: String,
     in_flight: Arc<Budget>,
 }
 
-/// An answer of the API.
+/// A response of the API.
 #[derive(Debug)]
-pub struct Answer {
+pub struct ApiResponse {
     /// The HTTP status.
     pub status: u16,
     /// The body.
@@ -57,11 +58,16 @@ pub struct Answer {
 }
 
 impl App {
-    /// Opens the store and puts everything on top of it. Whoever listens counts connections there.
+    /// Opens the store and everything above it. A server that listens counts its connections in `connections`. At
+    /// most `bodies_max` bodies may wait to be fetched, 0 if nothing fetches them.
     ///
     /// # Errors
-    /// The store is damaged or in use, the token cannot be made, the engine does not run here.
-    pub async fn open(config: Config, connections: Arc<Connections>) -> Result<Self, Error> {
+    /// The store is damaged or in use, the token cannot be created, or the plugin engine cannot run here.
+    pub async fn open(
+        config: Config,
+        connections: Arc<Connections>,
+        bodies_max: usize,
+    ) -> Result<Self, Error> {
         let data_dir = config.server.data_dir.clone();
         let store_config = config.store.clone();
         let open = move || Store::open(store_config, wire::killmail::encode);
@@ -69,13 +75,10 @@ impl App {
         let token = match config.server.api_token.clone() {
             Some(token) => token,
             None => {
-                let told = |source| Error::Token { data_dir: data_dir.display().to_string(), source };
-                let (token, made) = token::of(&data_dir).map_err(told)?;
-                if made {
-                    tracing::warn!(
-                        "a token for those who may write was made: {}",
-                        token::path(&data_dir).display()
-                    );
+                let error = |source| Error::Token { data_dir: data_dir.display().to_string(), source };
+                let (token, is_new) = token::read_or_create(&data_dir).map_err(error)?;
+                if is_new {
+                    tracing::warn!("created the admin token in {}", token::path(&data_dir).display());
                 }
                 token
             }
@@ -85,6 +88,7 @@ impl App {
         let kept = Arc::clone(&store);
         let plugins = tasks::blocking("open plugins", move || Plugins::open(kept, engine, trial())).await??;
         plugins.prepare();
+        let body_requests = Arc::new(BodyRequests::new(Arc::clone(&store), bodies_max));
         let feed = Feed::start(store, plugins, config.feed)?;
         let proxies = config.http.trusted_proxies.clone();
         let whence = Box::new(move |parts: &Parts| phoenix::Caller {
@@ -98,28 +102,35 @@ impl App {
         let state = http::state::State {
             config: config.http,
             feed: Arc::clone(&feed),
+            body_requests: Arc::clone(&body_requests),
             token,
             started,
             connections,
             in_flight: bytes,
             others,
         };
-        Ok(Self { router: http::router(state), feed, channels, token: kept, in_flight })
+        Ok(Self { router: http::router(state), feed, body_requests, channels, token: kept, in_flight })
     }
 
-    /// The log in motion.
+    /// The feed.
     #[must_use]
     pub const fn feed(&self) -> &Arc<Feed> {
         &self.feed
     }
 
-    /// The door of channels.
+    /// The queue of bodies to fetch.
+    #[must_use]
+    pub const fn body_requests(&self) -> &Arc<BodyRequests> {
+        &self.body_requests
+    }
+
+    /// The Phoenix channels.
     #[must_use]
     pub const fn channels(&self) -> &Arc<phoenix::ChannelState> {
         &self.channels
     }
 
-    /// The bytes of requests that are in memory.
+    /// The budget of bytes of requests in memory.
     #[must_use]
     pub const fn in_flight(&self) -> &Arc<Budget> {
         &self.in_flight
@@ -130,38 +141,38 @@ impl App {
         self.router.clone()
     }
 
-    /// The token of those who may write.
+    /// The admin token.
     #[must_use]
     pub fn token(&self) -> &str {
         &self.token
     }
 
-    /// Asks the API without a socket, as the administrator.
+    /// Sends a request to the API without a socket, with the admin token.
     ///
     /// # Errors
-    /// The request is malformed, or the answer is longer than memory should hold.
-    pub async fn ask(
+    /// The request is malformed, or the response body fails.
+    pub async fn request(
         &self,
         method: &str,
         path: &str,
-        kind: &str,
+        content_type: &str,
         body: Bytes,
-    ) -> Result<Answer, axum::Error> {
-        let request = Request::builder().method(method).uri(path).header("content-type", kind);
+    ) -> Result<ApiResponse, axum::Error> {
+        let request = Request::builder().method(method).uri(path).header("content-type", content_type);
         let request = request.header("authorization", format!("Bearer {}", self.token));
         let request = request.body(Body::from(body)).map_err(axum::Error::new)?;
         let response = self.router().oneshot(request).await.map_err(axum::Error::new)?;
         let status = response.status().as_u16();
         let mut body = Vec::new();
-        let mut pieces = response.into_body().into_data_stream();
-        // Each piece is copied and let go: an answer that is made while it is taken waits for that.
-        while let Some(piece) = pieces.next().await {
-            body.extend_from_slice(&piece?);
+        let mut chunks = response.into_body().into_data_stream();
+        // Each chunk is copied and dropped: a response produced on the fly waits for its chunks to be dropped.
+        while let Some(chunk) = chunks.next().await {
+            body.extend_from_slice(&chunk?);
         }
-        Ok(Answer { status, body: body.into() })
+        Ok(ApiResponse { status, body: body.into() })
     }
 
-    /// Lets go of everything; returns when the data folder is free for others, or after the grace period.
+    /// Closes everything. Returns when the data folder is free, or after the grace period.
     pub async fn release(self, grace: Duration) {
         let store = Arc::downgrade(self.feed.store());
         self.feed.close();
@@ -177,8 +188,8 @@ impl App {
     }
 }
 
-/// The killmails uploads are tried on: a cut through the bundled sample, of every form, small and large. They
-/// stand before the log, so that history has nothing to tell of them, whatever is published meanwhile.
+/// The killmails that uploads are probed with: a cross-section of the bundled sample, small and large. Their place
+/// is before the log, so what a plugin finds in the history about them never changes.
 #[must_use]
 pub fn trial() -> Vec<SharedEntry> {
     let documents =
@@ -197,27 +208,12 @@ pub fn trial() -> Vec<SharedEntry> {
     documents.map(|killmail| Arc::new(entry(killmail))).collect()
 }
 
-/// The source the configuration asks for. One that may not run or cannot begin is said in the log and in
+/// Opens the configured first source. A source that may not run or cannot start is reported in the log and in
 /// `/health`; the server runs without it.
 pub async fn source(config: &ingest::Config, feed: &Arc<Feed>) -> Source {
-    let word = config.first();
-    *feed.source_status().source.lock() = word;
-    let made = match config.source {
-        Kind::R2z2 => open::r2z2(config, feed, Arc::clone(feed.source_status())).await,
-        Kind::Replay => {
-            let replay = replay::Config {
-                paths: config.replay.clone(),
-                speed: config.replay_speed,
-                rebase: config.replay_rebase,
-            };
-            Replay::new(replay)
-                .map(|replay| Source::Replay(Box::new(replay)))
-                .map_err(|error| error.to_string())
-        }
-        Kind::None => Ok(Source::None),
-    };
-    made.unwrap_or_else(|why| {
-        tracing::error!("source {word} stays off: {why}");
+    *feed.source_status().kind.lock() = config.source;
+    open::open_first(config, feed).await.unwrap_or_else(|why| {
+        tracing::error!("source {} stays off: {why}", config.source.word());
         feed.source_status().note(Doing::Refused(why), clock::now_ms());
         Source::None
     })

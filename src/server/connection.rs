@@ -1,9 +1,9 @@
-//! One open connection: what it shares with whoever watches over all of them, and its socket.
+//! One open connection: the state it shares with the watcher, and its socket.
 //!
-//! The socket tells how far the request is; the watcher asks a connection to look at its time, to leave or to
-//! come to an end.
+//! The socket records the progress of the request. The watcher signals the connection to check its time limits, to
+//! close, or to shut down.
 //!
-//! Must not know: what is served over it; how much time it may take.
+//! Must not know: what is served over it.
 
 use std::io;
 use std::pin::Pin;
@@ -19,30 +19,30 @@ use tokio::net::TcpStream;
 
 use crate::budget::Share;
 use crate::http::request::connections::Place;
-use crate::server::head::{Head, Most};
-use crate::server::progress::{Overdue, Phase, Progress, Times};
-use crate::server::refusal::Refusal;
+use crate::server::connection_error::ConnectionError;
+use crate::server::progress::{Phase, Progress, TimeLimits, Timeout};
+use crate::server::request_head::{HeadLimits, RequestHead};
 use crate::server::watcher::Watcher;
 
-/// A head up to this size is not counted against the bytes in flight.
+/// Heads up to this size are not charged to the budget of bytes in memory.
 const HEAD_FREE_BYTES: usize = 16 << 10;
 
-/// What connections may be told. Streams and channels have limits of their own.
+/// Settings of the section `[connections]`. Streams and channels have limits of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The header of a request must be whole within so long, milliseconds; on a new connection from the
-    /// moment it is accepted.
+    /// Time to receive the headers of a request, milliseconds. On a new connection it starts when the
+    /// connection is accepted.
     pub head_ms: u64,
-    /// Header lines together may have so many bytes; the URL beside them has its own limit, 65,534.
+    /// Size of all headers of a request together, bytes. The URL has its own limit of 65,534 bytes.
     pub headers_max_bytes: usize,
-    /// So many header lines may a request have.
+    /// Number of headers of a request.
     pub headers_max_lines: usize,
-    /// A connection without a request is closed after so long, milliseconds.
+    /// Time between a response and the next request, milliseconds; then the connection is closed.
     pub idle_ms: u64,
-    /// A client that takes nothing of its answer for so long is cut off, milliseconds.
+    /// Time that a client may read nothing of its response, milliseconds; then the connection is reset.
     pub write_ms: u64,
-    /// Who is refused has so long to read why, milliseconds.
+    /// Time that a client has to read an error response before its connection is closed, milliseconds.
     pub refused_ms: u64,
 }
 
@@ -60,241 +60,243 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The limits of header lines.
+    /// The limits of headers.
     #[must_use]
-    pub const fn most(&self) -> Most {
-        Most { bytes: self.headers_max_bytes, lines: self.headers_max_lines }
+    pub const fn head_limits(&self) -> HeadLimits {
+        HeadLimits { bytes: self.headers_max_bytes, lines: self.headers_max_lines }
     }
 
-    /// The limits of time.
+    /// The time limits.
     #[must_use]
-    pub const fn times(&self) -> Times {
-        Times { head_ms: self.head_ms, idle_ms: self.idle_ms, write_ms: self.write_ms }
+    pub const fn time_limits(&self) -> TimeLimits {
+        TimeLimits { head_ms: self.head_ms, idle_ms: self.idle_ms, write_ms: self.write_ms }
     }
 }
 
-/// What a connection is asked to do, by bit.
-const LOOK: u8 = 1;
-const LEAVE: u8 = 2;
-const END: u8 = 4;
+/// Bits of the signals sent to a connection.
+const CHECK_TIMEOUT: u8 = 1;
+const EVICT: u8 = 2;
+const SHUT_DOWN: u8 = 4;
 
-/// What a connection finds when it looks what it was asked to do.
+/// What a connection has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
-    /// A limit of time is broken.
-    Over(Overdue),
-    /// Others need its place.
-    Leave,
-    /// No further request shall be taken.
-    End,
+pub enum Signal {
+    /// Close: a time limit is exceeded.
+    TimedOut(Timeout),
+    /// Close: it is idle, and a new connection needs its place.
+    Evict,
+    /// Accept no further request.
+    ShutDown,
 }
 
-/// What a connection shares with its watcher.
+/// The state a connection shares with the watcher.
 #[derive(Debug)]
 pub struct Connection {
-    /// How far it is.
+    /// Its phase, for the time limits.
     pub progress: Progress,
-    watch: Arc<Watcher>,
-    number: u64,
-    asked: AtomicU8,
+    watcher: Arc<Watcher>,
+    id: u64,
+    signals: AtomicU8,
     waker: AtomicWaker,
-    /// Whether a body was not read to its end.
-    unread: AtomicBool,
-    /// What a large head takes of the bytes in flight.
-    head: Mutex<Option<Share>>,
+    /// Whether a request body was dropped before its end.
+    has_unread_body: AtomicBool,
+    /// The budget's share of a large head.
+    head_share: Mutex<Option<Share>>,
     _place: Place,
 }
 
 impl Connection {
-    /// Under this number of the watcher.
+    /// A connection just accepted, with the id the watcher gave it.
     #[must_use]
-    pub fn new(watch: Arc<Watcher>, number: u64, place: Place) -> Self {
+    pub fn new(watcher: Arc<Watcher>, id: u64, place: Place) -> Self {
         Self {
-            progress: Progress::new(watch.now()),
-            watch,
-            number,
-            asked: AtomicU8::new(0),
+            progress: Progress::new(watcher.now()),
+            watcher,
+            id,
+            signals: AtomicU8::new(0),
             waker: AtomicWaker::new(),
-            unread: AtomicBool::new(false),
-            head: Mutex::new(None),
+            has_unread_body: AtomicBool::new(false),
+            head_share: Mutex::new(None),
             _place: place,
         }
     }
 
-    /// The watcher.
+    /// The watcher of all connections.
     #[must_use]
-    pub const fn watch(&self) -> &Arc<Watcher> {
-        &self.watch
+    pub const fn watcher(&self) -> &Arc<Watcher> {
+        &self.watcher
     }
 
-    fn ask(&self, what: u8) {
-        self.asked.fetch_or(what, Ordering::Release);
+    fn send(&self, signal: u8) {
+        self.signals.fetch_or(signal, Ordering::Release);
         self.waker.wake();
     }
 
-    /// Asks it to look at its time.
-    pub fn look(&self) {
-        self.ask(LOOK);
+    /// Signals it to check its time limits.
+    pub fn check_timeout(&self) {
+        self.send(CHECK_TIMEOUT);
     }
 
-    /// Asks it to leave, if it still has nothing to do.
-    pub fn leave(&self) {
-        self.ask(LEAVE);
+    /// Signals it to close if it is still idle.
+    pub fn evict(&self) {
+        self.send(EVICT);
     }
 
-    /// Asks it to take no further request.
-    pub fn end(&self) {
-        self.ask(END);
+    /// Signals it to accept no further request.
+    pub fn shut_down(&self) {
+        self.send(SHUT_DOWN);
     }
 
-    /// What it was asked, if it still holds; whoever looks is woken when there is more.
-    pub fn asked(&self, context: &Context<'_>) -> Option<Asked> {
+    /// Takes the pending signal, if it still applies. The task of `context` is woken by the next one.
+    pub fn take_signal(&self, context: &Context<'_>) -> Option<Signal> {
         self.waker.register(context.waker());
-        let asked = self.asked.swap(0, Ordering::Acquire);
-        if asked & LEAVE != 0 && self.progress.idle_since().is_some() {
-            return Some(Asked::Leave);
+        let signals = self.signals.swap(0, Ordering::Acquire);
+        if signals & EVICT != 0 && self.progress.idle_since().is_some() {
+            return Some(Signal::Evict);
         }
-        let overdue = || self.progress.overdue(self.watch.now(), &self.watch.config().times());
-        if asked & LOOK != 0
-            && let Some(overdue) = overdue()
+        let timeout = || self.progress.timeout(self.watcher.now(), &self.watcher.config().time_limits());
+        if signals & CHECK_TIMEOUT != 0
+            && let Some(timeout) = timeout()
         {
-            return Some(Asked::Over(overdue));
+            return Some(Signal::TimedOut(timeout));
         }
-        (asked & END != 0).then_some(Asked::End)
+        (signals & SHUT_DOWN != 0).then_some(Signal::ShutDown)
     }
 
-    /// A request begins.
-    pub fn begin(&self) {
-        self.progress.request(self.watch.now());
-        self.unread.store(false, Ordering::Relaxed);
+    /// Records that the head of a request was read and its handling starts.
+    pub fn start_request(&self) {
+        self.progress.request_started(self.watcher.now());
+        self.has_unread_body.store(false, Ordering::Relaxed);
     }
 
-    /// A body was left before its end.
-    pub fn leave_unread(&self) {
-        self.unread.store(true, Ordering::Relaxed);
+    /// Records that a request body was dropped before its end.
+    pub fn set_unread_body(&self) {
+        self.has_unread_body.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the client may still be sending what nobody reads.
+    /// Whether the client may still be sending a body that nobody reads.
     #[must_use]
-    pub fn is_unread(&self) -> bool {
-        self.unread.load(Ordering::Relaxed)
+    pub fn has_unread_body(&self) -> bool {
+        self.has_unread_body.load(Ordering::Relaxed)
     }
 
-    /// The head of the request is not in memory any more.
+    /// Returns the budget's share of the head, which is not in memory any more.
     pub fn release_head(&self) {
-        *self.head.lock() = None;
+        *self.head_share.lock() = None;
     }
 
-    /// A head of so many bytes is in memory.
-    fn hold_head(&self, bytes: usize) -> Result<(), Refusal> {
-        let mut head = self.head.lock();
+    /// Charges a head of this size to the budget.
+    fn charge_head(&self, bytes: usize) -> Result<(), ConnectionError> {
+        let mut head = self.head_share.lock();
         if bytes <= HEAD_FREE_BYTES {
-            // The one before is over.
+            // Any share is that of the previous request.
             *head = None;
             return Ok(());
         }
-        let share = head.get_or_insert_with(|| self.watch.budget().share());
+        let share = head.get_or_insert_with(|| self.watcher.budget().share());
         if share.reach(bytes as u64) {
             Ok(())
         } else {
-            Err(Refusal::Memory { max_bytes: self.watch.budget().max() })
+            Err(ConnectionError::Memory { max_bytes: self.watcher.budget().max() })
         }
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.watch.gone(self.number);
+        self.watcher.unregister(self.id);
     }
 }
 
-/// The socket of a connection.
+/// The socket of a connection, which records its progress and limits the heads of requests.
 #[derive(Debug)]
-pub struct Guest {
-    socket: TcpStream,
+pub struct Socket {
+    stream: TcpStream,
     connection: Arc<Connection>,
-    head: Head,
-    refusal: Option<Refusal>,
+    head: RequestHead,
+    error: Option<ConnectionError>,
 }
 
-impl Guest {
-    /// Of a socket just accepted.
+impl Socket {
+    /// Wraps a socket just accepted.
     #[must_use]
-    pub const fn new(socket: TcpStream, connection: Arc<Connection>) -> Self {
-        Self { socket, connection, head: Head::NEW, refusal: None }
+    pub const fn new(stream: TcpStream, connection: Arc<Connection>) -> Self {
+        Self { stream, connection, head: RequestHead::NEW, error: None }
     }
 
-    /// The socket, and why the connection was refused, if it was.
+    /// The TCP stream, and the error to answer with, if there is one.
     #[must_use]
-    pub fn into_parts(self) -> (TcpStream, Option<Refusal>) {
-        (self.socket, self.refusal)
+    pub fn into_parts(self) -> (TcpStream, Option<ConnectionError>) {
+        (self.stream, self.error)
     }
 
-    fn came(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+    fn received(&mut self, bytes: &[u8]) -> Result<(), ConnectionError> {
         let connection = &self.connection;
-        if connection.progress.came(connection.watch.now()) {
-            self.head = Head::NEW;
+        if connection.progress.received(connection.watcher.now()) {
+            self.head = RequestHead::NEW;
         }
         if connection.progress.phase() != Phase::Head {
             return Ok(());
         }
-        self.head.take(bytes, connection.watch.config().most()).map_err(Refusal::TooLong)?;
-        connection.hold_head(self.head.bytes())
+        let limits = connection.watcher.config().head_limits();
+        self.head.count(bytes, limits).map_err(ConnectionError::TooLong)?;
+        connection.charge_head(self.head.bytes())
     }
 
-    fn wrote(&self, written: &Poll<io::Result<usize>>) {
-        let progress = &self.connection.progress;
+    fn record_write(&self, written: &Poll<io::Result<usize>>) {
+        let (progress, now) = (&self.connection.progress, self.connection.watcher.now());
         match written {
-            Poll::Ready(_) => progress.wrote(self.connection.watch.now()),
-            Poll::Pending => progress.blocked(self.connection.watch.now()),
+            Poll::Ready(_) => progress.wrote(now),
+            Poll::Pending => progress.write_blocked(now),
         }
     }
 }
 
-impl AsyncRead for Guest {
+impl AsyncRead for Socket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = into.filled().len();
-        let read = Pin::new(&mut self.socket).poll_read(context, into);
-        let came = into.filled().get(before..).unwrap_or_default();
+        let read = Pin::new(&mut self.stream).poll_read(context, into);
+        let received = into.filled().get(before..).unwrap_or_default();
         if let Poll::Ready(Ok(())) = read
-            && !came.is_empty()
-            && let Err(refusal) = self.came(came)
+            && !received.is_empty()
+            && let Err(error) = self.received(received)
         {
-            self.refusal = Some(refusal);
+            self.error = Some(error);
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "the head of a request is refused",
+                "the head of the request exceeds a limit",
             )));
         }
         read
     }
 }
 
-impl AsyncWrite for Guest {
+impl AsyncWrite for Socket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.socket).poll_write(context, bytes);
-        self.wrote(&written);
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.record_write(&written);
         written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(context)
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Who is refused is still to be told why; but not who was answered, and sends what nobody reads.
-        if self.refusal.is_some() && !self.connection.is_unread() {
+        // The error response is still to be sent, unless the client has its response and is sending a body that
+        // nobody reads.
+        if self.error.is_some() && !self.connection.has_unread_body() {
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.socket).poll_shutdown(context)
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 
     fn poll_write_vectored(
@@ -302,12 +304,12 @@ impl AsyncWrite for Guest {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.socket).poll_write_vectored(context, parts);
-        self.wrote(&written);
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        self.record_write(&written);
         written
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 }

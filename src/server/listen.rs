@@ -1,6 +1,6 @@
-//! Serves HTTP on every connection that is let in, within its limits, until all have come to an end.
+//! Serves HTTP on every accepted connection within its limits, until shutdown.
 //!
-//! Must not know: any route, or what bodies hold.
+//! Must not know: any route, or what bodies contain.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -25,63 +25,72 @@ use tokio::sync::mpsc::{Sender, channel};
 use tokio::sync::watch;
 use tokio::time::interval;
 use tower::ServiceExt;
+use tracing::Instrument;
 
+use crate::domain::skip::DELIVERY;
 use crate::http::request::connections::OwnPace;
-use crate::server::connection::{Asked, Connection, Guest};
-use crate::server::gate::{Gate, farewell};
-use crate::server::head::{LINE_MAX_BYTES, TooLong};
-use crate::server::progress::Overdue;
-use crate::server::refusal::Refusal;
+use crate::server::acceptor::{Acceptor, send_and_close};
+use crate::server::connection::{Connection, Signal, Socket};
+use crate::server::connection_error::ConnectionError;
+use crate::server::progress::Timeout;
+use crate::server::request_head::{LINE_MAX_BYTES, TooLong};
 use crate::server::watcher::Watcher;
 use crate::tasks;
 
-/// The least the HTTP library takes for its buffer, bytes.
+/// The smallest buffer size hyper accepts, bytes.
 const BUFFER_MIN_BYTES: usize = 8192;
-/// Header lines the HTTP library takes where nobody says how many; up to here it needs no memory for them.
-const LIBRARY_MAX_LINES: usize = 100;
+/// The number of headers hyper accepts by default; up to there it allocates nothing for them.
+const DEFAULT_HEADERS_MAX: usize = 100;
 
-/// Lets in and serves until it is told to stop, then waits for the last connection that speaks HTTP.
-pub async fn run(gate: Gate, watch: Arc<Watcher>, router: Router, mut stopped: watch::Receiver<bool>) {
-    let sweeping = tasks::spawn("time limits", sweep(Arc::clone(&watch)));
+/// Accepts and serves connections until `stopped`, then waits for the last HTTP connection to close.
+pub async fn run(
+    acceptor: Acceptor,
+    watcher: Arc<Watcher>,
+    router: Router,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let checking = tasks::spawn("time limits", check_timeouts(Arc::clone(&watcher)));
     let (open, mut all_gone) = channel::<Infallible>(1);
     loop {
         let (socket, from, place) = tokio::select! {
             biased;
-            // An error means that the server itself is gone, which is a stop as well.
+            // An error means that the server has been dropped, which stops it as well.
             _ = stopped.wait_for(|stop| *stop) => break,
-            accepted = gate.accept() => accepted,
+            accepted = acceptor.accept() => accepted,
         };
-        // Events are small and must not wait for one another in the socket.
+        // Events are small; Nagle's algorithm would delay them.
         if let Err(error) = socket.set_nodelay(true) {
-            tracing::debug!("cannot switch off delays of a connection: {error}");
+            tracing::debug!("cannot set TCP_NODELAY: {error}");
         }
-        let connection = watch.over(place);
-        drop(tasks::spawn("connection", serve(socket, from, connection, router.clone(), open.clone())));
+        let connection = watcher.register(place);
+        let span = tracing::debug_span!(target: DELIVERY, "connection", client.address = %from);
+        let served = serve(socket, from, connection, router.clone(), open.clone()).instrument(span);
+        drop(tasks::spawn("connection", served));
     }
-    drop(gate);
-    watch.end();
+    drop(acceptor);
+    watcher.shut_down();
     drop(open);
-    // Nothing is ever sent; this is the end of the last sender.
+    // Nothing is ever sent: this returns when the last connection drops its sender.
     let _ = all_gone.recv().await;
-    sweeping.abort();
+    checking.abort();
 }
 
-async fn sweep(watch: Arc<Watcher>) {
-    let mut every = interval(watch.sweep_every());
+async fn check_timeouts(watcher: Arc<Watcher>) {
+    let mut every = interval(watcher.check_interval());
     loop {
         every.tick().await;
-        watch.sweep();
+        watcher.check_timeouts();
     }
 }
 
-/// How HTTP on a connection came to its end.
+/// Why HTTP on a connection ended.
 enum End {
-    /// By itself.
+    /// The client or the protocol ended it.
     Done,
-    /// A limit of time was broken.
-    Over(Overdue),
-    /// Others needed its place.
-    Left,
+    /// A time limit was exceeded.
+    TimedOut(Timeout),
+    /// A new connection needed its place.
+    Evicted,
 }
 
 async fn serve(
@@ -91,120 +100,122 @@ async fn serve(
     router: Router,
     open: Sender<Infallible>,
 ) {
-    let config = connection.watch().config();
+    let config = connection.watcher().config();
     let shared = Arc::clone(&connection);
-    let service = service_fn(move |request| answer(Arc::clone(&shared), router.clone(), from, request));
-    let io = TokioIo::new(Guest::new(socket, Arc::clone(&connection)));
+    let service = service_fn(move |request| respond(Arc::clone(&shared), router.clone(), from, request));
+    let io = TokioIo::new(Socket::new(socket, Arc::clone(&connection)));
     let buffer = LINE_MAX_BYTES.saturating_add(config.headers_max_bytes).saturating_add(1);
     let mut builder = Builder::new();
     builder.max_buf_size(buffer.max(BUFFER_MIN_BYTES));
-    if config.headers_max_lines > LIBRARY_MAX_LINES {
+    if config.headers_max_lines > DEFAULT_HEADERS_MAX {
         builder.max_headers(config.headers_max_lines);
     }
     let mut http = builder.serve_connection(io, service).with_upgrades();
-    let end = poll_fn(|context| turn(&connection, &mut http, context)).await;
-    // One that was upgraded is in other hands.
-    let guest = http.into_parts().map(|parts| parts.io.into_inner());
-    if let Some((socket, text)) = guest.and_then(|guest| last_words(&connection, guest, end)) {
-        Box::pin(farewell(socket, &text, Duration::from_millis(config.refused_ms))).await;
+    let end = poll_fn(|context| poll_http(&connection, &mut http, context)).await;
+    // An upgraded connection has been handed over, and has no parts.
+    let socket = http.into_parts().map(|parts| parts.io.into_inner());
+    if let Some((stream, response)) = socket.and_then(|socket| final_response(&connection, socket, end)) {
+        Box::pin(send_and_close(stream, &response, Duration::from_millis(config.refused_ms))).await;
     }
     drop(open);
 }
 
-/// Who is still to be told something, or is still sending.
-fn last_words(connection: &Connection, guest: Guest, end: End) -> Option<(TcpStream, String)> {
-    let watch = connection.watch();
-    let (socket, mut refusal) = guest.into_parts();
-    if let End::Over(overdue) = end {
-        watch.connections().timed_out(overdue == Overdue::Write);
-        match overdue {
-            Overdue::Head => refusal = Some(Refusal::Slow),
-            Overdue::Write => reset(&socket),
-            Overdue::Silent | Overdue::Idle => {}
+/// The error response still to be sent, empty if the client only has to finish sending; `None` if the connection
+/// can be closed at once.
+fn final_response(connection: &Connection, socket: Socket, end: End) -> Option<(TcpStream, String)> {
+    let watcher = connection.watcher();
+    let (stream, mut error) = socket.into_parts();
+    if let End::TimedOut(timeout) = end {
+        watcher.connections().timed_out(timeout == Timeout::Write);
+        match timeout {
+            Timeout::Head => error = Some(ConnectionError::HeadTimeout),
+            Timeout::Write => reset(&stream),
+            Timeout::Silent | Timeout::Idle => {}
         }
     }
-    let sending = matches!(end, End::Done) && connection.is_unread();
-    (sending || refusal.is_some())
-        .then(|| (socket, refusal.map(|refusal| refusal.text(watch.config())).unwrap_or_default()))
+    let is_sending = matches!(end, End::Done) && connection.has_unread_body();
+    (is_sending || error.is_some())
+        .then(|| (stream, error.map(|error| error.to_http(watcher.config())).unwrap_or_default()))
 }
 
-/// What waits to be sent is thrown away with the connection.
-fn reset(socket: &TcpStream) {
-    if let Err(error) = socket.set_zero_linger() {
-        tracing::debug!("a connection cannot be reset: {error}");
+/// Makes closing the stream discard what is waiting to be sent.
+fn reset(stream: &TcpStream) {
+    if let Err(error) = stream.set_zero_linger() {
+        tracing::debug!("cannot reset a connection: {error}");
     }
 }
 
-fn turn<S, B>(
+fn poll_http<S, B>(
     connection: &Connection,
-    http: &mut UpgradeableConnection<TokioIo<Guest>, S>,
+    http: &mut UpgradeableConnection<TokioIo<Socket>, S>,
     context: &mut Context<'_>,
 ) -> Poll<End>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     B: HttpBody<Data = Bytes, Error = Error> + 'static,
 {
-    match connection.asked(context) {
-        Some(Asked::Leave) => return Poll::Ready(End::Left),
-        Some(Asked::Over(overdue)) => return Poll::Ready(End::Over(overdue)),
-        Some(Asked::End) => Pin::new(&mut *http).graceful_shutdown(),
+    match connection.take_signal(context) {
+        Some(Signal::Evict) => return Poll::Ready(End::Evicted),
+        Some(Signal::TimedOut(timeout)) => return Poll::Ready(End::TimedOut(timeout)),
+        Some(Signal::ShutDown) => Pin::new(&mut *http).graceful_shutdown(),
         None => {}
     }
     if let Err(error) = ready!(Pin::new(http).poll(context)) {
-        tracing::trace!("a connection ends: {error}");
+        tracing::trace!("a connection ended: {error}");
     }
     Poll::Ready(End::Done)
 }
 
-/// Answers one request; the connection knows when it begins and when it is over.
-async fn answer(
+/// Answers one request and records its progress on the connection.
+async fn respond(
     connection: Arc<Connection>,
     router: Router,
     from: SocketAddr,
     request: Request<Incoming>,
-) -> Result<Response<Answer>, Infallible> {
-    let watch = connection.watch();
-    connection.begin();
-    let refusal = refused(&connection, &request);
-    let mut request = request.map(|body| Body::new(Asking { body, connection: Arc::clone(&connection) }));
+) -> Result<Response<ResponseBody>, Infallible> {
+    let watcher = connection.watcher();
+    connection.start_request();
+    let error = check_headers(&connection, &request);
+    let mut request =
+        request.map(|body| Body::new(RequestBody { body, connection: Arc::clone(&connection) }));
     request.extensions_mut().insert(ConnectInfo(from));
-    let response = match refusal {
-        Some(refusal) => refusal,
+    let response = match error {
+        Some(response) => response,
         None => router.oneshot(request).await?,
     };
     connection.release_head();
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        connection.progress.upgraded(watch.now());
+        connection.progress.upgraded(watcher.now());
     } else if response.extensions().get::<OwnPace>().is_some() {
-        connection.progress.stream(watch.now());
+        connection.progress.stream_started(watcher.now());
     }
-    Ok(response.map(|body| Answer { body, connection }))
+    Ok(response.map(|body| ResponseBody { body, connection }))
 }
 
-/// Why a request is refused whatever it asks for. Heads are counted as they come, but for one that came
-/// together with the request before.
-fn refused(connection: &Connection, request: &Request<Incoming>) -> Option<Response<Body>> {
-    let config = connection.watch().config();
+/// The error response to a request whose headers exceed a limit. Most heads are counted as they arrive; this
+/// catches one that arrived together with the previous request.
+fn check_headers(connection: &Connection, request: &Request<Incoming>) -> Option<Response<Body>> {
+    let config = connection.watcher().config();
     let hosts = request.headers().get_all(HOST).iter().count();
-    let refusal = if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
-        Refusal::Host
+    let error = if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        ConnectionError::HostHeader
     } else {
-        // A name, a colon, a blank and a line break.
+        // Each is a name, a colon, a space, a value and a line break.
         let bytes: usize =
             request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-        let lines = (request.headers().len() > config.headers_max_lines).then_some(TooLong::Lines);
-        Refusal::TooLong((bytes > config.headers_max_bytes).then_some(TooLong::Headers).or(lines)?)
+        let lines = (request.headers().len() > config.headers_max_lines).then_some(TooLong::HeaderCount);
+        ConnectionError::TooLong((bytes > config.headers_max_bytes).then_some(TooLong::Headers).or(lines)?)
     };
-    Some(refusal.response(config))
+    Some(error.response(config))
 }
 
-/// The body of a request; who lets go of it before its end leaves a client that still sends.
-struct Asking {
+/// The body of a request. Dropping it before its end means that the client may still be sending.
+struct RequestBody {
     body: Incoming,
     connection: Arc<Connection>,
 }
 
-impl HttpBody for Asking {
+impl HttpBody for RequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -224,21 +235,21 @@ impl HttpBody for Asking {
     }
 }
 
-impl Drop for Asking {
+impl Drop for RequestBody {
     fn drop(&mut self) {
         if !self.body.is_end_stream() {
-            self.connection.leave_unread();
+            self.connection.set_unread_body();
         }
     }
 }
 
-/// The body of an answer; when it is let go of, the next request may come.
-struct Answer {
+/// The body of a response. Once it is dropped, the connection is ready for the next request.
+struct ResponseBody {
     body: Body,
     connection: Arc<Connection>,
 }
 
-impl HttpBody for Answer {
+impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -258,8 +269,8 @@ impl HttpBody for Answer {
     }
 }
 
-impl Drop for Answer {
+impl Drop for ResponseBody {
     fn drop(&mut self) {
-        self.connection.progress.answered(self.connection.watch().now());
+        self.connection.progress.response_finished(self.connection.watcher().now());
     }
 }

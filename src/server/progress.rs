@@ -1,24 +1,24 @@
-//! How far a connection is with its request, and since when: what its time limits are judged by. Time is
-//! counted outside.
+//! Which phase a connection is in and since when; its time limits are checked against this. The caller supplies
+//! the time.
 //!
 //! Must not know: sockets, clocks, what is asked for.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a connection is at.
+/// The phase of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Just accepted; nothing came yet.
+    /// Accepted; no bytes received yet.
     New,
-    /// The head of a request is coming.
+    /// Receiving the head of a request.
     Head,
-    /// A request is answered.
+    /// Answering a request.
     Request,
-    /// The answer is one that goes on at the client's pace.
+    /// Sending a response that may be as slow as the client is, such as a stream.
     Stream,
-    /// An answer was given and no further request has begun.
+    /// Between a response and the next request.
     Idle,
-    /// It speaks another protocol now, with limits of its own.
+    /// Upgraded to another protocol, which has its own limits.
     Upgraded,
 }
 
@@ -26,66 +26,66 @@ const PHASES: [Phase; 6] =
     [Phase::New, Phase::Head, Phase::Request, Phase::Stream, Phase::Idle, Phase::Upgraded];
 const PHASE_BITS: u32 = 3;
 
-/// How long a connection may take, milliseconds.
+/// Time limits of a connection, milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Times {
-    /// For the head of a request; for the first one from the moment it was accepted.
+pub struct TimeLimits {
+    /// To receive the head of a request. For the first one, counted from when the connection was accepted.
     pub head_ms: u64,
-    /// Between an answer and the next request.
+    /// Between a response and the next request.
     pub idle_ms: u64,
-    /// Without taking a byte of what is to be written.
+    /// Without the client reading any bytes while a write is pending.
     pub write_ms: u64,
 }
 
-/// The limit that was broken.
+/// The time limit that was exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Overdue {
-    /// Nothing came at all.
+pub enum Timeout {
+    /// No bytes were received at all.
     Silent,
-    /// The head of a request is not whole.
+    /// The head of a request is incomplete.
     Head,
-    /// No further request came.
+    /// No further request arrived.
     Idle,
-    /// The client takes nothing of its answer.
+    /// The client does not read the response.
     Write,
 }
 
-/// Where a connection is and since when. Readers may be on other threads than the connection.
+/// The phase of a connection and when it began. May be read from other threads.
 #[derive(Debug)]
 pub struct Progress {
-    /// Milliseconds and phase.
-    at: AtomicU64,
-    /// Since when a write waits for the client, 0: none does.
-    blocked: AtomicU64,
+    /// When the phase began, milliseconds, and the phase in the low bits.
+    phase_since: AtomicU64,
+    /// Since when a write has been waiting for the client, milliseconds; 0 if none is.
+    blocked_since: AtomicU64,
 }
 
 impl Progress {
-    /// Accepted now.
+    /// The progress of a connection accepted at `now`.
     #[must_use]
     pub const fn new(now: u64) -> Self {
-        Self { at: AtomicU64::new(now << PHASE_BITS), blocked: AtomicU64::new(0) }
+        Self { phase_since: AtomicU64::new(now << PHASE_BITS), blocked_since: AtomicU64::new(0) }
     }
 
     fn get(&self) -> (Phase, u64) {
-        let at = self.at.load(Ordering::Relaxed);
-        let index = (at & ((1 << PHASE_BITS) - 1)) as usize;
-        (PHASES.get(index).copied().unwrap_or(Phase::Request), at >> PHASE_BITS)
+        let packed = self.phase_since.load(Ordering::Relaxed);
+        let index = (packed & ((1 << PHASE_BITS) - 1)) as usize;
+        (PHASES.get(index).copied().unwrap_or(Phase::Request), packed >> PHASE_BITS)
     }
 
     fn set(&self, phase: Phase, now: u64) {
-        self.at.store(now << PHASE_BITS | phase as u64, Ordering::Relaxed);
+        self.phase_since.store(now << PHASE_BITS | phase as u64, Ordering::Relaxed);
     }
 
-    /// The phase.
+    /// The current phase.
     #[must_use]
     pub fn phase(&self) -> Phase {
         self.get().0
     }
 
-    /// Bytes came. `true`: they begin the head of a request.
-    pub fn came(&self, now: u64) -> bool {
+    /// Records that bytes were received. Returns whether they begin the head of a request.
+    pub fn received(&self, now: u64) -> bool {
         match self.get() {
-            // The first head has as long as the connection exists.
+            // The time for the first head starts with the connection.
             (Phase::New, accepted) => self.set(Phase::Head, accepted),
             (Phase::Idle, _) => self.set(Phase::Head, now),
             _ => return false,
@@ -93,67 +93,67 @@ impl Progress {
         true
     }
 
-    /// The head is whole and the request is being answered.
-    pub fn request(&self, now: u64) {
+    /// Records that the head is complete and the request is being answered.
+    pub fn request_started(&self, now: u64) {
         self.set(Phase::Request, now);
     }
 
-    /// The answer goes on at the client's pace.
-    pub fn stream(&self, now: u64) {
+    /// Records that the response may be as slow as the client is.
+    pub fn stream_started(&self, now: u64) {
         self.set(Phase::Stream, now);
     }
 
-    /// Another protocol is spoken from here on.
+    /// Records the switch to another protocol.
     pub fn upgraded(&self, now: u64) {
         self.set(Phase::Upgraded, now);
     }
 
-    /// All of the answer was handed over.
-    pub fn answered(&self, now: u64) {
+    /// Records that the whole response was handed to the socket.
+    pub fn response_finished(&self, now: u64) {
         if self.phase() != Phase::Upgraded {
             self.set(Phase::Idle, now);
         }
     }
 
-    /// The client took bytes.
+    /// Records that a write succeeded.
     pub fn wrote(&self, now: u64) {
-        if self.blocked.load(Ordering::Relaxed) != 0 {
-            self.blocked.store(0, Ordering::Relaxed);
+        if self.blocked_since.load(Ordering::Relaxed) != 0 {
+            self.blocked_since.store(0, Ordering::Relaxed);
         }
-        // The end of an answer is still on its way: the wait for the next request has not begun.
+        // The end of a response was still being sent: the wait for the next request begins only now.
         if self.phase() == Phase::Idle {
             self.set(Phase::Idle, now);
         }
     }
 
-    /// The client takes no bytes.
-    pub fn blocked(&self, now: u64) {
-        // Fails where an earlier write waits already, and that one counts.
-        let _ = self.blocked.compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed);
+    /// Records that a write is waiting for the client.
+    pub fn write_blocked(&self, now: u64) {
+        // Fails if an earlier write is waiting; that one counts.
+        let _ = self.blocked_since.compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// The limit that is broken now.
+    /// The time limit that is exceeded at `now`, if any.
     #[must_use]
-    pub fn overdue(&self, now: u64, times: &Times) -> Option<Overdue> {
+    pub fn timeout(&self, now: u64, times: &TimeLimits) -> Option<Timeout> {
         let over = |since: u64, max: u64| now.saturating_sub(since) >= max;
         let (phase, since) = self.get();
-        let blocked = self.blocked.load(Ordering::Relaxed);
+        let blocked = self.blocked_since.load(Ordering::Relaxed);
         match phase {
             Phase::Stream | Phase::Upgraded => None,
-            _ if blocked != 0 => over(blocked, times.write_ms).then_some(Overdue::Write),
-            Phase::New => over(since, times.head_ms).then_some(Overdue::Silent),
-            Phase::Head => over(since, times.head_ms).then_some(Overdue::Head),
-            Phase::Idle => over(since, times.idle_ms).then_some(Overdue::Idle),
+            _ if blocked != 0 => over(blocked, times.write_ms).then_some(Timeout::Write),
+            Phase::New => over(since, times.head_ms).then_some(Timeout::Silent),
+            Phase::Head => over(since, times.head_ms).then_some(Timeout::Head),
+            Phase::Idle => over(since, times.idle_ms).then_some(Timeout::Idle),
             Phase::Request => None,
         }
     }
 
-    /// Since when no request is under way; `None` while one is.
+    /// Since when there has been no request to answer; `None` while there is one.
     #[must_use]
     pub fn idle_since(&self) -> Option<u64> {
         let (phase, since) = self.get();
         let idle = matches!(phase, Phase::New | Phase::Head | Phase::Idle)
-            && self.blocked.load(Ordering::Relaxed) == 0;
+            && self.blocked_since.load(Ordering::Relaxed) == 0;
         idle.then_some(since)
     }
 }
@@ -162,99 +162,99 @@ impl Progress {
 mod tests {
     use super::*;
 
-    const TIMES: Times = Times { head_ms: 10, idle_ms: 75, write_ms: 30 };
+    const TIMES: TimeLimits = TimeLimits { head_ms: 10, idle_ms: 75, write_ms: 30 };
 
     #[test]
-    fn a_silent_connection_has_the_time_of_a_head() {
+    fn a_silent_connection_has_as_long_as_a_head() {
         let progress = Progress::new(100);
         assert_eq!(
-            (progress.overdue(109, &TIMES), progress.overdue(110, &TIMES)),
-            (None, Some(Overdue::Silent))
+            (progress.timeout(109, &TIMES), progress.timeout(110, &TIMES)),
+            (None, Some(Timeout::Silent))
         );
     }
 
     #[test]
-    fn bytes_that_trickle_in_do_not_prolong_a_head() {
+    fn trickling_bytes_do_not_extend_the_time_for_a_head() {
         let progress = Progress::new(100);
-        assert!(progress.came(105));
-        assert!(!progress.came(108));
+        assert!(progress.received(105));
+        assert!(!progress.received(108));
         assert_eq!(
-            (progress.overdue(109, &TIMES), progress.overdue(110, &TIMES)),
-            (None, Some(Overdue::Head))
+            (progress.timeout(109, &TIMES), progress.timeout(110, &TIMES)),
+            (None, Some(Timeout::Head))
         );
-        progress.request(109);
-        assert_eq!(progress.overdue(1_000_000, &TIMES), None, "an answer takes as long as it takes");
-        assert!(!progress.came(200), "a body is no head");
+        progress.request_started(109);
+        assert_eq!(progress.timeout(1_000_000, &TIMES), None, "a response may take as long as it needs");
+        assert!(!progress.received(200), "a body is not a head");
     }
 
     #[test]
-    fn the_wait_for_the_next_request_begins_with_the_last_byte_taken() {
+    fn the_wait_for_the_next_request_starts_with_the_last_byte_sent() {
         let progress = Progress::new(0);
-        progress.came(0);
-        progress.request(1);
-        progress.answered(100);
+        progress.received(0);
+        progress.request_started(1);
+        progress.response_finished(100);
         assert_eq!(
-            (progress.overdue(174, &TIMES), progress.overdue(175, &TIMES)),
-            (None, Some(Overdue::Idle))
+            (progress.timeout(174, &TIMES), progress.timeout(175, &TIMES)),
+            (None, Some(Timeout::Idle))
         );
         progress.wrote(150);
         assert_eq!(
-            (progress.overdue(224, &TIMES), progress.overdue(225, &TIMES)),
-            (None, Some(Overdue::Idle))
+            (progress.timeout(224, &TIMES), progress.timeout(225, &TIMES)),
+            (None, Some(Timeout::Idle))
         );
-        assert!(progress.came(224));
+        assert!(progress.received(224));
         assert_eq!(
-            (progress.overdue(233, &TIMES), progress.overdue(234, &TIMES)),
-            (None, Some(Overdue::Head))
+            (progress.timeout(233, &TIMES), progress.timeout(234, &TIMES)),
+            (None, Some(Timeout::Head))
         );
     }
 
     #[test]
-    fn a_client_that_takes_nothing_is_over_its_time_and_any_byte_begins_it_anew() {
+    fn a_client_that_reads_nothing_times_out_and_any_byte_restarts_the_time() {
         let progress = Progress::new(0);
-        progress.request(1);
-        progress.blocked(10);
-        progress.blocked(39);
+        progress.request_started(1);
+        progress.write_blocked(10);
+        progress.write_blocked(39);
         assert_eq!(
-            (progress.overdue(39, &TIMES), progress.overdue(40, &TIMES)),
-            (None, Some(Overdue::Write))
+            (progress.timeout(39, &TIMES), progress.timeout(40, &TIMES)),
+            (None, Some(Timeout::Write))
         );
         progress.wrote(39);
-        assert_eq!(progress.overdue(60, &TIMES), None);
-        progress.blocked(60);
-        progress.answered(61);
+        assert_eq!(progress.timeout(60, &TIMES), None);
+        progress.write_blocked(60);
+        progress.response_finished(61);
         assert_eq!(
-            (progress.overdue(89, &TIMES), progress.overdue(90, &TIMES)),
-            (None, Some(Overdue::Write))
+            (progress.timeout(89, &TIMES), progress.timeout(90, &TIMES)),
+            (None, Some(Timeout::Write))
         );
-        assert_eq!(progress.idle_since(), None, "an answer on its way is no idleness");
+        assert_eq!(progress.idle_since(), None, "a response being sent is not idle");
     }
 
     #[test]
-    fn streams_and_upgraded_connections_keep_their_own_rules() {
+    fn streams_and_upgraded_connections_have_no_time_limits_here() {
         let stream = Progress::new(0);
-        stream.request(1);
-        stream.stream(2);
-        stream.blocked(3);
-        assert_eq!((stream.overdue(1_000_000, &TIMES), stream.idle_since()), (None, None));
+        stream.request_started(1);
+        stream.stream_started(2);
+        stream.write_blocked(3);
+        assert_eq!((stream.timeout(1_000_000, &TIMES), stream.idle_since()), (None, None));
         let upgraded = Progress::new(0);
-        upgraded.request(1);
+        upgraded.request_started(1);
         upgraded.upgraded(2);
-        upgraded.answered(3);
-        upgraded.blocked(4);
-        assert!(!upgraded.came(5));
-        assert_eq!((upgraded.overdue(1_000_000, &TIMES), upgraded.idle_since()), (None, None));
+        upgraded.response_finished(3);
+        upgraded.write_blocked(4);
+        assert!(!upgraded.received(5));
+        assert_eq!((upgraded.timeout(1_000_000, &TIMES), upgraded.idle_since()), (None, None));
     }
 
     #[test]
-    fn who_has_no_request_under_way_is_idle() {
+    fn a_connection_without_a_request_is_idle() {
         let progress = Progress::new(7);
         assert_eq!(progress.idle_since(), Some(7));
-        progress.came(8);
+        progress.received(8);
         assert_eq!(progress.idle_since(), Some(7));
-        progress.request(9);
+        progress.request_started(9);
         assert_eq!(progress.idle_since(), None);
-        progress.answered(10);
+        progress.response_finished(10);
         assert_eq!(progress.idle_since(), Some(10));
     }
 }

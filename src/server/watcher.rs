@@ -1,5 +1,5 @@
-//! Who watches over all open connections: whose time is up, who leaves when others need room, and that all
-//! come to an end.
+//! Watches all open connections: finds those that exceed a time limit, evicts idle ones when room is needed, and
+//! shuts all of them down at the end.
 //!
 //! Must not know: sockets, or what is served over them.
 
@@ -15,36 +15,36 @@ use crate::http::request::connections::{Connections, Place};
 use crate::server::connection::{Config, Connection};
 use crate::server::progress::Progress;
 
-/// Looked for at once when room is needed.
+/// How many candidates for eviction one search collects.
 const CANDIDATES: usize = 256;
-/// All connections are searched for candidates at most this often, milliseconds.
+/// All connections are searched for candidates at most once in this time, milliseconds.
 const SEARCH_PAUSE_MS: u64 = 50;
-/// Times are looked at this often at the least and at the most.
-const SWEEP_MIN: Duration = Duration::from_millis(10);
-const SWEEP_MAX: Duration = Duration::from_secs(1);
+/// TimeLimits are looked at this often at the least and at the most.
+const CHECK_EVERY_MIN: Duration = Duration::from_millis(10);
+const CHECK_EVERY_MAX: Duration = Duration::from_secs(1);
 
-/// The watcher.
+/// The open connections and what limits them.
 #[derive(Debug)]
 pub struct Watcher {
     config: Config,
     connections: Arc<Connections>,
     budget: Arc<Budget>,
     started: Instant,
-    next: AtomicU64,
-    ending: AtomicBool,
+    next_id: AtomicU64,
+    is_shutting_down: AtomicBool,
     open: Mutex<HashMap<u64, Weak<Connection>>>,
     candidates: Mutex<Candidates>,
 }
 
-/// The longest idle of when they were last searched for, the longest idle last.
+/// Connections that were idle at the last search, with the time since when; the longest idle last.
 #[derive(Debug, Default)]
 struct Candidates {
     idle: Vec<(u64, Weak<Connection>)>,
-    searched: Option<u64>,
+    searched_at: Option<u64>,
 }
 
 impl Watcher {
-    /// With nobody to watch over yet.
+    /// A watcher of no connections.
     #[must_use]
     pub fn new(config: Config, connections: Arc<Connections>, budget: Arc<Budget>) -> Self {
         Self {
@@ -52,101 +52,101 @@ impl Watcher {
             connections,
             budget,
             started: Instant::now(),
-            next: AtomicU64::new(0),
-            ending: AtomicBool::new(false),
+            next_id: AtomicU64::new(0),
+            is_shutting_down: AtomicBool::new(false),
             open: Mutex::default(),
             candidates: Mutex::default(),
         }
     }
 
-    /// The limits.
+    /// The limits of each connection.
     #[must_use]
     pub const fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Who is counted.
+    /// The count of open connections and its limit.
     #[must_use]
     pub const fn connections(&self) -> &Arc<Connections> {
         &self.connections
     }
 
-    /// The bytes in flight.
+    /// The budget of bytes of requests in memory.
     #[must_use]
     pub const fn budget(&self) -> &Arc<Budget> {
         &self.budget
     }
 
-    /// Milliseconds since it began to watch.
+    /// Milliseconds since the watcher was created, the time base of all connections.
     #[must_use]
     pub fn now(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Watches over one more.
+    /// Registers a new connection, which takes this place in the count.
     #[must_use]
-    pub fn over(self: &Arc<Self>, place: Place) -> Arc<Connection> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let connection = Arc::new(Connection::new(Arc::clone(self), number, place));
-        self.open.lock().insert(number, Arc::downgrade(&connection));
-        if self.ending.load(Ordering::Acquire) {
-            connection.end();
+    pub fn register(self: &Arc<Self>, place: Place) -> Arc<Connection> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let connection = Arc::new(Connection::new(Arc::clone(self), id, place));
+        self.open.lock().insert(id, Arc::downgrade(&connection));
+        if self.is_shutting_down.load(Ordering::Acquire) {
+            connection.shut_down();
         }
         connection
     }
 
-    /// One is gone.
-    pub fn gone(&self, number: u64) {
-        self.open.lock().remove(&number);
+    /// Removes a closed connection.
+    pub fn unregister(&self, id: u64) {
+        self.open.lock().remove(&id);
     }
 
-    fn each(&self) -> Vec<Arc<Connection>> {
-        // Letting go of a connection asks for the lock: that must not happen under it.
+    fn open_connections(&self) -> Vec<Arc<Connection>> {
+        // Dropping the last reference to a connection takes the lock, so that must not happen under it.
         self.open.lock().values().filter_map(Weak::upgrade).collect()
     }
 
-    /// Asks those to look at their time who are over it.
-    pub fn sweep(&self) {
-        let (now, times) = (self.now(), self.config.times());
-        let over = |progress: &Progress| progress.overdue(now, &times).is_some();
-        self.each()
+    /// Signals the connections that exceed a time limit.
+    pub fn check_timeouts(&self) {
+        let (now, times) = (self.now(), self.config.time_limits());
+        let is_over = |progress: &Progress| progress.timeout(now, &times).is_some();
+        self.open_connections()
             .iter()
-            .filter(|connection| over(&connection.progress))
-            .for_each(|connection| connection.look());
+            .filter(|connection| is_over(&connection.progress))
+            .for_each(|connection| connection.check_timeout());
     }
 
-    /// How often to sweep.
+    /// How often to call [`Self::check_timeouts`]: an eighth of the shortest limit.
     #[must_use]
-    pub fn sweep_every(&self) -> Duration {
-        let times = self.config.times();
+    pub fn check_interval(&self) -> Duration {
+        let times = self.config.time_limits();
         Duration::from_millis(times.head_ms.min(times.idle_ms).min(times.write_ms) / 8)
-            .clamp(SWEEP_MIN, SWEEP_MAX)
+            .clamp(CHECK_EVERY_MIN, CHECK_EVERY_MAX)
     }
 
-    /// Asks the longest idle to leave. `false`: all have something to do.
-    pub fn make_room(&self) -> bool {
+    /// Evicts the connection that has been idle longest. Returns `false` if all are busy.
+    pub fn evict_idle(&self) -> bool {
         let now = self.now();
         let mut candidates = self.candidates.lock();
         loop {
             while let Some((since, connection)) = candidates.idle.pop() {
                 let Some(connection) = connection.upgrade() else { continue };
-                // Who did something since is not the longest idle any more.
+                // One that has been active since the search is not idle any more.
                 if connection.progress.idle_since() == Some(since) {
-                    connection.leave();
+                    connection.evict();
                     return true;
                 }
             }
-            if candidates.searched.is_some_and(|searched| now.saturating_sub(searched) < SEARCH_PAUSE_MS) {
+            if candidates.searched_at.is_some_and(|searched| now.saturating_sub(searched) < SEARCH_PAUSE_MS) {
                 return false;
             }
-            candidates.searched = Some(now);
+            candidates.searched_at = Some(now);
             candidates.idle = self.longest_idle();
         }
     }
 
     fn longest_idle(&self) -> Vec<(u64, Weak<Connection>)> {
         let mut idle: Vec<(u64, Arc<Connection>)> = self
-            .each()
+            .open_connections()
             .into_iter()
             .filter_map(|connection| Some((connection.progress.idle_since()?, connection)))
             .collect();
@@ -155,10 +155,10 @@ impl Watcher {
         idle.iter().rev().map(|(since, connection)| (*since, Arc::downgrade(connection))).collect()
     }
 
-    /// Asks everyone to take no further request, also those who are yet to come.
-    pub fn end(&self) {
-        self.ending.store(true, Ordering::Release);
-        self.each().iter().for_each(|connection| connection.end());
+    /// Shuts down all connections after their current request, including those still to be registered.
+    pub fn shut_down(&self) {
+        self.is_shutting_down.store(true, Ordering::Release);
+        self.open_connections().iter().for_each(|connection| connection.shut_down());
     }
 }
 
@@ -169,70 +169,70 @@ mod tests {
     use futures_util::task::noop_waker;
 
     use super::*;
-    use crate::server::connection::Asked;
-    use crate::server::progress::Overdue;
+    use crate::server::connection::Signal;
+    use crate::server::progress::Timeout;
 
-    fn watch(config: Config) -> Arc<Watcher> {
+    fn watcher(config: Config) -> Arc<Watcher> {
         Arc::new(Watcher::new(config, Arc::new(Connections::new(10)), Arc::default()))
     }
 
-    fn open(watch: &Arc<Watcher>) -> Arc<Connection> {
-        watch.over(watch.connections().enter().unwrap())
+    fn open(watcher: &Arc<Watcher>) -> Arc<Connection> {
+        watcher.register(watcher.connections().enter().unwrap())
     }
 
-    fn asked(connection: &Connection) -> Option<Asked> {
-        connection.asked(&Context::from_waker(&noop_waker()))
+    fn signal(connection: &Connection) -> Option<Signal> {
+        connection.take_signal(&Context::from_waker(&noop_waker()))
     }
 
     #[test]
-    fn the_longest_idle_leaves_first_and_nobody_who_is_busy() {
-        let watch = watch(Config::default());
-        let all: Vec<_> = (0..4).map(|_| open(&watch)).collect();
-        all[0].progress.request(0);
+    fn the_longest_idle_is_evicted_first_and_a_busy_one_never() {
+        let watcher = watcher(Config::default());
+        let all: Vec<_> = (0..4).map(|_| open(&watcher)).collect();
+        all[0].progress.request_started(0);
         for (connection, since) in all[1..].iter().zip([30, 10, 20]) {
-            connection.progress.request(0);
-            connection.progress.answered(since);
+            connection.progress.request_started(0);
+            connection.progress.response_finished(since);
         }
         for expected in [2, 3, 1] {
-            assert!(watch.make_room());
+            assert!(watcher.evict_idle());
             for (at, connection) in all.iter().enumerate() {
-                assert_eq!(asked(connection).is_some(), at == expected, "{at}");
+                assert_eq!(signal(connection).is_some(), at == expected, "{at}");
             }
-            all[expected].progress.request(0);
+            all[expected].progress.request_started(0);
         }
-        assert!(!watch.make_room(), "all are busy");
+        assert!(!watcher.evict_idle(), "all are busy");
     }
 
     #[test]
-    fn who_got_something_to_do_meanwhile_stays() {
-        let watch = watch(Config::default());
-        let connection = open(&watch);
-        connection.leave();
-        connection.progress.request(0);
-        assert_eq!(asked(&connection), None);
-        connection.progress.answered(0);
-        connection.leave();
-        assert_eq!(asked(&connection), Some(Asked::Leave));
+    fn a_connection_that_became_busy_is_not_evicted() {
+        let watcher = watcher(Config::default());
+        let connection = open(&watcher);
+        connection.evict();
+        connection.progress.request_started(0);
+        assert_eq!(signal(&connection), None);
+        connection.progress.response_finished(0);
+        connection.evict();
+        assert_eq!(signal(&connection), Some(Signal::Evict));
     }
 
     #[test]
-    fn whose_time_is_up_hears_it_once() {
-        let watch = watch(Config { head_ms: 0, ..Config::default() });
-        let (silent, busy) = (open(&watch), open(&watch));
-        busy.progress.request(0);
-        watch.sweep();
-        assert_eq!((asked(&silent), asked(&busy)), (Some(Asked::Over(Overdue::Silent)), None));
-        assert_eq!(asked(&silent), None);
+    fn a_timeout_is_signalled_once() {
+        let watcher = watcher(Config { head_ms: 0, ..Config::default() });
+        let (silent, busy) = (open(&watcher), open(&watcher));
+        busy.progress.request_started(0);
+        watcher.check_timeouts();
+        assert_eq!((signal(&silent), signal(&busy)), (Some(Signal::TimedOut(Timeout::Silent)), None));
+        assert_eq!(signal(&silent), None);
     }
 
     #[test]
-    fn the_end_reaches_those_who_come_after_it() {
-        let watch = watch(Config::default());
-        let before = open(&watch);
-        watch.end();
-        let after = open(&watch);
-        assert_eq!((asked(&before), asked(&after)), (Some(Asked::End), Some(Asked::End)));
+    fn shutdown_reaches_later_connections_too() {
+        let watcher = watcher(Config::default());
+        let before = open(&watcher);
+        watcher.shut_down();
+        let after = open(&watcher);
+        assert_eq!((signal(&before), signal(&after)), (Some(Signal::ShutDown), Some(Signal::ShutDown)));
         drop((before, after));
-        assert_eq!((watch.each().len(), watch.connections().open()), (0, 0));
+        assert_eq!((watcher.open_connections().len(), watcher.connections().open()), (0, 0));
     }
 }

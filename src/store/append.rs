@@ -77,7 +77,7 @@ impl Store {
     /// # Errors
     /// The disk.
     pub fn checkpoint(&self, source: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        chunked_values::get(&self.engine, Tree::Meta, &Key::Checkpoint(source).bytes())
+        chunked_values::read(&self.engine, Key::Checkpoint(source))
     }
 
     /// Why the store is read-only, once a write has failed.
@@ -297,11 +297,11 @@ impl Store {
             put_record(&mut writes, draft)?;
             let seq = draft.entry.seq.0;
             let bytes = log_entry::encode(&log_entry_with_weight(draft));
-            writes.extend(chunked_values::put(Tree::Log, &seq.to_be_bytes(), &bytes));
+            writes.extend(chunked_values::writes(Key::LogEntry(seq), &bytes));
             if let Some(old) = &draft.old {
                 let mut value = seq.to_le_bytes().to_vec();
                 value.extend(log_entry::encode(&log_entry_of(old)));
-                writes.extend(chunked_values::put(Tree::Revisions, &draft.entry.rev.to_be_bytes(), &value));
+                writes.extend(chunked_values::writes(Key::Revision(draft.entry.rev), &value));
             }
         }
         writes.push(Write::new(Key::Numbers, transaction.numbers.to_bytes()));
@@ -334,7 +334,7 @@ impl Store {
 
 fn checkpoint_writes(checkpoint: Option<Checkpoint>) -> Vec<Write> {
     checkpoint.map_or_else(Vec::new, |Checkpoint { source, bytes }| {
-        chunked_values::put(Tree::Meta, &Key::Checkpoint(&source).bytes(), &bytes)
+        chunked_values::writes(Key::Checkpoint(&source), &bytes)
     })
 }
 
@@ -355,10 +355,10 @@ fn put_record(writes: &mut Vec<Write>, draft: &Draft) -> Result<(), StoreError> 
     let too_large =
         || StoreError::TooLarge { killmail_id: entry.facts.killmail_id, bytes: packed.payload.len() };
     let frames = frame::seal(&header, &packed.payload).ok_or_else(too_large)?;
-    let key = header.killmail_id.to_be_bytes();
+    let key = Key::Record(entry.facts.killmail_id).bytes();
     let parts = (0..).zip(frames).map(|(part, frame)| Write {
         tree: Tree::Records,
-        key: chunked_values::key_of(&key, part),
+        key: chunked_values::chunk_key(&key, part),
         value: Some(frame),
     });
     writes.extend(parts);

@@ -1,20 +1,19 @@
-//! Every tree and every key on disk at one glance: what stands under it, and how long it lives. What a value
-//! looks like in bytes is said in `format/` and by whoever writes it; the files beside the engine are drawn
-//! in `docs/storage.md`.
+//! Every tree and every key on disk: what is stored under it, and how long it lives. The layout of a value is
+//! defined in `format/` or by the module that writes it. `docs/storage.md` describes both, and the files outside
+//! the engine.
 //!
-//! Must not know: which engine keeps the values.
+//! Must not know: which engine stores the values.
 
-/// A map of keys to values that the engine keeps apart from the others. On disk by number and by name: append
-/// only.
+/// A separate map of keys to values in the engine. Its number and its name are on disk: append only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Tree {
     /// Killmails, by id.
     Records,
-    /// The log, by number.
+    /// Log entries, by number.
     Log,
-    /// What revisions replaced, by revision.
+    /// Log entries that revisions replaced, by revision.
     Revisions,
-    /// The store's own values.
+    /// Values of the store itself.
     Meta,
     /// Plugins, by name.
     Plugins,
@@ -23,50 +22,49 @@ pub enum Tree {
 }
 
 impl Tree {
-    /// All of them, the store's own values last: a copy without them is seen to be unfinished.
+    /// All trees in the order they are copied: `Meta` is last, so that an unfinished copy is recognized by its
+    /// absence.
     pub const ALL: [Self; 6] =
         [Self::Records, Self::Log, Self::Revisions, Self::Plugins, Self::Refused, Self::Meta];
-    /// Their names, by number.
+    /// Names on disk, by number.
     pub const NAMES: [&str; 6] = ["records", "log", "revisions", "meta", "plugins", "refused"];
 
-    /// Its name.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         Self::NAMES[self as usize]
     }
 }
 
-/// A key. Numbers in keys are big endian, so that keys ascend with them. A value that is too long for one
-/// chunk goes on under the same key with the chunk's number behind it (`engine/chunked_values`).
+/// A key. Numbers in keys are big endian, so that keys sort by number. A value that is too long for one chunk
+/// continues under the same key followed by the number of the chunk (`engine/chunked_values`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key<'a> {
     /// Killmail id -> its record, one frame or several. Replaced by each revision, never removed.
     Record(u32),
-    /// Number in the log -> the entry without items and texts. Replaced by each revision, never removed.
+    /// Number in the log -> the log entry. Replaced by each revision, never removed.
     LogEntry(u64),
-    /// Revision -> the number it changed and the entry before it. Never changed.
+    /// Revision -> the number it changed, and the log entry before the change. Never changed.
     Revision(u64),
-    /// The arrangement of trees and keys. Written once.
+    /// Version of the layout of trees and keys. Written once.
     Schema,
-    /// The store's identity. Written once, and again by the first start of a restored backup.
+    /// Identity of the store. Written once, and again by the first start of a restored backup.
     Epoch,
-    /// This store was restored from a backup; removed by its first start.
+    /// Present if the store was restored from a backup and not started yet; removed by its first start.
     Restored,
-    /// Head, killmails, revisions and conflicts. Replaced in each transaction.
+    /// Head, and the numbers of killmails, revisions and conflicts. Replaced in each transaction.
     Numbers,
-    /// Ranges of numbers that `salvage` could not bring back. Written once.
+    /// Ranges of numbers that `salvage` could not recover. Written once.
     LostNumbers,
-    /// A dictionary that records are compressed with. Never changed, never removed.
+    /// Number of a dictionary -> the dictionary. Never changed, never removed.
     Dictionary(u8),
-    /// Source -> how far it was read. Replaced with what it brought.
+    /// Source -> how far it was read. Replaced together with the killmails it brought.
     Checkpoint(&'a str),
-    /// Killmail id -> a document that only names the killmail. Removed when its body has come.
+    /// Killmail id -> a document that only names the killmail. Removed once its body has arrived.
     Wanted(u32),
-    /// Number in the log -> a stretch of time that archives filled in. Never changed.
+    /// Number in the log -> a time span that was filled in from archives. Never changed.
     Span(u64),
-    /// Number of a file of the mirror -> the older file whose revision it tells of. Never changed.
+    /// Number of a file of the mirror -> the older file whose revision it announces. Never changed.
     RevisionNotice(u64),
-    /// Number of a file of the mirror -> the entry it begins a run with. Never changed.
+    /// Number of a file of the mirror -> the log entry from which both numbers grow in step. Never changed.
     FileRun(u64),
     /// Name of a plugin -> its versions. Replaced at each change, removed with the plugin.
     Plugin(&'a str),
@@ -76,27 +74,20 @@ pub enum Key<'a> {
     RefusedCount(&'a str),
 }
 
-/// What keys of one kind begin with, for scans of a tree.
+/// Prefixes of the keys of one kind, for scanning a tree.
 pub mod prefix {
-    /// [`super::Key::Dictionary`].
     pub const DICTIONARY: &[u8] = b"dict/";
-    /// [`super::Key::Checkpoint`].
     pub const CHECKPOINT: &[u8] = b"checkpoint/";
-    /// [`super::Key::Wanted`]: checkpoints, so that they are kept wherever those are.
+    /// Begins like a checkpoint, so that these keys are copied wherever checkpoints are.
     pub const WANTED: &[u8] = b"checkpoint/wanted/";
-    /// [`super::Key::Span`].
     pub const SPAN: &[u8] = b"span/";
-    /// [`super::Key::RevisionNotice`].
     pub const REVISION_NOTICE: &[u8] = b"told/";
-    /// [`super::Key::FileRun`].
     pub const FILE_RUN: &[u8] = b"file/";
-    /// [`super::Key::RefusedCount`]; documents stand under their numbers, whose first byte is 0 for ages.
+    /// Distinguishes counts from documents, whose keys are numbers with a first byte of 0.
     pub const REFUSED_COUNT: &[u8] = &[0xFF];
 }
 
 impl Key<'_> {
-    /// The tree it is in.
-    #[must_use]
     pub const fn tree(&self) -> Tree {
         match self {
             Self::Record(_) => Tree::Records,
@@ -108,8 +99,7 @@ impl Key<'_> {
         }
     }
 
-    /// The key as it stands on disk.
-    #[must_use]
+    /// The key on disk.
     pub fn bytes(&self) -> Vec<u8> {
         match self {
             Self::Record(id) => u64::from(*id).to_be_bytes().to_vec(),
@@ -127,34 +117,31 @@ impl Key<'_> {
             Self::Span(number) => [prefix::SPAN, &number.to_be_bytes()].concat(),
             Self::RevisionNotice(file) => [prefix::REVISION_NOTICE, &file.to_be_bytes()].concat(),
             Self::FileRun(file) => [prefix::FILE_RUN, &file.to_be_bytes()].concat(),
-            // Chunks have a number behind the zero byte, which no name has.
+            // The zero byte, which no name contains, separates the name from the number of a chunk.
             Self::Plugin(name) => [name.as_bytes(), &[0]].concat(),
             Self::RefusedCount(reason) => [prefix::REFUSED_COUNT, reason.as_bytes()].concat(),
         }
     }
 }
 
-/// The number behind a prefix, if that is all there is in the key.
-#[must_use]
+/// The number after a prefix; `None` if the key contains anything else.
 pub fn number_after(prefix: &[u8], key: &[u8]) -> Option<u64> {
     key.strip_prefix(prefix)?.as_array().copied().map(u64::from_be_bytes)
 }
 
-/// The number of the refused document that begins under a key; counts have none, nor have further chunks.
-#[must_use]
+/// The number of a refused document, if the key is that of its first chunk.
 pub fn refused_document(key: &[u8]) -> Option<u64> {
     if key.starts_with(prefix::REFUSED_COUNT) { None } else { number_after(&[], key) }
 }
 
-/// Whether a value is so small and so dear that it is kept a second time, in a file beside the engine
-/// (`engine/second`).
-#[must_use]
+/// Whether a second copy of the value is kept in a file outside the engine (`engine/second`), because it is small
+/// and could not be recovered from the frames of killmails.
 pub fn is_kept_twice(tree: Tree, key: &[u8]) -> bool {
-    let kept = [prefix::CHECKPOINT, prefix::REVISION_NOTICE, prefix::FILE_RUN];
+    let prefixes = [prefix::CHECKPOINT, prefix::REVISION_NOTICE, prefix::FILE_RUN];
     match tree {
         Tree::Plugins => true,
         Tree::Meta => {
-            kept.into_iter().any(|prefix| key.starts_with(prefix))
+            prefixes.into_iter().any(|prefix| key.starts_with(prefix))
                 || number_after(prefix::SPAN, key).is_some()
         }
         _ => false,
@@ -165,7 +152,7 @@ pub fn is_kept_twice(tree: Tree, key: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// One key of each kind, as it has always stood on disk.
+    /// One key of each kind with its bytes on disk, which must never change.
     const KEYS: &[(Key<'_>, Tree, &[u8])] = &[
         (Key::Record(7), Tree::Records, &[0, 0, 0, 0, 0, 0, 0, 7]),
         (Key::LogEntry(258), Tree::Log, &[0, 0, 0, 0, 0, 0, 1, 2]),
@@ -187,14 +174,14 @@ mod tests {
     ];
 
     #[test]
-    fn keys_stand_on_disk_as_they_always_did() {
+    fn keys_on_disk_never_change() {
         for (key, tree, bytes) in KEYS {
             assert_eq!((key.tree(), key.bytes()), (*tree, bytes.to_vec()), "{key:?}");
         }
     }
 
     #[test]
-    fn small_values_are_kept_twice_and_killmails_are_not() {
+    fn small_values_are_kept_twice_but_killmails_are_not() {
         let twice: Vec<Key<'_>> =
             KEYS.iter().filter(|(_, tree, key)| is_kept_twice(*tree, key)).map(|(key, ..)| *key).collect();
         let expected = [

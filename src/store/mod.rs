@@ -15,10 +15,10 @@ pub(crate) mod engine;
 pub mod error;
 pub mod facts;
 pub mod format;
-pub mod history;
+pub(crate) mod history;
 pub mod incoming;
-pub mod index;
-pub mod keys;
+pub(crate) mod index;
+pub(crate) mod keys;
 pub(crate) mod mirror;
 pub(crate) mod open;
 pub mod plugins;
@@ -152,7 +152,6 @@ impl Store {
         // One shard at a time: summing up all terms takes milliseconds, too long to hold the lock.
         let index_bytes: u64 = (0..SHARDS).map(|shard| self.resident.read().index.shard_bytes(shard)).sum();
         let resident = self.resident.read();
-        let (oldest, newest) = resident.index.ends();
         Stats {
             killmails: resident.index.count(),
             systems: resident.index.systems(),
@@ -162,8 +161,8 @@ impl Store {
             revised: self.revised.load(Ordering::Relaxed),
             conflicts: self.conflicts.load(Ordering::Relaxed),
             refused,
-            oldest,
-            newest,
+            oldest: resident.index.oldest_time(),
+            newest: resident.index.newest_time(),
             tail_entries: resident.tail.len() as u64,
             scrubbed,
             damaged,

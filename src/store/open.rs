@@ -157,7 +157,7 @@ fn load_dictionaries(engine: &Engine) -> Result<Dictionaries, StoreError> {
         known.insert(CURRENT, EMBEDDED.to_vec());
     }
     let files =
-        dictionary::files(engine.dir()).map_err(StoreError::io("read dictionaries of", engine.dir()))?;
+        dictionary::read_files(engine.dir()).map_err(StoreError::io("read dictionaries of", engine.dir()))?;
     for (number, bytes) in known.iter().filter(|(number, bytes)| files.get(number) != Some(bytes)) {
         let path = engine.dir().join(file_name(*number, bytes));
         whole_file::write(&path, bytes).map_err(StoreError::io("write", &path))?;
@@ -172,7 +172,7 @@ fn load_dictionaries(engine: &Engine) -> Result<Dictionaries, StoreError> {
 /// of the snapshot.
 fn build_index(engine: &Engine, epoch: Epoch, numbers: &Numbers) -> Result<(Index, Seq), StoreError> {
     let newest = Mark { epoch, head: Seq(numbers.head), rev: numbers.rev };
-    let (mut index, mark) = snapshot::read(engine.dir(), &newest)
+    let (mut index, mark) = snapshot::load_newest(engine.dir(), &newest)
         .unwrap_or((Index::default(), Mark { head: Seq::ZERO, rev: 0, ..newest }));
     replay(engine, &mut index, numbers)?;
     if mark.head > Seq::ZERO {
@@ -191,7 +191,7 @@ fn build_index(engine: &Engine, epoch: Epoch, numbers: &Numbers) -> Result<(Inde
 /// Applies revisions after `rev` to the index: removes what they replaced, and adds what the log has now.
 fn replay_revisions(engine: &Engine, index: &mut Index, rev: u64) -> Result<(), StoreError> {
     let mut revised = BTreeSet::new();
-    for pair in engine.scan(Tree::Revisions, &(rev + 1).to_be_bytes()) {
+    for pair in engine.scan(Tree::Revisions, &Key::Revision(rev + 1).bytes()) {
         let (key, value) = pair?;
         let Some(rev) = key.as_array::<8>().copied().map(u64::from_be_bytes) else { continue };
         let damaged = || engine.damaged(format!("revision {rev}"));
@@ -202,7 +202,7 @@ fn replay_revisions(engine: &Engine, index: &mut Index, rev: u64) -> Result<(), 
     }
     for seq in revised {
         let damaged = || engine.damaged(format!("log entry {seq}"));
-        let bytes = chunked_values::get(engine, Tree::Log, &seq.to_be_bytes())?.ok_or_else(damaged)?;
+        let bytes = chunked_values::read(engine, Key::LogEntry(seq))?.ok_or_else(damaged)?;
         let entry = records::line(engine, &bytes, || format!("log entry {seq}"))?;
         index.insert(Seq(seq), Row::new(&entry), &entry.facts);
     }
@@ -216,7 +216,7 @@ pub(crate) fn replay(engine: &Engine, index: &mut Index, numbers: &Numbers) -> R
     let in_hole = |first: u64, last: u64| holes.iter().any(|(from, to)| *from <= first && last <= *to);
     let missing =
         |first: u64, last: u64| Err(engine.damaged(format!("log entries {first} to {last} are missing")));
-    for pair in engine.scan(Tree::Log, &(index.head().0 + 1).to_be_bytes()) {
+    for pair in engine.scan(Tree::Log, &Key::LogEntry(index.head().0 + 1).bytes()) {
         let (key, value) = pair?;
         // Keys of further chunks are longer.
         let Some(seq) = key.as_array().copied().map(u64::from_be_bytes) else { continue };

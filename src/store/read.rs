@@ -13,7 +13,7 @@ use crate::store::error::StoreError;
 use crate::store::facts::facts;
 use crate::store::format::frame::Header;
 use crate::store::format::log_entry::LogEntry;
-use crate::store::keys::Tree;
+use crate::store::keys::Key;
 use crate::store::query::Hit;
 
 impl Store {
@@ -99,7 +99,7 @@ impl Store {
     }
 
     fn log_entry(&self, seq: Seq) -> Result<Option<LogEntry>, StoreError> {
-        let Some(bytes) = chunked_values::get(&self.engine, Tree::Log, &seq.0.to_be_bytes())? else {
+        let Some(bytes) = chunked_values::read(&self.engine, Key::LogEntry(seq.0))? else {
             return Ok(None);
         };
         records::line(&self.engine, &bytes, || format!("log entry {seq}")).map(Some)

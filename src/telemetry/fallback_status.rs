@@ -4,11 +4,11 @@
 //! Must not know: what the sources are.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
 use parking_lot::RwLock;
-use tokio::sync::Notify;
 
+use crate::telemetry::source_kind::SourceKind;
 use crate::telemetry::source_status::SourceStatus;
 
 /// A source beside the first one.
@@ -16,8 +16,7 @@ use crate::telemetry::source_status::SourceStatus;
 pub struct FallbackSource {
     /// The name it was given.
     pub name: String,
-    /// What it is: `r2z2`, `websocket`, `redisq`.
-    pub kind: &'static str,
+    pub kind: SourceKind,
     /// Whether it stands in for those before it while they are away; else it always runs.
     pub fallback: bool,
     /// Whether it runs now.
@@ -46,10 +45,6 @@ pub struct Requests {
 pub struct FallbackStatus {
     /// The other sources, in the order of the configuration.
     pub sources: RwLock<Vec<Arc<FallbackSource>>>,
-    /// Told when a body is wanted.
-    pub news: Notify,
-    /// Bodies that may be wanted at a time; 0 while nobody fetches any.
-    pub wanted_max: AtomicUsize,
     /// Requests to ESI.
     pub esi: Requests,
     /// Bodies fetched.

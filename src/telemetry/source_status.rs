@@ -1,35 +1,35 @@
-//! How the sources are doing: written by whoever follows them, read by whoever reports.
+//! The status of a source: written by ingest, read by the HTTP API.
 //!
-//! Must not know: what the sources are.
+//! Must not know: how a source is followed.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::domain::entry::is_implausible;
+use crate::telemetry::source_kind::SourceKind;
 
 /// What a source is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Doing {
-    /// There is none, or it is switched off; with the reason if it was meant to run.
+    /// There is no source, or it is switched off.
     #[default]
     Off,
-    /// It should run but may not.
+    /// It should run but may not, for this reason.
     Refused(String),
-    /// It follows the feed.
     Following,
-    /// It waits before it asks again after a failure.
+    /// It waits after a failure.
     BackingOff(String),
-    /// It was refused by the other side and keeps away for minutes.
+    /// The other side refused it or failed repeatedly; it waits for minutes.
     BreakerOpen(String),
     /// It waits for disk space.
     NoSpace(String),
-    /// It has played everything.
+    /// A replay has ended.
     Finished,
 }
 
 impl Doing {
-    /// A word for programs.
+    /// The word used in `/health` and metrics.
     #[must_use]
     pub const fn word(&self) -> &'static str {
         match self {
@@ -43,7 +43,7 @@ impl Doing {
         }
     }
 
-    /// The reason, where there is one.
+    /// The reason, for states that have one.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
@@ -55,67 +55,62 @@ impl Doing {
     }
 }
 
-/// Numbers of the source that never came and are not healed yet.
+/// Numbers of the feed that are missing and not recovered yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gap {
-    /// The first number.
+pub struct MissingNumbers {
     pub first: u64,
-    /// The last.
     pub last: u64,
-    /// How many are missing from the first to the last.
+    /// How many numbers from `first` to `last` are missing.
     pub numbers: u64,
     /// Since when, unix milliseconds.
     pub since_ms: i64,
 }
 
-/// Documents refused one after the other for one reason, none taken in between.
+/// Documents refused in a row for the same reason, with no killmail accepted in between.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RefusedRun {
-    /// The reason, one word.
+    /// One word.
     pub reason: String,
-    /// How many.
     pub count: u64,
 }
 
-/// The pulse of the running source. Times are unix milliseconds, 0: never.
+/// The status of one source. Times are unix milliseconds, 0: never.
 #[derive(Debug, Default)]
 pub struct SourceStatus {
     doing: Mutex<(Doing, i64)>,
-    /// The name of the source: `r2z2`, `replay`, `none`.
-    pub source: Mutex<&'static str>,
-    /// When the source began to run.
+    pub kind: Mutex<SourceKind>,
+    /// When the source started.
     pub started_ms: AtomicI64,
-    /// When a killmail last came.
+    /// When a killmail last arrived.
     pub last_killmail_ms: AtomicI64,
-    /// Killmail time of the one that came last, unix seconds.
+    /// The killmail time of that one, unix seconds.
     pub last_killmail_time: AtomicI64,
     /// When a request last succeeded.
     pub last_success_ms: AtomicI64,
-    /// The number last taken from the source.
+    /// The last number taken from R2Z2.
     pub sequence: AtomicU64,
-    /// Killmails received.
+    /// Killmails received live.
     pub received: AtomicU64,
-    /// Killmails that were over an hour old when they came, live.
+    /// Live killmails that were over an hour old on arrival.
     pub late: AtomicU64,
-    /// Killmails the store took as new or revised.
+    /// Killmails stored as new or revised.
     pub kept: AtomicU64,
-    /// Killmails passed over: known, in conflict with what is kept, or too large.
+    /// Killmails not stored: known, in conflict with a stored one, or too large.
     pub skipped: AtomicU64,
-    /// Documents refused.
     pub refused: AtomicU64,
-    /// Those since the last killmail that was taken.
+    /// Documents refused since the last accepted killmail.
     pub refused_run: Mutex<RefusedRun>,
-    /// Numbers that never came and were passed over.
-    pub gaps: AtomicU64,
-    /// Numbers that never came and were healed later.
-    pub healed: AtomicU64,
-    /// Those still to be healed.
-    pub open: Mutex<Vec<Gap>>,
-    /// Killmails that archives filled in.
+    /// Numbers that were missing and were passed over.
+    pub missing: AtomicU64,
+    /// Missing numbers that were recovered or given up.
+    pub recovered: AtomicU64,
+    /// The missing numbers that are still looked for.
+    pub still_missing: Mutex<Vec<MissingNumbers>>,
+    /// Killmails that came from archives.
     pub backfilled: AtomicU64,
     /// Requests sent.
     pub requests: AtomicU64,
-    /// Requests that failed.
+    /// Failed requests.
     pub errors: AtomicU64,
     /// Requests that timed out.
     pub timeouts: AtomicU64,
@@ -123,30 +118,30 @@ pub struct SourceStatus {
     pub consecutive_errors: AtomicU64,
     /// Time spent in requests, milliseconds.
     pub request_ms: AtomicU64,
-    /// Set while the source runs.
+    /// Whether the source is running.
     pub running: AtomicBool,
 }
 
 impl SourceStatus {
-    /// What the source is doing, and since when.
+    /// What the source is doing, and since when (unix milliseconds).
     pub fn doing(&self) -> (Doing, i64) {
         self.doing.lock().clone()
     }
 
-    /// Notes what the source is doing now; the time stays while the word does.
+    /// Sets what the source is doing; the time changes only with the word.
     pub fn note(&self, doing: Doing, now_ms: i64) {
-        let mut is = self.doing.lock();
-        let since = if is.0.word() == doing.word() { is.1 } else { now_ms };
-        *is = (doing, since);
+        let mut current = self.doing.lock();
+        let since = if current.0.word() == doing.word() { current.1 } else { now_ms };
+        *current = (doing, since);
     }
 
-    /// Numbers of the source that are still to be healed.
-    pub fn open_numbers(&self) -> u64 {
-        self.open.lock().iter().map(|gap| gap.numbers).sum()
+    /// How many missing numbers are still looked for.
+    pub fn still_missing_count(&self) -> u64 {
+        self.still_missing.lock().iter().map(|range| range.numbers).sum()
     }
 
-    /// A document was refused for this reason.
-    pub fn refuse(&self, reason: &str) {
+    /// Counts a document refused for this reason.
+    pub fn count_refused(&self, reason: &str) {
         self.refused.fetch_add(1, Ordering::Relaxed);
         let mut run = self.refused_run.lock();
         if run.reason == reason {
@@ -156,16 +151,16 @@ impl SourceStatus {
         }
     }
 
-    /// A killmail was taken: the run of refused documents is over.
-    pub fn take_in(&self) {
+    /// Notes an accepted killmail: the run of refused documents is over.
+    pub fn end_refused_run(&self) {
         let mut run = self.refused_run.lock();
         if run.count > 0 {
             *run = RefusedRun::default();
         }
     }
 
-    /// A killmail came.
-    pub fn beat(&self, time: i64, now_ms: i64) {
+    /// Counts a killmail that arrived at `now_ms` and happened at `time` (unix seconds).
+    pub fn count_received(&self, time: i64, now_ms: i64) {
         self.received.fetch_add(1, Ordering::Relaxed);
         self.last_killmail_ms.store(now_ms, Ordering::Relaxed);
         if !is_implausible(time, now_ms) {
@@ -179,18 +174,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refused_documents_are_counted_in_a_row_by_reason() {
+    fn documents_refused_in_a_row_are_counted_by_reason() {
         let status = SourceStatus::default();
         let run = |status: &SourceStatus| {
             let RefusedRun { reason, count } = status.refused_run.lock().clone();
             (reason, count)
         };
-        status.refuse("a");
-        status.refuse("a");
+        status.count_refused("a");
+        status.count_refused("a");
         assert_eq!(run(&status), ("a".to_owned(), 2));
-        status.refuse("b");
+        status.count_refused("b");
         assert_eq!(run(&status), ("b".to_owned(), 1));
-        status.take_in();
+        status.end_refused_run();
         assert_eq!((run(&status), status.refused.load(Ordering::Relaxed)), ((String::new(), 0), 3));
     }
 }

@@ -1,7 +1,7 @@
-//! Test guests as text: small core modules with the contract's world written into them, as `wit-bindgen`
-//! would.
+//! Test guests as text: small core modules into which the contract's world is written, as `wit-bindgen` would
+//! do.
 //!
-//! Must not know: what is done with them.
+//! Must not know: what tests do with them.
 
 use wit_component::StringEncoding;
 use wit_parser::Resolve;
@@ -9,13 +9,13 @@ use wit_parser::Resolve;
 /// The contract, as published.
 const CONTRACT: &str = include_str!("../../wit/plugin.wit");
 
-/// What a guest does; each part is the body of a function in WebAssembly text.
+/// The parts of a guest in WebAssembly text; `configure` and `evaluate` are function bodies.
 pub struct Text<'a> {
     /// Imports and definitions of the module.
     pub head: &'a str,
-    /// `configure`: pointer `$config` and `$config_len`; leaves the place of its answer.
+    /// `configure`: gets pointer `$config` and `$config_len`, and returns the address of its answer.
     pub configure: &'a str,
-    /// `evaluate`: `$id`, `$time`, `$system` .. `$traits`; leaves the place of its answer.
+    /// `evaluate`: gets `$id`, `$time`, `$system` .. `$traits`, and returns the address of its answer.
     pub evaluate: &'a str,
 }
 
@@ -25,19 +25,19 @@ impl Default for Text<'_> {
     }
 }
 
-/// An answer of `configure`: everything is of interest.
+/// An answer of `configure`: every killmail is of interest.
 pub const TAKE_ALL: &str = "(i32.const 0)";
-/// An answer of `evaluate`.
+/// An answer of `evaluate`: drop.
 pub const DROP: &str = "(i32.const 0)";
-/// An answer of `evaluate`.
+/// An answer of `evaluate`: keep.
 pub const KEEP: &str = "(i32.const 64)";
 
-/// A guest that evaluates like this and is otherwise ordinary.
+/// A guest with this `evaluate` and the default `configure`.
 pub fn evaluating(evaluate: &str) -> Vec<u8> {
     guest(&Text { evaluate, ..Text::default() })
 }
 
-/// An answer of `evaluate`: keep with this JSON.
+/// A guest whose `evaluate` keeps with this JSON.
 pub fn keep_with(json: &str) -> Vec<u8> {
     let text: String = json.bytes().map(|b| format!("\\{b:02x}")).collect();
     // `ok`, `keep-with`, pointer 1024, length.
@@ -48,13 +48,13 @@ pub fn keep_with(json: &str) -> Vec<u8> {
     guest(&Text { head: &head, evaluate: "(i32.const 128)", ..Text::default() })
 }
 
-/// A core module of the world `plugin`.
+/// A core module for the world `plugin`.
 pub fn guest(text: &Text<'_>) -> Vec<u8> {
     with_world(&module(text))
 }
 
-/// The module's text. Memory: an `ok(none)` or `ok(drop)` at 0, `ok(keep)` at 64, from 8,192 on what the host
-/// hands over.
+/// The module's text. Its memory has an `ok(none)` or `ok(drop)` at 0 and an `ok(keep)` at 64. The host
+/// writes from 8,192 on.
 pub fn module(Text { head, configure, evaluate }: &Text<'_>) -> String {
     let (imports, rest): (Vec<&str>, Vec<&str>) =
         head.lines().partition(|line| line.trim_start().starts_with("(import"));
@@ -99,7 +99,7 @@ pub fn with_world(module: &str) -> Vec<u8> {
     bytes
 }
 
-/// The same module with a manifest in it.
+/// Adds a manifest to a module.
 pub fn with_manifest(mut module: Vec<u8>, manifest: &str) -> Vec<u8> {
     let name = "killstream:manifest";
     let mut section = vec![u8::try_from(name.len()).expect("a short name")];
@@ -121,7 +121,7 @@ pub fn bytes(number: u32) -> String {
     number.to_le_bytes().iter().map(|b| format!("\\{b:02x}")).collect()
 }
 
-/// A world with what runtimes of languages write their words with.
+/// A world with the interfaces that language runtimes write their errors to.
 const WITH_STDIO: &str = "
     package test:stdio;
     world guest {

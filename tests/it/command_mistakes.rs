@@ -1,6 +1,6 @@
-//! Mistakes on the command line, each answered with what to write instead, and none of them making anything.
+//! Mistakes on the command line: each is answered with what to write instead, and none creates anything.
 //!
-//! Must not know: how commands do their work.
+//! Must not know: how commands are implemented.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,7 +32,7 @@ fn filled() -> Setup {
 }
 
 #[test]
-fn commands_that_read_make_no_store() {
+fn commands_that_only_read_create_no_store() {
     let setup = Setup::quiet().env("API_TOKEN", "");
     let dest = setup.folder().join("dest");
     let dest = dest.to_str().unwrap();
@@ -69,12 +69,12 @@ fn commands_that_read_make_no_store() {
             assert!(output.stdout.is_empty(), "{command:?}");
         }
     }
-    assert!(!missing.exists() && fs::read_dir(&empty).unwrap().next().is_none(), "nothing was made");
-    assert!(!fs::exists(dest).unwrap(), "nor where a copy was to go");
+    assert!(!missing.exists() && fs::read_dir(&empty).unwrap().next().is_none(), "nothing was created");
+    assert!(!fs::exists(dest).unwrap(), "nor the destination of a copy");
 }
 
 #[test]
-fn an_export_to_a_file_does_not_touch_it_before_there_is_a_store() {
+fn an_export_without_a_store_leaves_the_file_unchanged() {
     let setup = Setup::quiet();
     let file = setup.folder().join("kept.ndjson");
     fs::write(&file, "precious").unwrap();
@@ -83,7 +83,7 @@ fn an_export_to_a_file_does_not_touch_it_before_there_is_a_store() {
 }
 
 #[test]
-fn addresses_that_are_none_are_answered_with_what_to_write() {
+fn invalid_addresses_are_answered_with_what_to_write() {
     let setup = Setup::quiet();
     for (command, arguments, parts) in [
         ("query", ["--server", "127.0.0.1:4004"], ["--server http://127.0.0.1:4004", "http://"]),
@@ -100,7 +100,7 @@ fn addresses_that_are_none_are_answered_with_what_to_write() {
 }
 
 #[test]
-fn a_taken_port_is_told_once_and_before_anything_is_made() {
+fn a_taken_port_is_reported_once_before_anything_is_created() {
     let server = Setup::quiet().start();
     let other = Setup::quiet().env("API_TOKEN", "").args(&["--listen", &server.address().to_string()]);
     let data_dir = other.data_dir();
@@ -108,12 +108,12 @@ fn a_taken_port_is_told_once_and_before_anything_is_made() {
     assert_eq!(status.code(), Some(1), "{log}");
     assert_eq!(log.matches("cannot listen on").count(), 1, "{log}");
     assert!(log.contains("another program listens there") && log.contains("--listen"), "{log}");
-    assert!(!log.contains("os error") && !log.contains("a token"), "{log}");
-    assert!(!data_dir.exists(), "neither a store nor a token was made");
+    assert!(!log.contains("os error") && !log.contains("token"), "{log}");
+    assert!(!data_dir.exists(), "neither a store nor a token was created");
 }
 
 #[test]
-fn a_data_folder_is_its_owners_alone() {
+fn a_data_folder_is_readable_by_its_owner_only() {
     let setup = filled();
     assert_eq!(fs::metadata(setup.data_dir()).unwrap().permissions().mode() & 0o777, 0o700);
     let dest = setup.folder().join("backup");
@@ -137,7 +137,7 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, u64> {
 }
 
 #[test]
-fn compacting_a_young_store_touches_nothing() {
+fn compacting_a_new_store_changes_nothing() {
     let setup = filled();
     let before = files(&setup.data_dir());
     let of_store = |path: &Path| path.starts_with(setup.data_dir().join("store"));
@@ -153,31 +153,31 @@ fn compacting_a_young_store_touches_nothing() {
     assert_eq!(String::from_utf8_lossy(&count.stdout), "4\n");
 }
 
-/// Damage the engine meets while it opens, and such that it meets later: whatever it says of itself stays
-/// inside.
+/// Damage that the storage engine finds while it opens, and damage it finds later: its own messages are never
+/// shown.
 #[test]
-fn the_panics_of_the_engine_are_told_in_our_words() {
+fn panics_of_the_storage_engine_are_reported_in_our_own_words() {
     let setup = filled().env("RUST_BACKTRACE", "1");
     let db = setup.data_dir().join("store/db");
     let whole = fs::read(&db).unwrap();
     let written = whole.iter().rposition(|byte| *byte != 0).unwrap();
-    let mut told = 0;
+    let mut failures = 0;
     for (from, to) in [(0, written), (0, 64), (20, 4_096), (written / 4, written / 2), (written / 2, written)]
     {
-        let mut bent = whole.clone();
-        bent[from..to].iter_mut().for_each(|byte| *byte = byte.wrapping_mul(31) ^ 0x5A);
-        fs::write(&db, &bent).unwrap();
+        let mut damaged = whole.clone();
+        damaged[from..to].iter_mut().for_each(|byte| *byte = byte.wrapping_mul(31) ^ 0x5A);
+        fs::write(&db, &damaged).unwrap();
         let salvaged = setup.folder().join(format!("salvaged-{from}-{to}"));
         for (command, arguments) in
             [("verify", vec![]), ("salvage", vec![setup.data_dir(), salvaged]), ("compact", vec![])]
         {
             let output = setup.command(command).args(arguments).output().unwrap();
-            for foreign in ["panicked", "backtrace", "sled", ".rs:"] {
-                assert!(!err(&output).contains(foreign), "{command} {from}..{to}: {}", err(&output));
+            for internal in ["panicked", "backtrace", "sled", ".rs:"] {
+                assert!(!err(&output).contains(internal), "{command} {from}..{to}: {}", err(&output));
             }
-            told += usize::from(output.status.code() != Some(0));
+            failures += usize::from(output.status.code() != Some(0));
         }
-        fs::write(&db, &bent).unwrap();
+        fs::write(&db, &damaged).unwrap();
         let started = setup.clone().try_start();
         let log = match &started {
             Ok(server) => server.log(),
@@ -185,5 +185,5 @@ fn the_panics_of_the_engine_are_told_in_our_words() {
         };
         assert!(!log.contains("panicked") && !log.contains("backtrace"), "{from}..{to}: {log}");
     }
-    assert!(told > 3, "too little was damaged to prove anything: {told}");
+    assert!(failures > 3, "too little was damaged to prove anything: {failures}");
 }

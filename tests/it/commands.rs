@@ -1,6 +1,6 @@
-//! The command line: what it says, where, and with which exit code.
+//! The command line: output, errors and exit codes.
 //!
-//! Must not know: how commands do their work.
+//! Must not know: how commands are implemented.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -37,7 +37,7 @@ fn filled(ids: std::ops::Range<u32>) -> Setup {
 }
 
 #[tokio::test]
-async fn equal_stores_have_equal_digests_and_others_do_not() {
+async fn only_equal_stores_have_equal_digests() {
     let of = |setup: &Setup| {
         let output = run(setup, "verify", &["--digest", "--json"]);
         assert!(output.status.success(), "{}", err(&output));
@@ -52,7 +52,7 @@ async fn equal_stores_have_equal_digests_and_others_do_not() {
     for id in (20..40).rev() {
         server.send(Method::POST, "/api/v1/killmails", killmail(id).esi().to_string()).await.expect(200);
     }
-    assert_eq!(server.digest().await, digest, "whatever the way and the order they came in");
+    assert_eq!(server.digest().await, digest, "however and in whatever order they were added");
     drop(server);
     assert_eq!(of(&other), digest);
     let text = out(&run(&other, "verify", &["--digest"]));
@@ -60,7 +60,7 @@ async fn equal_stores_have_equal_digests_and_others_do_not() {
 }
 
 #[test]
-fn wrong_usage_is_2() {
+fn wrong_usage_exits_with_2() {
     let setup = Setup::quiet();
     assert_eq!(run(&setup, "nonsense", &[]).status.code(), Some(2));
     assert_eq!(run(&setup, "serve", &["--listen", "nowhere"]).status.code(), Some(2));
@@ -68,17 +68,17 @@ fn wrong_usage_is_2() {
 }
 
 #[test]
-fn all_mistakes_of_a_configuration_are_told_at_once() {
-    let setup = Setup::quiet().env("PORT", "many").config("nonsense = 1\n[ingest]\nr2z2_ghost_ms = \"x\"");
+fn all_errors_in_a_configuration_are_reported_at_once() {
+    let setup = Setup::quiet().env("PORT", "many").config("nonsense = 1\n[ingest]\nr2z2_missing_ms = \"x\"");
     let (status, log) = setup.try_start().unwrap_err();
     assert_eq!(status.code(), Some(2), "{log}");
-    for part in ["PORT: ", "nonsense: ", "ingest.r2z2_ghost_ms: "] {
+    for part in ["PORT: ", "nonsense: ", "ingest.r2z2_missing_ms: "] {
         assert!(log.contains(part), "{part} is not in:\n{log}");
     }
 }
 
 #[test]
-fn impatience_with_the_real_host_is_refused() {
+fn waits_too_short_for_the_real_host_are_refused() {
     let (status, log) =
         Setup::quiet().env("SOURCE", "r2z2").env("R2Z2_BASE_URL", "").try_start().unwrap_err();
     assert_eq!(status.code(), Some(2), "{log}");
@@ -94,7 +94,7 @@ fn the_printed_configuration_is_accepted() {
 }
 
 #[test]
-fn a_folder_in_use_names_its_user() {
+fn a_folder_in_use_names_the_process_that_uses_it() {
     let server = Setup::quiet().start();
     let output = run(server.setup(), "import", &[COMPONENT]);
     assert_eq!(output.status.code(), Some(1));
@@ -106,7 +106,7 @@ fn a_folder_in_use_names_its_user() {
 }
 
 #[test]
-fn a_taken_address_is_said() {
+fn a_taken_address_is_reported() {
     let server = Setup::quiet().start();
     let (status, log) =
         Setup::quiet().args(&["--listen", &server.address().to_string()]).try_start().unwrap_err();
@@ -122,7 +122,7 @@ fn a_missing_file_is_named() {
 }
 
 #[tokio::test]
-async fn the_token_is_made_once_and_lets_write() {
+async fn the_token_is_created_once_and_permits_writing() {
     let setup = Setup::quiet().env("API_TOKEN", "");
     let server = setup.start();
     let path = server.setup().data_dir().join("token");
@@ -132,7 +132,7 @@ async fn the_token_is_made_once_and_lets_write() {
     assert!(!server.log().contains(token.trim()), "the token itself is not logged");
     let shown = run(server.setup(), "token", &[]);
     assert_eq!(out(&shown), token);
-    // Where `API_TOKEN` takes its place, that is the one.
+    // `API_TOKEN` replaces it.
     let given = Setup::quiet().env("API_TOKEN", "given");
     assert_eq!(out(&run(&given, "token", &[])), "given\n");
     assert!(!given.data_dir().join("token").exists());
@@ -184,7 +184,7 @@ fn queries_and_exports_work_on_a_folder_and_through_a_server() {
 }
 
 #[test]
-fn a_document_no_server_takes_does_not_end_an_import() {
+fn a_document_too_large_for_the_server_does_not_end_an_import() {
     let setup = Setup::quiet();
     let file = setup.folder().join("killmails.ndjson");
     let long = format!("{{\"killmail_id\":2,\"text\":\"{}\"}}", "x".repeat(9_000_000));
@@ -198,7 +198,7 @@ fn a_document_no_server_takes_does_not_end_an_import() {
 }
 
 #[test]
-fn commands_on_a_folder_make_no_token() {
+fn commands_on_a_folder_create_no_token() {
     let setup = filled(1..3);
     for command in ["export", "query"] {
         assert!(run(&setup, command, &[]).status.success());
@@ -207,7 +207,7 @@ fn commands_on_a_folder_make_no_token() {
 }
 
 #[test]
-fn long_answers_end_on_a_folder_too() {
+fn long_responses_are_complete_on_a_folder_too() {
     let setup = filled(1..1_001);
     let (query, export) = (out(&run(&setup, "query", &["limit=1000"])), out(&run(&setup, "export", &[])));
     for text in [query, export] {
@@ -229,7 +229,7 @@ fn what_was_exported_can_be_imported() {
 }
 
 #[tokio::test]
-async fn a_running_server_is_backed_up_into_a_folder_here() {
+async fn a_running_server_is_backed_up_into_a_local_folder() {
     let setup = filled(1..31);
     let server = setup.start();
     let url = server.url("");
@@ -241,7 +241,7 @@ async fn a_running_server_is_backed_up_into_a_folder_here() {
     let refused = backup("wrong");
     assert_eq!(refused.status.code(), Some(1));
     assert!(err(&refused).contains("401"), "{}", err(&refused));
-    assert!(!dest.exists(), "nothing is left of what was refused");
+    assert!(!dest.exists(), "nothing is left of a refused backup");
     let made = backup(TOKEN);
     assert!(made.status.success(), "{}", err(&made));
     let held: Value = serde_json::from_slice(&made.stdout).unwrap();
@@ -250,7 +250,7 @@ async fn a_running_server_is_backed_up_into_a_folder_here() {
     let again = backup(TOKEN);
     assert_eq!(again.status.code(), Some(1));
     assert!(err(&again).contains("is not empty"), "{}", err(&again));
-    // A server starts from it: the same killmails and plugins, an identity and a token of its own.
+    // A server started on it has the same killmails and plugins, but its own identity and token.
     let verified = run(server.setup(), "verify", &["--data-dir", dest.to_str().unwrap()]);
     assert_eq!(verified.status.code(), Some(0), "{}{}", out(&verified), err(&verified));
     let restored = server.setup().clone().args(&["--data-dir", dest.to_str().unwrap()]).start();
@@ -264,7 +264,7 @@ async fn a_running_server_is_backed_up_into_a_folder_here() {
 }
 
 #[tokio::test]
-async fn tokens_let_do_what_their_scopes_say() {
+async fn tokens_permit_what_their_scopes_say() {
     let server = Setup::quiet().start();
     let url = server.url("");
     let token = |arguments: &[&str], token: &str| {
@@ -283,28 +283,28 @@ async fn tokens_let_do_what_their_scopes_say() {
         );
         assert!(!out(&listed).contains(&secret));
     }
-    let ask = async |method: Method, path: &str, token: &str| {
+    let request = async |method: Method, path: &str, token: &str| {
         let header = format!("Bearer {token}");
         let reply = http::request(method, &server.url(path), &[("authorization", &header)], Vec::new()).await;
         (reply.status.as_u16(), reply.json()["code"].as_str().unwrap_or_default().to_owned())
     };
-    // What it may do is refused for other reasons, or done; what it may not is refused for want of the scope.
-    assert_eq!(ask(Method::DELETE, "/api/v1/plugins/none", &secret).await, (404, "NOT_FOUND".to_owned()));
-    assert_eq!(ask(Method::POST, "/api/v1/killmails", &secret).await.0, 200);
+    // What its scopes permit succeeds or fails for other reasons; everything else is forbidden.
+    assert_eq!(request(Method::DELETE, "/api/v1/plugins/none", &secret).await, (404, "NOT_FOUND".to_owned()));
+    assert_eq!(request(Method::POST, "/api/v1/killmails", &secret).await.0, 200);
     for (method, path) in [
         (Method::GET, "/api/v1/tokens"),
         (Method::DELETE, "/api/v1/tokens/ci"),
         (Method::POST, "/api/v1/backup"),
     ] {
-        assert_eq!(ask(method.clone(), path, &secret).await, (403, "FORBIDDEN".to_owned()), "{path}");
-        assert_eq!(ask(method, path, "wrong").await, (401, "UNAUTHORIZED".to_owned()), "{path}");
+        assert_eq!(request(method.clone(), path, &secret).await, (403, "FORBIDDEN".to_owned()), "{path}");
+        assert_eq!(request(method, path, "wrong").await, (401, "UNAUTHORIZED".to_owned()), "{path}");
     }
     let refused = token(&["create", "mine", "--scope", "admin"], &secret);
     assert!(err(&refused).contains("403") && err(&refused).contains("admin"), "{}", err(&refused));
     let twice = token(&["create", "ci", "--scope", "events"], TOKEN);
     assert!(err(&twice).contains("400"), "{}", err(&twice));
     assert_eq!(token(&["create", "x", "--scope", "nonsense"], TOKEN).status.code(), Some(2));
-    // It is kept, as a digest only its owner can read, and valid until it is revoked.
+    // Only its digest is stored, readable by the owner only. The token is valid until it is revoked.
     let path = server.setup().data_dir().join("tokens");
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(!fs::read_to_string(&path).unwrap().contains(&secret));
@@ -324,10 +324,10 @@ async fn tokens_let_do_what_their_scopes_say() {
 }
 
 #[test]
-fn a_stop_is_clean_and_a_wrong_token_is_no_server() {
+fn a_stopped_server_does_not_answer() {
     let mut server = Setup::quiet().start();
     assert!(server.stop().success(), "{}", server.log());
-    // Its own port may be another's by now; nobody listens on this one.
+    // Another program may have taken its port by now; nobody listens on this one.
     let output = run(server.setup(), "query", &["--server", "http://127.0.0.1:9", "--token", TOKEN]);
     assert_eq!(output.status.code(), Some(1));
     assert!(err(&output).contains("does not answer"), "{}", err(&output));

@@ -13,7 +13,7 @@ use crate::support::{long, until};
 
 /// Every wait of the follower small, for tests that are not about waits.
 const HASTY: &str =
-    "[ingest]\nr2z2_ghost_ms = 300\nr2z2_limited_ms = 300\nr2z2_forbidden_ms = 600\nr2z2_failed_ms = 20\n";
+    "[ingest]\nr2z2_missing_ms = 300\nr2z2_limited_ms = 300\nr2z2_forbidden_ms = 600\nr2z2_failed_ms = 20\n";
 
 /// The killmail as the server has it.
 async fn stored(server: &Server, id: u32) -> Value {

@@ -39,7 +39,7 @@ async fn connections_are_refused_before_files_run_out() {
         (&HARD.into(), &RESERVED.into()),
         "{system}"
     );
-    assert!(server.log().contains("200 files may be open (at first 64); connections beyond 100 are refused"));
+    assert!(server.log().contains("limit of open files: 200 (was 64); at most 100 connections"));
 
     let mut stream = server.basic("").await;
     stream.next_block().await;

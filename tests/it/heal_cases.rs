@@ -14,7 +14,7 @@ use crate::support::until;
 use crate::support::upstream::{Canned, FIRST, Upstream};
 
 /// Every wait small, archives there at midnight.
-const HASTY: &str = "[ingest]\nr2z2_ghost_ms = 100\nr2z2_heal_ms = 20\nr2z2_failed_ms = 20\narchive_after_secs = 0\nr2z2_far_numbers = 10\n";
+const HASTY: &str = "[ingest]\nr2z2_missing_ms = 100\nr2z2_heal_ms = 20\nr2z2_failed_ms = 20\narchive_after_secs = 0\nr2z2_far_numbers = 10\n";
 const DAY: i64 = 86_400;
 
 /// Noon of yesterday, unix seconds.
@@ -99,7 +99,7 @@ async fn a_skipped_number_is_remembered_over_a_kill_and_healed_when_it_comes() {
         (metric(&server, "source_gap_numbers").await, metric(&server, "source_healed_total").await),
         (0, 1)
     );
-    assert!(server.log().contains("is closed"), "{}", server.log());
+    assert!(server.log().contains("are closed"), "{}", server.log());
     assert_eq!(count(&server).await, 3);
 }
 

@@ -62,7 +62,7 @@ fn a_list_that_breaks_off_is_named() {
         let output = run(&setup, &[file.to_str().unwrap()]);
         assert_eq!((output.status.code(), report(&output)), (Some(code), new(count)), "{}", err(&output));
         assert!(
-            err(&output).contains("file.json: it breaks off inside of a list or an object of killmails"),
+            err(&output).contains("file.json: it breaks off inside an array or object of killmails"),
             "{}",
             err(&output)
         );
@@ -123,7 +123,7 @@ fn each_file_is_its_own() {
     for (name, why) in [
         ("a-cut.gz", "cut off"),
         ("c-dangling", "a link to something that is not there"),
-        ("d-loop", "a link to a folder it stands in"),
+        ("d-loop", "a link to a folder that contains it"),
         ("e-itself", "leads back to itself"),
         ("f-fifo", "a named pipe"),
         ("g-socket", "a socket"),

@@ -25,6 +25,7 @@ mod connections;
 mod continuity;
 mod crash;
 mod damage;
+mod delivery_log;
 mod demo;
 mod feed_cases;
 mod feed_faults;

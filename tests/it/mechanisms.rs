@@ -20,7 +20,7 @@ use killstream::plugin::engine::Engine;
 use killstream::plugin::limits;
 use killstream::plugins::Plugins;
 use killstream::plugins::plugin_history::StoreHistory;
-use killstream::plugins::upload::Upload;
+use killstream::plugins::upload::UploadOptions;
 use killstream::store::incoming::{AgeRule, Incoming, ZkbRule};
 use killstream::store::{self, Store};
 use killstream::wire;
@@ -106,18 +106,18 @@ async fn a_killmail_rings_only_the_readers_concerned() {
         readers.push(house.reader(in_system(JITA + system)).await);
     }
     let mut everything = house.reader(Subscription::default()).await;
-    let rung = || house.feed.counters().rung.load(Ordering::Relaxed);
+    let woken = || house.feed.counters().woken.load(Ordering::Relaxed);
     house.publish(vec![killmail(1000).system(JITA + 7).build()]).await;
-    assert_eq!(rung(), 2, "the one of that system and the one of all");
+    assert_eq!(woken(), 2, "the one of that system and the one of all");
     assert_eq!(kept(&mut readers[7]).await.entry.facts.killmail_id, 1000);
     assert_eq!(kept(&mut everything).await.entry.facts.killmail_id, 1000);
     drop(everything);
     house.publish(vec![killmail(1001).system(JITA + 1000).build()]).await;
-    assert_eq!(rung(), 2, "nobody asked for that system, and who left is not rung");
+    assert_eq!(woken(), 2, "nobody asked for that system, and who left is not rung");
     house
         .publish((0..200).map(|system| killmail(2000 + system).system(JITA + system).build()).collect())
         .await;
-    assert_eq!(rung(), 202, "each its own");
+    assert_eq!(woken(), 202, "each its own");
     assert_eq!(
         house.feed.counters().delivered.load(Ordering::Relaxed),
         2,
@@ -156,7 +156,7 @@ async fn serializations_per_killmail_stay_one() {
 async fn with_an_interest_only_its_killmails_are_judged() {
     const ALLIANCE: u32 = 99_003_581;
     let house = House::open(wire::killmail::encode);
-    house.feed.plugins().upload("watchlist", WATCHLIST, Upload::default()).unwrap();
+    house.feed.plugins().upload("watchlist", WATCHLIST, UploadOptions::default()).unwrap();
     let mut reader = house.reader(judged("watchlist", &format!(r#"{{"alliances":[{ALLIANCE}]}}"#))).await;
     let killmails = (0..60_u32).map(|n| {
         let alliance = if n % 12 == 0 { ALLIANCE } else { 99_000_000 + n };
@@ -171,7 +171,7 @@ async fn with_an_interest_only_its_killmails_are_judged() {
     }
     assert_eq!(house.feed.plugins().engine().counts().calls, 5);
     assert_eq!(
-        house.feed.counters().rung.load(Ordering::Relaxed),
+        house.feed.counters().woken.load(Ordering::Relaxed),
         5,
         "the bell, too, knows what the plugin needs"
     );
@@ -180,7 +180,7 @@ async fn with_an_interest_only_its_killmails_are_judged() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_equal_pairs_judge_once() {
     let house = House::open(wire::killmail::encode);
-    house.feed.plugins().upload("high-value", HIGH_VALUE, Upload::default()).unwrap();
+    house.feed.plugins().upload("high-value", HIGH_VALUE, UploadOptions::default()).unwrap();
     let mut readers = Vec::new();
     for _ in 0..100 {
         readers.push(house.reader(judged("high-value", r#"{"min_isk":5e8}"#)).await);

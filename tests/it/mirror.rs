@@ -306,7 +306,7 @@ async fn a_follower_that_waits_has_the_next_killmail_without_asking_again() {
         .env("R2Z2_BASE_URL", &first.url(""))
         .env("R2Z2_IDLE_MS", "600000");
     let second = setup.config("[ingest]\nr2z2_wait_secs = 15\n").start();
-    until("the second to ask", async || second.log().contains("from where it is").then_some(())).await;
+    until("the second to ask", async || second.log().contains("from its head").then_some(())).await;
     for id in 1..=3 {
         add(&first, &killmail(id).r2z2()).await;
         let path = format!("/api/v1/killmail/{id}");

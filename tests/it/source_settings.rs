@@ -40,7 +40,8 @@ async fn a_source_that_cannot_be_is_refused_at_start() {
         .try_start()
         .unwrap_err();
     assert!(
-        log.contains("no ws:// or wss:// address") && log.contains("no first source it could stand in for"),
+        log.contains("`http://x` does not begin with ws:// or wss://")
+            && log.contains("no first source it could stand in for"),
         "{log}"
     );
 }

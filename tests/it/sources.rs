@@ -167,7 +167,7 @@ async fn bodies_are_fetched_through_whatever_esi_answers() {
         server.log()
     );
     assert!(
-        server.log().contains("killmail 5 of redisq is given up: ESI gave another killmail"),
+        server.log().contains("killmail 5 of redisq is given up: ESI responded with another killmail"),
         "{}",
         server.log()
     );
@@ -331,7 +331,8 @@ async fn a_fallback_stands_in_while_the_feed_is_away_and_steps_back() {
     assert_eq!(stream.killmails(1).await, [3]);
     assert_eq!(metric(&server, "source_fallback_active").await, "1");
     assert!(
-        server.log().contains("the source r2z2 is away (") && server.log().contains("second stands in"),
+        server.log().contains("the source r2z2 is unavailable (")
+            && server.log().contains("second stands in"),
         "{}",
         server.log()
     );
@@ -353,7 +354,7 @@ async fn a_fallback_stands_in_while_the_feed_is_away_and_steps_back() {
         (metric(&server, "source_fallback_active").await == "0").then_some(())
     })
     .await;
-    assert!(server.log().contains("r2z2 is back; second steps back"), "{}", server.log());
+    assert!(server.log().contains("r2z2 is back; second stops"), "{}", server.log());
     let asked = second.requests().len();
     first.publish(killmail(5));
     assert_eq!(stream.killmails(1).await, [5]);

@@ -399,7 +399,7 @@ async fn settled(server: &Server, name: &str) {
 #[tokio::test]
 async fn who_does_not_read_costs_little_and_loses_nothing() {
     const CLIENTS: usize = 40;
-    let config = "[feed]\nbatch_pause_ms = 1\n[sse]\nparked_bytes = 0\nheartbeat_ms = 600000";
+    let config = "[feed]\nbatch_pause_ms = 1\n[sse]\nbatch_cache_bytes = 0\nheartbeat_ms = 600000";
     let server = Setup::quiet().config(config).start();
     let mut dice = Dice::new(7);
     let old = killmail(0).ago(3600).build().time;

@@ -1,4 +1,4 @@
-//! What to try on the demo: every command finds something, which a test makes sure of.
+//! The commands the demo suggests to try. A test checks that each of them finds something.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -6,43 +6,42 @@ use std::net::SocketAddr;
 
 use serde_json::json;
 
-use crate::cli::api::escaped;
+use crate::cli::api::escape;
 use crate::store::incoming::Incoming;
 use crate::universe;
 
-/// Only what happened lately counts as busy, seconds.
-const LATELY_SECS: i64 = 6 * 3_600;
-/// Streams of the tour end by themselves, seconds.
+/// The busiest systems and pilots are those of this last part of the history, seconds.
+const RECENT_SECS: i64 = 6 * 3_600;
+/// How long the suggested streams run, seconds.
 const STREAM_SECS: u32 = 20;
 
-/// Something to try.
 #[derive(Debug)]
 pub struct Step {
-    /// What it shows.
+    /// What the command shows.
     pub shows: String,
-    /// The command, ready for a shell.
+    /// The command line.
     pub command: String,
 }
 
-/// All there is to try, with ids that occur often in this history.
+/// All suggestions, with ids that occur often in this history.
 #[must_use]
 pub fn steps(addr: SocketAddr, history: &[Incoming]) -> Vec<Step> {
     let last = history.last().map_or(0, |last| last.killmail.time);
-    let lately: Vec<&Incoming> =
-        history.iter().filter(|killmail| killmail.killmail.time > last - LATELY_SECS).collect();
-    let system = commonest(lately.iter().map(|k| k.killmail.solar_system_id));
-    let region = commonest(
-        lately.iter().filter_map(|k| Some(universe::system(k.killmail.solar_system_id)?.region_id)),
+    let recent: Vec<&Incoming> =
+        history.iter().filter(|killmail| killmail.killmail.time > last - RECENT_SECS).collect();
+    let system = most_frequent(recent.iter().map(|k| k.killmail.solar_system_id));
+    let region = most_frequent(
+        recent.iter().filter_map(|k| Some(universe::system(k.killmail.solar_system_id)?.region_id)),
     );
     let pilot =
-        commonest(lately.iter().flat_map(|k| k.killmail.attackers.iter().filter_map(|a| a.character_id)));
+        most_frequent(recent.iter().flat_map(|k| k.killmail.attackers.iter().filter_map(|a| a.character_id)));
     let alliance =
-        commonest(lately.iter().flat_map(|k| k.killmail.attackers.iter().filter_map(|a| a.alliance_id)));
+        most_frequent(recent.iter().flat_map(|k| k.killmail.attackers.iter().filter_map(|a| a.alliance_id)));
     let api = format!("http://{addr}/api/v1");
     let search = json!({ "character_ids": [pilot], "role": "attacker", "limit": 3 });
-    let gatecamp = escaped(&json!({ "kills": 3, "minutes": 10 }).to_string());
-    let valuable = escaped(&json!({ "min_isk": 1e9 }).to_string());
-    let watchlist = escaped(&json!({ "alliances": [alliance], "role": "attacker" }).to_string());
+    let gatecamp = escape(&json!({ "kills": 3, "minutes": 10 }).to_string());
+    let valuable = escape(&json!({ "min_isk": 1e9 }).to_string());
+    let watchlist = escape(&json!({ "alliances": [alliance], "role": "attacker" }).to_string());
     let step = |shows: &str, command: String| Step { shows: shows.to_owned(), command };
     let live = format!("curl -N -m {STREAM_SECS}");
     vec![
@@ -51,7 +50,7 @@ pub fn steps(addr: SocketAddr, history: &[Incoming]) -> Vec<Step> {
             format!("curl '{api}/killmails?min_value=1e9&limit=3'"),
         ),
         step(
-            "how many losses players caused in the busiest region, of the whole sample",
+            "how many losses players caused in the busiest region, over the whole sample",
             format!("curl '{api}/killmails/count?region_ids={region}&npc=false'"),
         ),
         step(
@@ -59,19 +58,19 @@ pub fn steps(addr: SocketAddr, history: &[Incoming]) -> Vec<Step> {
             format!("curl '{api}/killmails/search' -H 'content-type: application/json' -d '{search}'"),
         ),
         step(
-            "losses in that region OR of a certain alliance's making",
+            "losses in that region OR caused by a certain alliance",
             format!("curl '{api}/killmails?region_ids={region}&alliance_ids={alliance}&limit=3'"),
         ),
         step(
-            "both: that alliance AND that region",
+            "losses in that region AND caused by that alliance",
             format!("curl '{api}/killmails?region_ids={region}&alliance_ids={alliance}&match=all&limit=3'"),
         ),
         step(
-            "a plugin asks history: losses that look like a gate camp, with its reasons under \"enriched\"",
+            "a plugin that queries the history: losses that look like a gate camp, with its reasons under \"enriched\"",
             format!("curl '{api}/killmails?plugin=gatecamp&plugin_config={gatecamp}&limit=3'"),
         ),
         step(
-            "a plugin judges values",
+            "a plugin that filters by value",
             format!("curl '{api}/killmails?plugin=high-value&plugin_config={valuable}&limit=3'"),
         ),
         step("everything, live", format!("{live} '{api}/kills/stream'")),
@@ -80,7 +79,7 @@ pub fn steps(addr: SocketAddr, history: &[Incoming]) -> Vec<Step> {
             format!("{live} '{api}/kills/stream/enhanced?system_ids={system}&preload_days=1'"),
         ),
         step(
-            "the same for an alliance, each killmail marked by a plugin",
+            "the same for an alliance, each killmail annotated by a plugin",
             format!(
                 "{live} '{api}/kills/stream/enhanced?alliance_ids={alliance}&preload_days=1&plugin=watchlist&plugin_config={watchlist}'"
             ),
@@ -88,8 +87,8 @@ pub fn steps(addr: SocketAddr, history: &[Incoming]) -> Vec<Step> {
     ]
 }
 
-/// The value that occurs most often, the smallest of several; the default of none.
-fn commonest<T: Copy + Ord + Hash + Default>(values: impl Iterator<Item = T>) -> T {
+/// The most frequent value, the smallest of equally frequent ones; the default if there are no values.
+fn most_frequent<T: Copy + Ord + Hash + Default>(values: impl Iterator<Item = T>) -> T {
     let mut counts: HashMap<T, usize> = HashMap::new();
     for value in values {
         *counts.entry(value).or_default() += 1;
@@ -106,8 +105,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_commonest_is_found() {
-        assert_eq!(commonest([3, 1, 2, 2, 1].into_iter()), 1);
-        assert_eq!(commonest(std::iter::empty::<u32>()), 0);
+    fn the_most_frequent_value_is_found() {
+        assert_eq!(most_frequent([3, 1, 2, 2, 1].into_iter()), 1);
+        assert_eq!(most_frequent(std::iter::empty::<u32>()), 0);
     }
 }

@@ -1,7 +1,7 @@
-//! A reader: a subscription and a place in the log. Asked for the next event, it reads, has the plugin judge,
+//! A reader: a subscription and a place in the log. Asked for the next event, it reads, has the plugin plugin,
 //! and moves its place.
 //!
-//! Law 2 (once, in order): preload takes what is numbered up to the head read at opening, live what follows;
+//! Law 2 (once, in order): preload takes what is numbered up to the head read at resolve_start, live what follows;
 //! the place moves only when an event is handed over, so `next` may be dropped at any await.
 //!
 //! Must not know: who asks, and how slowly.
@@ -15,23 +15,25 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{Instrument, Span};
 
 use crate::domain::entry::SharedEntry;
 use crate::domain::filter::{Filter, Interest};
 use crate::domain::id::{Epoch, EventId, Place, Seq};
+use crate::domain::skip::DELIVERY;
 use crate::domain::subscription::Subscription;
 use crate::domain::verdict::Failure;
 use crate::feed::Feed;
 use crate::feed::error::FeedError;
 use crate::feed::event::{Batch, Event, Gap};
-use crate::feed::filters::Held;
+use crate::feed::filters::FilterLease;
 use crate::feed::newest::Newest;
 use crate::feed::newest_preload::NewestPreload;
 use crate::feed::preload::{Preload, Window};
-use crate::feed::registry::{Entered, Who};
-use crate::feed::start::{BatchForm, Log, Start, opening};
-use crate::feed::subscription_plugin::{Outcome, SubscriptionPlugin, judged};
-use crate::feed::wake_terms::{hold, wake_terms};
+use crate::feed::registry::{Client, Registration};
+use crate::feed::start::{BatchForm, Log, Start, resolve_start};
+use crate::feed::subscription_plugin::{Outcome, SubscriptionPlugin, judge_page};
+use crate::feed::wake_terms::{register_filter, wake_terms};
 use crate::plugin::judging::run::Run;
 use crate::store::query::{Page, PageQuery};
 use crate::tasks;
@@ -40,24 +42,26 @@ use crate::tasks;
 pub struct Reader {
     feed: Arc<Feed>,
     subscription: Arc<Subscription>,
-    judge: Option<SubscriptionPlugin>,
-    held: Held,
-    entered: Entered,
+    plugin: Option<SubscriptionPlugin>,
+    lease: FilterLease,
+    registration: Registration,
     closing: watch::Receiver<bool>,
     epoch: Epoch,
     phase: Phase,
     /// Read but not handed over: at most one page or batch.
     pending: VecDeque<Event>,
-    /// The place behind what was handed over.
+    /// The place after the last event handed over.
     at: Place,
-    /// Live: everything up to here was looked at.
+    /// Live: everything up to here was examined.
     passed: Seq,
-    /// When a plugin is asked for again that could not be had for a reason that passes.
-    again: Option<Instant>,
+    /// When to ask for the plugin again after a temporary failure.
+    retry_at: Option<Instant>,
+    /// Names the subscription in every log line of this reader.
+    span: Span,
 }
 
-/// A plugin that could not be had for a reason that passes is asked for again after this.
-const AGAIN: Duration = Duration::from_secs(1);
+/// Wait before asking again for a plugin that was temporarily unavailable.
+const PLUGIN_RETRY: Duration = Duration::from_secs(1);
 
 enum Phase {
     Preload(Preload),
@@ -75,28 +79,35 @@ impl Reader {
         if feed.is_closing() {
             return Err(FeedError::Closing);
         }
-        let judge = match &subscription.plugin {
+        let plugin = match &subscription.plugin {
             Some(using) => Some(SubscriptionPlugin::open_unready(&feed, using).await?),
             None => None,
         };
-        let (subscription, held) =
-            hold(feed.filters(), subscription, judge.as_ref().and_then(SubscriptionPlugin::interest)).await?;
+        let (subscription, lease) = register_filter(
+            feed.filters(),
+            subscription,
+            plugin.as_ref().and_then(SubscriptionPlugin::interest),
+        )
+        .await?;
         let log = Log { epoch: feed.epoch(), head: feed.head(), horizon: feed.store().horizon() };
-        let opened = opening(&start, log);
+        let opened = resolve_start(&start, log);
         let subscription = Arc::new(subscription);
+        let registration = feed.registry().register(subscription.clone(), opened.place);
+        let span = tracing::debug_span!(target: DELIVERY, "reader", subscription.id = registration.reader.subscription_id);
         let mut reader = Self {
-            entered: feed.registry().enter(subscription.clone(), opened.place),
+            registration,
+            span,
             closing: feed.closing(),
             epoch: log.epoch,
             phase: Phase::Live,
             pending: VecDeque::new(),
             at: opened.place,
             passed: opened.place.head(),
-            again: None,
+            retry_at: None,
             feed,
             subscription,
-            judge,
-            held,
+            plugin,
+            lease,
         };
         if let (Some(since), Place::Preload { head, after }) = (opened.preload_since, opened.place) {
             reader.phase = Phase::Preload(reader.plan(since, start.batches, head, after).await?);
@@ -111,14 +122,14 @@ impl Reader {
         let mut filter = self.subscription.filter.clone();
         filter.since = Some(filter.since.map_or(since, |asked| asked.max(since)));
         let filter = Arc::new(filter);
-        // The last fifth of the time is for the way to the client.
+        // The last fifth of the time is for sending.
         let end = now + Duration::from_millis(self.feed.config().preload_within_ms) * 4 / 5;
         let mut preload =
             Preload { filter: filter.clone(), form, head, after, taken: 0, total: 0, sent: 0, due: now, end };
-        // A preload of everything would be the whole log: it needs a list of ids.
+        // Without a list of ids, a preload could be the whole log.
         if self.subscription.filter.has_ids() {
             let feed = self.feed.clone();
-            let interest = self.judge.as_ref().and_then(SubscriptionPlugin::interest).cloned();
+            let interest = self.plugin.as_ref().and_then(SubscriptionPlugin::interest).cloned();
             let plan = tasks::blocking("preload-plan", move || {
                 Window { filter: &filter, interest: interest.as_ref(), form, head, after }
                     .plan(feed.store(), feed.config())
@@ -128,48 +139,47 @@ impl Reader {
         Ok(preload)
     }
 
-    /// The random name of this subscription.
+    /// The subscription's random name.
     #[must_use]
     pub fn subscription_id(&self) -> &str {
-        &self.entered.line.subscription_id
+        &self.registration.reader.subscription_id
     }
 
-    /// Whether its plugin is still being prepared: nothing is read before it can judge.
+    /// Whether the plugin is still being prepared; nothing is read until it is ready.
     #[must_use]
     pub fn is_preparing(&self) -> bool {
-        self.judge.as_ref().is_some_and(|judge| !judge.is_ready())
+        self.plugin.as_ref().is_some_and(|plugin| !plugin.is_ready())
     }
 
-    /// Says who reads, for those who ask who does.
-    pub fn introduce(&self, who: Who) {
-        self.entered.introduce(who);
+    /// Sets the client, as `/api/v1/subscriptions` shows it.
+    pub fn set_client(&self, client: Client) {
+        self.registration.set_client(client);
     }
 
-    /// Counts killmails that went to the client beside those it handed over: what it looked for with
-    /// [`Reader::recent`].
-    pub fn delivered(&self, killmails: u64) {
-        self.entered.delivered(killmails);
+    /// Counts killmails that reached the client through a [`NewestPreload`] of this reader.
+    pub fn count_delivered(&self, killmails: u64) {
+        self.registration.count_delivered(killmails);
     }
 
-    /// What it reads.
+    /// Its subscription.
     #[must_use]
     pub const fn subscription(&self) -> &Arc<Subscription> {
         &self.subscription
     }
 
-    /// Where it was opened, and why there if that is not where it was asked for: what [`Reader::next`] would
-    /// begin with.
-    pub fn begin(&mut self) -> (EventId, Option<Gap>) {
+    /// Takes the place it was opened at, and the gap if that is not where the client asked: the events [`Reader::next`]
+    /// would start with.
+    pub fn take_opening(&mut self) -> (EventId, Option<Gap>) {
         let mut gap = None;
         while matches!(self.pending.front(), Some(Event::Opened { .. } | Event::Gap(_))) {
-            if let Some(Event::Gap(told)) = self.pending.pop_front() {
-                gap = Some(told);
+            if let Some(Event::Gap(found)) = self.pending.pop_front() {
+                gap = Some(found);
             }
         }
         (self.id(), gap)
     }
 
-    /// Where the client stands when it has seen everything handed over so far.
+    /// Where the client is once it has seen everything handed over so far.
     #[must_use]
     pub fn id(&self) -> EventId {
         let place = match self.phase {
@@ -179,39 +189,38 @@ impl Reader {
         EventId { epoch: self.epoch, place }
     }
 
-    /// Changes which killmails are wanted, from the place of the last event handed over on. A preload under
-    /// way ends as planned.
-    pub fn refilter(&mut self, filter: Filter) {
+    /// Changes the filter, starting after the last event handed over. A running preload ends as planned.
+    pub fn set_filter(&mut self, filter: Filter) {
         let Subscription { plugin, max_age_secs, .. } = &*self.subscription;
         let (plugin, max_age_secs) = (plugin.clone(), *max_age_secs);
-        self.resubscribe(Arc::new(Subscription { filter, plugin, max_age_secs }));
+        self.set_subscription(Arc::new(Subscription { filter, plugin, max_age_secs }));
     }
 
-    /// The same with a subscription of the same plugin.
-    pub fn resubscribe(&mut self, subscription: Arc<Subscription>) {
+    /// The same, with a whole subscription of the same plugin.
+    pub fn set_subscription(&mut self, subscription: Arc<Subscription>) {
         if matches!(self.phase, Phase::Live) {
-            // What was read ahead was chosen by the old filter.
+            // Events read ahead were selected by the old filter.
             self.passed = self.id().place.head();
             self.pending.retain(|event| {
                 !matches!(event, Event::Killmail { .. } | Event::Backfilled { .. } | Event::Fault { .. })
             });
-            self.pass_over();
+            self.skip_unmatched();
         }
         let mut subscription = Arc::unwrap_or_clone(subscription);
         let woken = wake_terms(&subscription.filter, self.interest());
-        self.held.replace(&mut subscription, woken);
+        self.lease.replace(&mut subscription, woken);
         self.subscription = Arc::new(subscription);
-        self.entered.renew(self.subscription.clone());
+        self.registration.set_subscription(self.subscription.clone());
     }
 
-    /// Goes past what is not wanted: a reader that sleeps has not looked at it yet, and a later filter might
-    /// want it.
-    pub fn pass_over(&mut self) {
+    /// Skips entries at the head that do not match: a sleeping reader has not examined them yet, and a later filter
+    /// might match them.
+    pub fn skip_unmatched(&mut self) {
         let head = self.feed.head();
         if !matches!(self.phase, Phase::Live) || !self.pending.is_empty() || self.passed >= head {
             return;
         }
-        if let Some(page) = self.feed.store().page_in_memory(&self.ask(head))
+        if let Some(page) = self.feed.store().read_page_from_memory(&self.page_query(head))
             && page.entries.is_empty()
             && self.feed.store().spans(self.passed, page.passed).is_empty()
         {
@@ -219,27 +228,32 @@ impl Reader {
         }
     }
 
-    /// Looks for the newest killmails of some terms, up to where the reader stands now: what it hands over
-    /// later is none of them.
+    /// Starts a preload of the newest killmails of some terms, up to the reader's place: live delivery continues after
+    /// it.
     #[must_use]
-    pub fn recent(&self, newest: Newest) -> NewestPreload {
+    pub fn preload_newest(&self, newest: Newest) -> NewestPreload {
         NewestPreload::new(
             self.feed.clone(),
             self.subscription.clone(),
-            self.judge.clone(),
+            self.plugin.clone(),
             newest,
             self.id().place.head(),
         )
     }
 
-    /// Whether the preload is still going on.
+    /// Whether the preload is still running.
     #[must_use]
     pub const fn in_preload(&self) -> bool {
         matches!(self.phase, Phase::Preload(_))
     }
 
-    /// The next event; `None` when there will be none any more. Dropping the future loses nothing.
+    /// Waits for the next event; `None` after the last. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Event> {
+        let span = self.span.clone();
+        self.next_event().instrument(span).await
+    }
+
+    async fn next_event(&mut self) -> Option<Event> {
         loop {
             if matches!(self.phase, Phase::Over) && self.pending.is_empty() {
                 return None;
@@ -249,7 +263,7 @@ impl Reader {
             }
             if let Some(event) = self.pending.pop_front() {
                 self.handed_over(&event);
-                self.entered.moved(self.id().place);
+                self.registration.set_place(self.id().place);
                 return Some(event);
             }
             let followed = self.follow_plugin().await;
@@ -264,7 +278,7 @@ impl Reader {
                 Phase::Live => self.read_live().await,
             };
             if let Err(error) = read {
-                tracing::error!(subscription.id = self.subscription_id(), %error, "a reader ends");
+                tracing::error!(subscription.id = self.subscription_id(), %error, "a reader ended");
                 self.end(Event::Ended { reason: "read_failed", message: error.to_string() });
             }
         }
@@ -273,19 +287,25 @@ impl Reader {
     fn handed_over(&mut self, event: &Event) {
         let counters = self.feed.counters();
         match event {
-            Event::Killmail { id, .. } => {
+            Event::Killmail { id, kept } => {
                 self.at = id.place;
-                self.entered.delivered(1);
+                self.registration.count_delivered(1);
+                let killmail_id = kept.entry.facts.killmail_id;
+                tracing::debug!(target: DELIVERY, { killmail.id = killmail_id, event.id = %id }, "handed over");
                 counters.delivered.fetch_add(1, Ordering::Relaxed);
             }
             Event::Batch(batch) => {
                 self.at = batch.id.place;
-                self.entered.delivered(batch.kept.len() as u64);
+                for kept in &batch.kept {
+                    let killmail_id = kept.entry.facts.killmail_id;
+                    tracing::debug!(target: DELIVERY, { killmail.id = killmail_id }, "handed over in the preload");
+                }
+                self.registration.count_delivered(batch.kept.len() as u64);
                 counters.preloaded.fetch_add(batch.kept.len() as u64, Ordering::Relaxed);
             }
             Event::Preloaded { id, .. } | Event::Backfilled { id, .. } => self.at = id.place,
             Event::Fault { plugin, failure, killmail_id } => {
-                self.entered.failed(plugin, failure, *killmail_id);
+                self.registration.set_last_fault(plugin, failure, *killmail_id);
                 counters.faults.fetch_add(1, Ordering::Relaxed);
             }
             Event::Opened { .. } | Event::Gap(_) | Event::Ended { .. } | Event::Closing => {}
@@ -312,7 +332,7 @@ impl Reader {
             return Ok(());
         };
         let entries = hits.into_iter().map(|(_, entry)| entry).collect();
-        let outcomes = judged(self.judge.as_ref(), entries, Run::History { head: preload.head }).await;
+        let outcomes = judge_page(self.plugin.as_ref(), entries, Run::History { head: preload.head }).await;
         let mut kept = Vec::with_capacity(outcomes.len());
         for outcome in outcomes {
             match outcome {
@@ -337,7 +357,7 @@ impl Reader {
                 number,
                 total,
                 last,
-                judged: self.judge.is_some(),
+                judged: self.plugin.is_some(),
                 head,
                 id,
             }));
@@ -348,7 +368,7 @@ impl Reader {
 
     async fn batch_hits(&self, preload: &Preload) -> Result<Vec<(u32, SharedEntry)>, FeedError> {
         let feed = self.feed.clone();
-        let interest = self.judge.as_ref().and_then(SubscriptionPlugin::interest).cloned();
+        let interest = self.plugin.as_ref().and_then(SubscriptionPlugin::interest).cloned();
         let (filter, form, head, after) = (preload.filter.clone(), preload.form, preload.head, preload.after);
         tasks::blocking("preload-batch", move || {
             let window = Window { filter: &filter, interest: interest.as_ref(), form, head, after };
@@ -366,7 +386,7 @@ impl Reader {
         }
         let page = self.read_page(head).await?;
         self.feed.counters().pages.fetch_add(1, Ordering::Relaxed);
-        let outcomes = judged(self.judge.as_ref(), page.entries, Run::Live).await;
+        let outcomes = judge_page(self.plugin.as_ref(), page.entries, Run::Live).await;
         let live = |seq| EventId { epoch: self.epoch, place: Place::Live(seq) };
         let mut events = Vec::new();
         let mut spans = self.feed.store().spans(self.passed, page.passed).into_iter().peekable();
@@ -384,36 +404,36 @@ impl Reader {
         events.extend(spans.map(|(at, span)| Event::Backfilled { span, id: live(at) }));
         self.pending.extend(events);
         self.passed = page.passed;
-        self.entered.moved(self.id().place);
+        self.registration.set_place(self.id().place);
         Ok(())
     }
 
-    /// The question for the next page.
-    fn ask(&self, head: Seq) -> PageQuery<'_> {
+    /// The query for the next page.
+    fn page_query(&self, head: Seq) -> PageQuery<'_> {
         let config = self.feed.config();
         PageQuery {
             filter: &self.subscription.filter,
-            interest: self.judge.as_ref().and_then(SubscriptionPlugin::interest),
+            interest: self.plugin.as_ref().and_then(SubscriptionPlugin::interest),
             after: self.passed,
             head,
             max_age_secs: self.subscription.max_age_secs,
-            limit: if self.judge.is_some() { config.judged_page_max } else { config.page_max },
+            limit: if self.plugin.is_some() { config.judged_page_max } else { config.page_max },
             limit_bytes: config.page_bytes,
             scan: config.scan_max,
         }
     }
 
     async fn read_page(&self, head: Seq) -> Result<Page, FeedError> {
-        let ask = self.ask(head);
-        if let Some(page) = self.feed.store().page_in_memory(&ask) {
+        let query = self.page_query(head);
+        if let Some(page) = self.feed.store().read_page_from_memory(&query) {
             return Ok(page);
         }
-        let PageQuery { after, max_age_secs, limit, limit_bytes, scan, .. } = ask;
+        let PageQuery { after, max_age_secs, limit, limit_bytes, scan, .. } = query;
         let (feed, subscription, interest) =
-            (self.feed.clone(), self.subscription.clone(), ask.interest.cloned());
+            (self.feed.clone(), self.subscription.clone(), query.interest.cloned());
         let page = tasks::blocking("reader-page", move || {
             let interest = interest.as_ref();
-            feed.store().page(&PageQuery {
+            feed.store().read_page(&PageQuery {
                 filter: &subscription.filter,
                 interest,
                 after,
@@ -427,43 +447,43 @@ impl Reader {
         Ok(page.await??)
     }
 
-    /// Sleeps until the bell rings, the tick is due, the server stops or the plugin changes.
+    /// Waits for a wakeup, the next tick, a stop of the server or a change of the plugin.
     async fn wait(&mut self) -> Result<(), FeedError> {
         let tick = sleep(Duration::from_millis(self.feed.config().tick_ms));
-        let judge = &mut self.judge;
+        let plugin = &mut self.plugin;
         let plugin_changed = async {
-            match judge {
-                Some(judge) => judge.changed().await,
+            match plugin {
+                Some(plugin) => plugin.changed().await,
                 None => std::future::pending().await,
             }
         };
-        let again = async {
-            match self.again {
+        let retry = async {
+            match self.retry_at {
                 Some(at) => sleep_until(at).await,
                 None => std::future::pending().await,
             }
         };
         let changed = tokio::select! {
-            () = self.held.ring.notified() => false,
+            () = self.lease.wakeup.notified() => false,
             () = tick => false,
-            () = again => false,
+            () = retry => false,
             _ = self.closing.changed() => false,
             () = plugin_changed => true,
         };
-        // Followed before the next page is read: this wait may be dropped at any await, and the change must
-        // not be.
-        if let Some(judge) = self.judge.as_mut().filter(|_| changed) {
-            judge.forget_change();
+        // The change is followed before the next page is read. It is marked again here, since this future may be
+        // dropped at any await and the change must not be lost.
+        if let Some(plugin) = self.plugin.as_mut().filter(|_| changed) {
+            plugin.mark_changed();
         }
         Ok(())
     }
 
     fn interest(&self) -> Option<&Interest> {
-        self.judge.as_ref().and_then(SubscriptionPlugin::interest)
+        self.plugin.as_ref().and_then(SubscriptionPlugin::interest)
     }
 
     fn fault(&self, failure: Failure, killmail_id: u32) -> Event {
-        let plugin = self.judge.as_ref().map(|judge| judge.name().to_owned()).unwrap_or_default();
+        let plugin = self.plugin.as_ref().map(|plugin| plugin.name().to_owned()).unwrap_or_default();
         Event::Fault { plugin, failure, killmail_id }
     }
 }

@@ -5,11 +5,12 @@
 
 use axum::http::StatusCode;
 
+use crate::feed;
 use crate::http::answer::error::{Error, PLUGIN_UNUSABLE};
-use crate::plugins::plugin_quota::TooMany;
+use crate::plugins::error::PluginsError;
+use crate::plugins::plugin_quota::QuotaExceeded;
 use crate::store;
 use crate::wire::query;
-use crate::{feed, plugins};
 
 /// Whose fault it is.
 enum Blame {
@@ -38,9 +39,9 @@ fn blame(error: &feed::error::FeedError) -> Blame {
         feed::error::FeedError::Closing => Blame::Closing,
         feed::error::FeedError::Plugin(error) => match (error.parameter(), error) {
             (Some(field), _) => Blame::Parameter { field, limit: None },
-            (None, plugins::Error::Preparing { .. }) => Blame::Preparing,
-            (None, plugins::Error::Unusable { .. }) => Blame::Unusable,
-            (None, plugins::Error::Refused(refusal)) if refusal.is_busy() => {
+            (None, PluginsError::Preparing { .. }) => Blame::Preparing,
+            (None, PluginsError::Unusable { .. }) => Blame::Unusable,
+            (None, PluginsError::Refused(refusal)) if refusal.is_busy() => {
                 Blame::Limit(refusal.limit().unwrap_or_default())
             }
             (None, _) => Blame::Us,
@@ -93,7 +94,7 @@ impl Error {
 
     /// A stream whose address has too many judges at work.
     #[must_use]
-    pub fn stream_judges(error: TooMany) -> Self {
+    pub fn stream_judges(error: QuotaExceeded) -> Self {
         Self::StreamFailed {
             status: StatusCode::SERVICE_UNAVAILABLE,
             kind: "limit_reached",
@@ -104,7 +105,7 @@ impl Error {
     /// A page of history whose address has too many judges at work, or for which too many pages are being
     /// judged.
     #[must_use]
-    pub fn history_judges(error: TooMany) -> Self {
+    pub fn history_judges(error: QuotaExceeded) -> Self {
         Self::Busy { message: error.to_string(), limit: error.max() as u64 }
     }
 

@@ -15,7 +15,7 @@ use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 
 use crate::domain::filter::IdSet;
-use crate::feed::filters::Held;
+use crate::feed::filters::FilterLease;
 use crate::feed::history::{Chosen, Latest};
 use crate::feed::{self, Feed};
 use crate::http::answer::error::Error;
@@ -39,7 +39,7 @@ const ID_BYTES: usize = 11;
 pub struct Listing {
     feed: Arc<Feed>,
     parts: VecDeque<Part>,
-    held: Option<Held>,
+    held: Option<FilterLease>,
 }
 
 /// A part of an answer.
@@ -65,7 +65,7 @@ impl Listing {
 
     /// The same, with a filter that is in use until everything is taken.
     #[must_use]
-    pub fn holding(self, held: Option<Held>) -> Self {
+    pub fn holding(self, held: Option<FilterLease>) -> Self {
         Self { held, ..self }
     }
 
@@ -165,7 +165,7 @@ impl Listing {
                 }
                 Some(Part::Killmails(mut chosen, mut open)) => {
                     let room = bytes.saturating_sub(text.len());
-                    for kept in self.feed.kept(self.first(&mut chosen, room)).await? {
+                    for kept in self.feed.load(self.first(&mut chosen, room)).await? {
                         text.extend_from_slice(if open { b"," } else { b"[" });
                         text.extend_from_slice(&json_of(&kept));
                         open = true;

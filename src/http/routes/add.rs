@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -17,6 +16,7 @@ use serde_json::value::RawValue;
 use serde_json::{Deserializer, Value, json};
 
 use crate::domain::entry::Origin;
+use crate::feed::body_requests::BodyRequests;
 use crate::http::answer::error::Error;
 use crate::http::answer::success::Json;
 use crate::http::request::auth::{Killmails, May};
@@ -60,18 +60,16 @@ pub async fn add(
 ) -> Result<Json, Error> {
     let store = Arc::clone(door.feed.store());
     let zkb = if asked.get("prefer_incoming") == Some("false") { ZkbRule::Keep } else { ZkbRule::IfNewer };
-    let others = door.feed.fallback_status();
-    let wanted_max = others.wanted_max.load(Ordering::Relaxed);
+    let body_requests = Arc::clone(&door.body_requests);
     let are_lines = says_ndjson(&headers);
     let sorted = tasks::blocking("rest-add", move || -> Result<Sorted, Error> {
         let mut sorted = sort(&body, zkb, are_lines)?;
         sorted
-            .order(&store, wanted_max)
+            .order(&store, &body_requests)
             .map_err(|error| Error::history(feed::error::FeedError::Store(error)))?;
         Ok(sorted)
     });
     let sorted = sorted.await.map_err(Error::failed)??;
-    others.news.notify_one();
     let mut report = sorted.report;
     let mut incoming = sorted.incoming.into_iter();
     loop {
@@ -250,7 +248,7 @@ impl Sorted {
     }
 
     /// Has the bodies fetched that documents lack, and keeps what is refused.
-    fn order(&mut self, store: &Store, wanted_max: usize) -> Result<(), Failure> {
+    fn order(&mut self, store: &Store, body_requests: &BodyRequests) -> Result<(), Failure> {
         let mut references = std::mem::take(&mut self.references);
         let mut known = Vec::with_capacity(references.len());
         for one in &references {
@@ -261,7 +259,7 @@ impl Sorted {
         references.retain(|_| !known.next().unwrap_or(false));
         self.report.known = all - references.len();
         let wanted: Vec<Wanted> = references.iter().map(|one| one.wanted.clone()).collect();
-        let answers = store.add_all_wanted(&wanted, wanted_max)?;
+        let answers = body_requests.add(&wanted)?;
         let mut fetched = HashSet::new();
         for (one, is_wanted) in references.into_iter().zip(answers) {
             if is_wanted {
@@ -269,12 +267,12 @@ impl Sorted {
                 self.report.fetching += usize::from(fetched.insert(one.wanted.killmail_id));
                 continue;
             }
-            let (reason, message) = if wanted_max == 0 {
+            let (reason, message) = if body_requests.max() == 0 {
                 let why = "this server fetches no bodies from ESI: USER_AGENT_CONTACT is not set, or ingest.esi_wanted_max is 0";
                 (NO_CONTACT, why.to_owned())
             } else {
                 let why = "its body cannot be ordered now: as many wait as may (ingest.esi_wanted_max), or its document is over 2 KiB";
-                (NO_BODY, format!("{why}; {wanted_max} may wait at a time"))
+                (NO_BODY, format!("{why}; {} may wait at a time", body_requests.max()))
             };
             let told = Told {
                 index: one.index,

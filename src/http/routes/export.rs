@@ -52,7 +52,7 @@ impl Way {
         let lookup =
             Lookup { subscription, order: Order::Oldest, after: self.after, head: self.head, limit: PAGE };
         let found = self.feed.lookup(lookup).await.map_err(cut_off)?;
-        let kept = self.feed.kept(found.chosen).await.map_err(cut_off)?;
+        let kept = self.feed.load(found.chosen).await.map_err(cut_off)?;
         let mut out = Out::default();
         for kept in &kept {
             out.piece(json_of(kept));

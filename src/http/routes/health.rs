@@ -61,7 +61,7 @@ pub async fn ready(State(door): State<Arc<HttpState>>) -> Result<Response, Error
         "reason": why,
         "silent_seconds": silence.map(|silence| silence.secs),
         "silent_max_seconds": silence.map(|silence| silence.max_secs),
-        "source": { "name": *source_status.source.lock(), "state": doing.word(), "reason": doing.reason() },
+        "source": { "name": source_status.kind.lock().word(), "state": doing.word(), "reason": doing.reason() },
         "timestamp": time::iso_micros_now(),
     });
     let status = if why.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -226,12 +226,12 @@ fn details(door: &HttpState, (doing, since_ms): &Now, Storage { failure, lack }:
             "failure": failure,
         },
         "source": {
-            "name": *source_status.source.lock(),
+            "name": source_status.kind.lock().word(),
             "state": doing.word(),
             "reason": doing.reason(),
             "since": (*since_ms > 0).then(|| time::iso_micros(*since_ms)),
             "sequence": source_status.sequence.load(Ordering::Relaxed),
-            "open_gap_numbers": source_status.open_numbers(),
+            "open_gap_numbers": source_status.still_missing_count(),
             "refused_in_a_row": refused_run(source_status),
             "fallback": standing_in(door),
         },
@@ -270,7 +270,7 @@ fn of_other(other: &FallbackSource) -> Value {
 /// Readers that name ids of this dimension. `last_update` is when the newest of them opened.
 fn dimension(door: &HttpState, kind: Dimension, count: &str) -> Value {
     let (mut subscriptions, mut ids, mut newest) = (0_u64, 0, None);
-    for line in door.feed.registry().lines() {
+    for line in door.feed.registry().readers() {
         if let Some(set) = line.subscription().filter.ids(kind) {
             subscriptions += 1;
             ids += set.as_slice().len();

@@ -14,7 +14,7 @@ use crate::domain::filter::IdsIn;
 use crate::domain::id::{EventId, Place, Seq};
 use crate::domain::subscription::Subscription;
 use crate::feed::event::Delivered;
-use crate::feed::filters::Held;
+use crate::feed::filters::FilterLease;
 use crate::feed::history::{Faults, Found, Lookup};
 use crate::http::answer::error::Error;
 use crate::http::answer::listing::Listing;
@@ -114,17 +114,17 @@ async fn answer(door: &HttpState, parts: &Parts, asked: Asked) -> Result<Respons
 fn hold(
     door: &HttpState,
     mut subscription: Subscription,
-) -> Result<(Option<Held>, Arc<Subscription>), Error> {
+) -> Result<(Option<FilterLease>, Arc<Subscription>), Error> {
     let ids: usize =
         subscription.filter.dimensions.iter().map(|dimension| dimension.ids.as_slice().len()).sum();
-    let held = (ids > FEW_IDS).then(|| door.feed.filters().hold_for_answer(&mut subscription)).transpose();
+    let held = (ids > FEW_IDS).then(|| door.feed.filters().register_request(&mut subscription)).transpose();
     Ok((held.map_err(|full| Error::history(full.into()))?, Arc::new(subscription)))
 }
 
 async fn page(
     door: &HttpState,
     head: Seq,
-    (held, asked): (Option<Held>, &Subscription),
+    (held, asked): (Option<FilterLease>, &Subscription),
     found: Found,
 ) -> Result<Response, Error> {
     let next = found

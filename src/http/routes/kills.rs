@@ -62,7 +62,7 @@ pub async fn count(
     check_format(&pairs).map_err(|message| Error::SystemFormat { message })?;
     let id = positive(&id).ok_or(Error::SystemId)?;
     let system = u32::try_from(id).ok();
-    let count = system.map_or(0, |system| door.feed.store().system_count(system, since(HOURS)));
+    let count = system.map_or(0, |system| door.feed.store().count_in_system(system, since(HOURS)));
     Ok(Json::data(
         &json!({ "system_id": id, "count": count, "window_hours": HOURS, "timestamp": time::iso_micros_now() }),
     ))

@@ -20,7 +20,7 @@ use crate::http::answer::success::Json;
 use crate::http::numbers::process::Process;
 use crate::http::request::parameters::Pairs;
 use crate::http::state::HttpState;
-use crate::plugin::build::lanes::Load;
+use crate::plugin::build::queue::QueueLoad;
 use crate::plugin::class::Class;
 use crate::plugin::counters::Counts;
 use crate::plugin::engine::Engine;
@@ -107,7 +107,7 @@ fn limiter(door: &HttpState) -> Value {
 }
 
 fn dimension(door: &HttpState, kind: Dimension, ids: &str) -> Value {
-    let lines = door.feed.registry().lines();
+    let lines = door.feed.registry().readers();
     let sizes: Vec<usize> = lines
         .iter()
         .filter_map(|line| line.subscription().filter.ids(kind).map(|set| set.as_slice().len()))
@@ -200,7 +200,8 @@ fn motion(door: &HttpState, text: &mut Exposition) {
         feed.filters().refused(),
     );
     text.counter("feed_announced_total", "Killmails announced to readers.", get(&counters.announced));
-    text.counter("feed_rung_total", "Readers woken by the bell.", get(&counters.rung));
+    text.counter("feed_woken_total", "Readers woken for a killmail.", get(&counters.woken));
+    text.counter("feed_rung_total", "The old name of feed_woken_total.", get(&counters.woken));
     text.counter("feed_delivered_total", "Killmails handed to doors, live.", get(&counters.delivered));
     text.counter("feed_preloaded_total", "Killmails handed to doors by preloads.", get(&counters.preloaded));
     text.counter("feed_pages_total", "Pages taken from the log.", get(&counters.pages));
@@ -305,7 +306,7 @@ fn plugin_memory(capacity: &Capacity, text: &mut Exposition) {
 
 fn waiting(engine: &Engine, text: &mut Exposition) {
     let loads = engine.builder().loads();
-    let each = |count: fn(Load) -> usize| {
+    let each = |count: fn(QueueLoad) -> usize| {
         loads.iter().flat_map(move |of| {
             [
                 (format!("{} scan", of.size), count(of.scan)),
@@ -346,14 +347,14 @@ fn source(door: &HttpState, text: &mut Exposition) {
         "source_up",
         "1 while the source follows its feed.",
         "source",
-        [(*source_status.source.lock(), u8::from(doing == Doing::Following))],
+        [(source_status.kind.lock().word(), u8::from(doing == Doing::Following))],
     );
     text.gauges("source_state", "1 for the state the source is in.", "state", [(doing.word(), 1)]);
     let last_ms = source_status.last_killmail_ms.load(Ordering::Relaxed);
     if last_ms > 0 {
         text.gauge(
             "source_last_killmail_seconds",
-            "Time since a killmail came.",
+            "Time since a killmail last arrived, seconds.",
             now_secs() - last_ms / 1000,
         );
     }
@@ -366,24 +367,24 @@ fn source(door: &HttpState, text: &mut Exposition) {
     );
     text.counter(
         "source_skipped_total",
-        "Killmails passed over: known, in conflict with what is kept, or too large.",
+        "Killmails not stored: known, in conflict with a stored one, or too large.",
         get(&source_status.skipped),
     );
     text.counter("source_refused_total", "Documents refused.", get(&source_status.refused));
-    text.counter("source_gaps_total", "Numbers that never came.", get(&source_status.gaps));
+    text.counter("source_gaps_total", "Numbers of the feed that were missing.", get(&source_status.missing));
     text.gauge(
         "source_gap_numbers",
-        "Numbers that never came and are not healed yet.",
-        source_status.open_numbers(),
+        "Missing numbers that are still looked for.",
+        source_status.still_missing_count(),
     );
     text.counter(
         "source_healed_total",
-        "Numbers that never came at first and were healed.",
-        get(&source_status.healed),
+        "Missing numbers that were recovered or given up.",
+        get(&source_status.recovered),
     );
     text.counter(
         "source_backfilled_total",
-        "Killmails that archives filled in.",
+        "Killmails recovered from archives.",
         get(&source_status.backfilled),
     );
     text.counter("source_requests_total", "Requests sent.", get(&source_status.requests));
@@ -401,30 +402,30 @@ fn others(door: &HttpState, text: &mut Exposition) {
         |other: &FallbackSource| u64::from(other.fallback && other.active.load(Ordering::Relaxed));
     text.gauge(
         "source_fallback_active",
-        "1 while another source stands in for the first.",
+        "1 while a fallback source stands in for the first.",
         sources.iter().map(|o| stands_in(o)).sum::<u64>().min(1),
     );
     text.gauges(
         "source_other_active",
-        "1 while this other source runs.",
+        "1 while this source beside the first runs.",
         "source",
         of(|o| u64::from(o.active.load(Ordering::Relaxed))),
     );
     text.gauges(
         "source_other_up",
-        "1 while it follows its feed.",
+        "1 while this source follows its feed.",
         "source",
         of(|o| u64::from(o.status.doing().0 == Doing::Following)),
     );
     text.counters(
         "source_fallback_switches_total",
-        "How often it began to stand in.",
+        "How often this source began to stand in.",
         "source",
         of(|o| get(&o.switches)),
     );
     text.counters(
         "source_other_received_total",
-        "Killmails received from it.",
+        "Killmails received from this source.",
         "source",
         of(|o| get(&o.status.received)),
     );
@@ -432,7 +433,7 @@ fn others(door: &HttpState, text: &mut Exposition) {
     text.counter("esi_requests_total", "Requests sent to ESI.", get(&others.esi.sent));
     text.counter("esi_errors_total", "Requests to ESI that brought no body.", get(&others.esi.failed));
     text.counter("fetch_bodies_total", "Bodies fetched.", get(&others.fetched));
-    text.counter("fetch_failures_total", "Tries to fetch a body that failed.", get(&others.fetch_failures));
+    text.counter("fetch_failures_total", "Failed tries to fetch a body.", get(&others.fetch_failures));
     text.counter("fetch_given_up_total", "Bodies given up.", get(&others.fetch_given_up));
 }
 

@@ -21,17 +21,18 @@ use crate::http::request::auth::{May, Plugins as Rights};
 use crate::http::request::body::{self, Intake};
 use crate::http::request::parameters::Object;
 use crate::http::state::HttpState;
-use crate::plugin::build::order::Stage;
+use crate::plugin::build::protocol::Stage;
 use crate::plugin::counters::LastFault;
 use crate::plugin::error::Refusal;
 use crate::plugin::judging::pair_records::Resting;
 use crate::plugin::judging::run::Instance;
-use crate::plugins;
-use crate::plugins::components::State;
-use crate::plugins::manifest::{Standing, Version};
-use crate::plugins::summary::Plugin;
-use crate::plugins::upload::{Upload, Uploaded};
-use crate::plugins::{Plugins, uploads};
+use crate::plugins::Plugins;
+use crate::plugins::components::Readiness;
+use crate::plugins::error::PluginsError;
+use crate::plugins::manifest::{Version, VersionState};
+use crate::plugins::summary::PluginSummary;
+use crate::plugins::upload::{UploadOptions, Uploaded};
+use crate::plugins::uploads::UploadState;
 use crate::wire::time;
 use crate::{store, tasks};
 
@@ -114,7 +115,7 @@ pub async fn upload(
     let intake = Intake::new(&door.config, Arc::clone(&door.in_flight)).with_max(max_bytes as u64, setting);
     // A full disk is better told before the body is sent.
     door.feed.store().check_space().map_err(|error| refused(&error.into()))?;
-    let room = door.uploads.enter(&name, body.size_hint().exact()).map_err(|error| refused(&error))?;
+    let room = door.uploads.reserve(&name, body.size_hint().exact()).map_err(|error| refused(&error))?;
     let file = door.feed.store().upload_file().map_err(|error| refused(&error.into()))?;
     body::save(body, &intake, file.path()).await.map_err(|error| match error {
         Error::TooLarge { limit, setting } => {
@@ -123,15 +124,15 @@ pub async fn upload(
         other => other,
     })?;
     let mut waiting = door.uploads.start(room, file, how);
-    match waiting.done(wait).await {
-        uploads::Standing::At(stage) => {
-            Ok(Json::created(StatusCode::ACCEPTED, &stage_shown(&waiting.leave(), stage)))
+    match waiting.wait(wait).await {
+        UploadState::InProgress(stage) => {
+            Ok(Json::created(StatusCode::ACCEPTED, &stage_shown(&waiting.detach(), stage)))
         }
-        uploads::Standing::Accepted(uploaded) => {
+        UploadState::Accepted(uploaded) => {
             let status = if uploaded.new { StatusCode::CREATED } else { StatusCode::OK };
             Ok(Json::created(status, &accepted(&door, &name, &uploaded)))
         }
-        uploads::Standing::Refused(error) => Err(refused(&error)),
+        UploadState::Refused(error) => Err(refused(&error)),
     }
 }
 
@@ -143,13 +144,13 @@ pub async fn upload_state(
     extract::State(door): extract::State<Arc<HttpState>>,
     Path(id): Path<String>,
 ) -> Result<Json, Error> {
-    let (name, standing) = door.uploads.standing(&id).ok_or(Error::Missing { what: "Upload" })?;
+    let (name, standing) = door.uploads.find(&id).ok_or(Error::Missing { what: "Upload" })?;
     Ok(Json::data(&match standing {
-        uploads::Standing::At(stage) => stage_shown(&id, stage),
-        uploads::Standing::Accepted(uploaded) => {
+        UploadState::InProgress(stage) => stage_shown(&id, stage),
+        UploadState::Accepted(uploaded) => {
             json!({ "upload_id": id, "state": "accepted", "plugin": accepted(&door, &name, &uploaded) })
         }
-        uploads::Standing::Refused(error) => {
+        UploadState::Refused(error) => {
             json!({ "upload_id": id, "state": "refused", "error": refused(&error).inside() })
         }
     }))
@@ -165,8 +166,8 @@ fn stage_shown(id: &str, stage: Stage) -> Value {
 }
 
 fn accepted(door: &HttpState, name: &str, uploaded: &Uploaded) -> Value {
-    let mut value = version_shown(door, &uploaded.version, uploaded.standing);
-    if uploaded.standing != Standing::Active {
+    let mut value = version_shown(door, &uploaded.version, uploaded.state);
+    if uploaded.state != VersionState::Active {
         let (prefix, _) = uploaded.version.digest.split_at(SHOWN_DIGITS);
         let message = format!(
             "another version of {name} stays active until this one is promoted: \
@@ -230,7 +231,7 @@ pub async fn rollback(
 async fn changed<T: Send + 'static>(
     door: &HttpState,
     name: &'static str,
-    change: impl FnOnce(&Plugins) -> Result<T, plugins::Error> + Send + 'static,
+    change: impl FnOnce(&Plugins) -> Result<T, PluginsError> + Send + 'static,
 ) -> Result<T, Error> {
     let plugins = Arc::clone(door.feed.plugins());
     tasks::blocking(name, move || change(&plugins))
@@ -240,8 +241,8 @@ async fn changed<T: Send + 'static>(
 }
 
 /// How an upload is to be taken, and how long its answer may wait.
-fn wanted(asked: &HashMap<String, String>) -> Result<(Upload, Duration), Error> {
-    let (mut how, mut wait) = (Upload::default(), WAIT_DEFAULT);
+fn wanted(asked: &HashMap<String, String>) -> Result<(UploadOptions, Duration), Error> {
+    let (mut how, mut wait) = (UploadOptions::default(), WAIT_DEFAULT);
     for (field, value) in asked {
         match (field.as_str(), value.as_str()) {
             ("promote", "true") => how.promote = true,
@@ -264,15 +265,15 @@ fn wait_of(secs: &str) -> Result<Duration, Error> {
     })
 }
 
-fn shown(door: &HttpState, plugin: &Plugin) -> Value {
-    let mut value = version_shown(door, &plugin.version, plugin.standing);
+fn shown(door: &HttpState, plugin: &PluginSummary) -> Value {
+    let mut value = version_shown(door, &plugin.version, plugin.state);
     value["name"] = plugin.name.clone().into();
     let versions = plugin.versions.iter().map(|(version, standing)| version_shown(door, version, *standing));
     value["versions"] = versions.collect();
     value
 }
 
-fn version_shown(door: &HttpState, version: &Version, standing: Standing) -> Value {
+fn version_shown(door: &HttpState, version: &Version, standing: VersionState) -> Value {
     let mut value = json!({
         "digest": format!("sha256:{}", version.digest),
         "size_bytes": version.size_bytes,
@@ -287,9 +288,9 @@ fn version_shown(door: &HttpState, version: &Version, standing: Standing) -> Val
         value["class"] = class.word().into();
     }
     match door.feed.plugins().state(version) {
-        State::Usable => {}
-        State::Preparing => value["preparing"] = true.into(),
-        State::Unusable(why) => {
+        Readiness::Usable => {}
+        Readiness::Preparing => value["preparing"] = true.into(),
+        Readiness::Unusable(why) => {
             value["state"] = "unusable".into();
             value["reason"] = why.to_string().into();
         }
@@ -312,44 +313,44 @@ fn rest_shown(rest: Resting) -> Value {
     })
 }
 
-fn refused(error: &plugins::Error) -> Error {
+fn refused(error: &PluginsError) -> Error {
     let message = error.to_string();
     match error {
-        plugins::Error::Unknown { .. } => Error::Missing { what: "Plugin" },
-        plugins::Error::UnknownVersion { .. } | plugins::Error::NothingBefore { .. } => {
+        PluginsError::Unknown { .. } => Error::Missing { what: "Plugin" },
+        PluginsError::UnknownVersion { .. } | PluginsError::NothingBefore { .. } => {
             Error::parameter("digest", message)
         }
-        plugins::Error::MalformedDigest { .. } | plugins::Error::AmbiguousDigest { .. } => {
+        PluginsError::MalformedDigest { .. } | PluginsError::AmbiguousDigest { .. } => {
             Error::parameter("digest", message)
         }
-        plugins::Error::NotActive { .. } => Error::parameter("plugin", message),
-        plugins::Error::BadName { .. } => Error::parameter("name", message),
-        plugins::Error::TooManyNames { max } => Error::Busy { message, limit: *max },
-        plugins::Error::TooManyUploads { max } => Error::Busy { message, limit: *max as u64 },
-        plugins::Error::Preparing { .. } => Error::PluginPreparing { message },
-        plugins::Error::Unusable { .. } => Error::PluginUnusable { message },
-        plugins::Error::Refused(Refusal::TooLarge { max, setting, .. }) => {
+        PluginsError::NotActive { .. } => Error::parameter("plugin", message),
+        PluginsError::BadName { .. } => Error::parameter("name", message),
+        PluginsError::TooManyNames { max } => Error::Busy { message, limit: *max },
+        PluginsError::TooManyUploads { max } => Error::Busy { message, limit: *max as u64 },
+        PluginsError::Preparing { .. } => Error::PluginPreparing { message },
+        PluginsError::Unusable { .. } => Error::PluginUnusable { message },
+        PluginsError::Refused(Refusal::TooLarge { max, setting, .. }) => {
             Error::PluginTooLarge { max_bytes: *max as u64, setting: setting.clone() }
         }
-        plugins::Error::Refused(refusal) if refusal.is_busy() => {
+        PluginsError::Refused(refusal) if refusal.is_busy() => {
             Error::Busy { message, limit: refusal.limit().unwrap_or_default() }
         }
-        plugins::Error::Refused(refusal) => Error::InvalidPlugin {
+        PluginsError::Refused(refusal) => Error::InvalidPlugin {
             reason: refusal.reason().to_owned(),
             message: refusal.to_string(),
             limit: refusal.limit(),
         },
-        plugins::Error::Store(store::error::StoreError::NoSpace { min, .. }) => {
+        PluginsError::Store(store::error::StoreError::NoSpace { min, .. }) => {
             Error::Busy { message, limit: *min }
         }
-        plugins::Error::Store(error) if error.is_disk_full() => {
+        PluginsError::Store(error) if error.is_disk_full() => {
             Error::DiskFull { message: format!("the disk is full: {message}") }
         }
-        plugins::Error::DiskFull(_) => Error::DiskFull { message },
-        plugins::Error::Store(_) | plugins::Error::Record { .. } | plugins::Error::GivenUp => {
+        PluginsError::DiskFull(_) => Error::DiskFull { message },
+        PluginsError::Store(_) | PluginsError::Record { .. } | PluginsError::GivenUp => {
             Error::failed(message)
         }
-        plugins::Error::Failed(_) | plugins::Error::Lost(_) => Error::failed(message),
+        PluginsError::Internal(_) | PluginsError::Lost(_) => Error::failed(message),
     }
 }
 

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 use super::*;
+use crate::feed::body_requests::BodyRequests;
 use crate::feed::{self, Feed};
 use crate::http;
 use crate::plugin::engine::Engine;
@@ -43,11 +44,13 @@ fn api(limits: limits::Config) -> Api {
         killmail::json,
     )
     .unwrap();
+    let body_requests = Arc::new(BodyRequests::new(store.clone(), 0));
     let plugins = Plugins::open(store.clone(), engine, Vec::new()).unwrap();
     let feed = Feed::start(store, plugins, feed::config::Config::default()).unwrap();
     let (config, token, others) = (http::config::Config::default(), "secret".to_owned(), Router::new());
     let state = http::state::State {
         feed,
+        body_requests,
         config,
         token,
         started: SystemTime::now(),

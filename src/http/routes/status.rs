@@ -17,7 +17,7 @@ use crate::http::numbers::process::Process;
 use crate::http::request::parameters::Pairs;
 use crate::http::routes::health;
 use crate::http::state::HttpState;
-use crate::plugin::build::lanes::Load;
+use crate::plugin::build::queue::QueueLoad;
 use crate::plugin::class::Class;
 use crate::plugin::engine::Engine;
 use crate::store::Stats;
@@ -106,8 +106,8 @@ fn websocket(door: &HttpState) -> Value {
     let started = time::iso_micros(door.started_at() * 1000);
     let traffic = door.feed.channel_counters();
     let (realtime, preload, opened) = (get(&traffic.pushed), get(&traffic.preloaded), get(&traffic.opened));
-    let lines = door.feed.registry().lines();
-    let now = lines.iter().map(|line| line.now()).filter(|now| now.through == Transport::Websocket);
+    let lines = door.feed.registry().readers();
+    let now = lines.iter().map(|line| line.state()).filter(|now| now.through == Transport::Websocket);
     let sizes = now.map(|now| {
         [Dimension::System, Dimension::Character]
             .map(|kind| now.subscription.filter.ids(kind).map_or(0, |ids| ids.as_slice().len()))
@@ -155,7 +155,7 @@ fn processing(source_status: &SourceStatus) -> Value {
 
 /// What the source owes: numbers that never came, until they are healed.
 fn gaps(source_status: &SourceStatus) -> Value {
-    let open = source_status.open.lock().clone();
+    let open = source_status.still_missing.lock().clone();
     let lines: Vec<Value> = open
         .iter()
         .map(|gap| json!({ "first": gap.first, "last": gap.last, "numbers": gap.numbers, "since": time::iso_micros(gap.since_ms) }))
@@ -163,8 +163,8 @@ fn gaps(source_status: &SourceStatus) -> Value {
     json!({
         "open_numbers": open.iter().map(|gap| gap.numbers).sum::<u64>(),
         "open": lines,
-        "passed_over_total": get(&source_status.gaps),
-        "healed_total": get(&source_status.healed),
+        "passed_over_total": get(&source_status.missing),
+        "healed_total": get(&source_status.recovered),
         "backfilled_total": get(&source_status.backfilled),
     })
 }
@@ -239,7 +239,7 @@ fn plugins(door: &HttpState) -> Value {
 
 /// What of plugins waits for its turn.
 fn plugins_waiting(engine: &Engine) -> Value {
-    let load = |load: Load| json!({ "waiting": load.waiting, "under_way": load.under_way });
+    let load = |load: QueueLoad| json!({ "waiting": load.waiting, "under_way": load.under_way });
     let loads = engine
         .builder()
         .loads()
@@ -269,7 +269,7 @@ fn parser(door: &HttpState, source_status: &SourceStatus) -> Value {
 
 #[expect(clippy::cast_precision_loss, reason = "hours with two digits")]
 fn summary(door: &HttpState, source_status: &SourceStatus, stats: &Stats, process: &Process) -> Value {
-    let lines = door.feed.registry().lines();
+    let lines = door.feed.registry().readers();
     json!({
         "api_requests_per_minute": door.rates.requests_per_minute(&door.feed),
         "active_subscriptions": lines.len(),

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::domain::id::{Epoch, EventId, Seq};
 use crate::domain::term::Dimension;
-use crate::feed::registry::{LastFault, Now, OpenReader, Progress, Transport};
+use crate::feed::registry::{LastFault, OpenReader, Progress, ReaderState, Transport};
 use crate::http::answer::error::Error;
 use crate::http::answer::listing::{Listing, Part};
 use crate::http::answer::success::Json;
@@ -30,7 +30,7 @@ pub async fn list(State(door): State<Arc<HttpState>>, parts: Parts) -> Result<Re
     let trusted = door.keys.check(&parts, Scope::Subscriptions).is_ok();
     let feed = Arc::clone(&door.feed);
     let lines = tasks::blocking("subscriptions", move || {
-        let mut lines = feed.registry().lines();
+        let mut lines = feed.registry().readers();
         lines.sort_by(|a, b| (a.opened_at_ms, &a.subscription_id).cmp(&(b.opened_at_ms, &b.subscription_id)));
         lines
     });
@@ -44,7 +44,8 @@ pub async fn list(State(door): State<Arc<HttpState>>, parts: Parts) -> Result<Re
 /// A subscription in JSON, its ids behind everything else. Lists are long, so they are shared and not written
 /// here.
 fn told(is_first: bool, line: &OpenReader, (epoch, head): (Epoch, Seq), trusted: bool) -> Vec<Part> {
-    let Now { subscription, updated_at_ms, through, subscriber, address, connected_at_ms } = line.now();
+    let ReaderState { subscription, updated_at_ms, through, subscriber, address, connected_at_ms } =
+        line.state();
     let Progress { place, delivered } = line.progress();
     let mut told = json!({
         "id": line.subscription_id,
@@ -82,11 +83,11 @@ fn told(is_first: bool, line: &OpenReader, (epoch, head): (Epoch, Seq), trusted:
 /// `GET /api/v1/subscriptions/stats`: systems and characters are counted once, whoever names them.
 pub async fn stats(State(door): State<Arc<HttpState>>) -> Result<Json, Error> {
     let body = tasks::blocking("subscription-stats", move || {
-        let lines = door.feed.registry().lines();
+        let lines = door.feed.registry().readers();
         let (mut systems, mut characters) = (HashSet::new(), HashSet::new());
         let (mut sse, mut sockets, mut bytes) = (0, 0, door.feed.wakeups().bytes());
         for line in &lines {
-            let now = line.now();
+            let now = line.state();
             match now.through {
                 Transport::Sse => sse += 1,
                 Transport::Websocket => sockets += 1,

@@ -22,11 +22,12 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::{DAY_SECS, now_secs};
+use crate::domain::skip::DELIVERY;
 use crate::domain::verdict::{Failure, Fault};
 use crate::feed::event::Event;
-use crate::feed::filters::Echo;
+use crate::feed::filters::EchoLease;
 use crate::feed::reader::Reader;
-use crate::feed::registry::{Transport, Who};
+use crate::feed::registry::{Client, Transport};
 use crate::feed::start::{BatchForm, Start};
 use crate::http::answer::error::Error;
 use crate::http::answer::lazy_body::{LazyBody, Next};
@@ -38,7 +39,7 @@ use crate::http::state::HttpState;
 use crate::http::stream::batch_cache::{Form, Sending, lines_of};
 use crate::http::stream::sse::Out;
 use crate::http::stream::stream_limits::{Slot, StreamKind};
-use crate::plugins::plugin_quota::Hold;
+use crate::plugins::plugin_quota::EvaluatorPermit;
 use crate::wire::event;
 use crate::wire::query::{self, Asked};
 
@@ -66,7 +67,8 @@ async fn open(door: Arc<HttpState>, kind: StreamKind, request: Request) -> Resul
         // A basic stream does not tell it.
         asked.filters = Bytes::new();
     }
-    let echo = door.feed.filters().echo(asked.filters.len()).map_err(|full| Error::stream(full.into()))?;
+    let echo =
+        door.feed.filters().lease_echo(asked.filters.len()).map_err(|full| Error::stream(full.into()))?;
     let start = Start {
         preload_since: preload_since(asked.preload_days),
         batches: batches(form),
@@ -75,7 +77,7 @@ async fn open(door: Arc<HttpState>, kind: StreamKind, request: Request) -> Resul
     let reader = Reader::open(door.feed.clone(), std::mem::take(&mut asked.subscription), start)
         .await
         .map_err(Error::stream)?;
-    reader.introduce(Who { through: Transport::Sse, subscriber: None, address, connected_at_ms: None });
+    reader.set_client(Client { through: Transport::Sse, subscriber: None, address, connected_at_ms: None });
     let mut first = Out::default();
     first.retry(door.config.sse.retry_ms);
     let talk = StreamBody::new(door, form, reader, (asked, echo), (slot, hold));
@@ -138,7 +140,7 @@ struct StreamBody {
     reader: Reader,
     asked: Asked,
     /// What `connected` holds of the limit of all filters until the client has it.
-    echo: Option<Echo>,
+    echo: Option<EchoLease>,
     /// When it is time for a ping or a heartbeat.
     due: Instant,
     /// Whether a killmail was sent since the last heartbeat.
@@ -149,7 +151,7 @@ struct StreamBody {
     sending: VecDeque<Sending>,
     /// Lines of batches beyond those planned.
     beyond: u64,
-    _rights: (Slot, Option<Hold>),
+    _rights: (Slot, Option<EvaluatorPermit>),
 }
 
 impl StreamBody {
@@ -157,8 +159,8 @@ impl StreamBody {
         door: Arc<HttpState>,
         form: Form,
         reader: Reader,
-        (asked, echo): (Asked, Echo),
-        rights: (Slot, Option<Hold>),
+        (asked, echo): (Asked, EchoLease),
+        rights: (Slot, Option<EvaluatorPermit>),
     ) -> Self {
         let echo = Some(echo);
         let (due, sending) = (Instant::now(), VecDeque::new());
@@ -261,7 +263,7 @@ impl StreamBody {
             ),
             Event::Batch(batch) => {
                 self.sent |= !batch.kept.is_empty();
-                let parked_bytes = self.door.config.sse.parked_bytes;
+                let parked_bytes = self.door.config.sse.batch_cache_bytes;
                 self.sending = lines_of(batch, self.form, &mut self.beyond, &self.door.parking, parked_bytes);
             }
             Event::Preloaded { id, .. } if basic => out.comment("transition", &id),
@@ -269,6 +271,11 @@ impl StreamBody {
                 out.event(Some("transition"), Some(&id), &event::transition(total))
             }
             Event::Killmail { kept, id } => {
+                let (killmail_id, subscription) =
+                    (kept.entry.facts.killmail_id, self.reader.subscription_id());
+                let span = tracing::debug_span!(target: DELIVERY, "delivery", killmail.id = killmail_id, event.id = %id);
+                let _entered = span.entered();
+                tracing::debug!(target: DELIVERY, { killmail.id = killmail_id, subscription.id = subscription }, "sent");
                 out.event((!basic).then_some("killmail"), Some(&id), &json_of(&kept));
                 self.sent = true;
             }

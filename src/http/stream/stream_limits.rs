@@ -32,7 +32,7 @@ pub struct Config {
     pub fault_pause_ms: u64,
     /// Texts of batches on their way wait in so many bytes of memory for all streams together; slower
     /// clients' are read again.
-    pub parked_bytes: usize,
+    pub batch_cache_bytes: usize,
 }
 
 impl Default for Config {
@@ -45,7 +45,7 @@ impl Default for Config {
             ping_ms: 9_500,
             heartbeat_ms: 30_000,
             fault_pause_ms: 60_000,
-            parked_bytes: 32 << 20,
+            batch_cache_bytes: 32 << 20,
         }
     }
 }

@@ -1,11 +1,10 @@
-//! Fetches the bodies of killmails that sources only name, and brings them into the writer as if the source
-//! had sent them whole.
+//! Fetches the bodies of killmails that sources only name, and publishes them as if the source had sent them
+//! whole.
 //!
-//! What is to be fetched is on disk before the source goes on, so a crash forgets nothing. What cannot be
-//! fetched is tried again, longer and longer apart, and at last put with the refused documents, where `import
-//! --refused` finds it.
+//! A request is on disk before the source continues, so a crash loses none. What cannot be fetched is retried
+//! after growing waits and finally stored with the refused documents, where `import --refused` finds it.
 //!
-//! Must not know: who names killmails; how ESI wants to be asked.
+//! Must not know: who names killmails; ESI's rate limits.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use crate::domain::entry::Origin;
 use crate::domain::killmail::{Extra, Killmail};
 use crate::domain::provenance::{HASH, ZKB};
 use crate::feed::Feed;
+use crate::feed::body_requests::BodyRequests;
 use crate::feed::error::FeedError;
 use crate::ingest::bodies::esi::{self, Esi};
 use crate::ingest::bodies::unmatched;
@@ -27,134 +27,117 @@ use crate::ingest::r2z2::feed_document;
 use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 use crate::store::refused::list::Refused;
 use crate::store::wanted::Wanted;
+use crate::telemetry::fallback_status::FallbackStatus;
+use crate::telemetry::source_kind::SourceKind;
 use crate::wire::read::body;
 use crate::wire::read::package::{self, Reference};
 use crate::{clock, tasks};
 
-/// It is looked for news after this long even if nobody told of any.
-const TICK: Duration = Duration::from_secs(5);
-const AGAIN_FIRST: Duration = Duration::from_secs(2);
-const AGAIN_MAX: Duration = Duration::from_secs(600);
+/// The queue is read this often even when not notified.
+const POLL_EVERY: Duration = Duration::from_secs(5);
+const RETRY_FIRST: Duration = Duration::from_secs(2);
+const RETRY_MAX: Duration = Duration::from_secs(600);
 
-/// The way to the fetcher.
-pub struct BodyRequests {
-    feed: Arc<Feed>,
+/// The request for the body of the killmail a document names; `None` if it names none. `lower_rank` is the
+/// kind of the source if its data ranks below that of others.
+#[must_use]
+pub fn body_request(document: &Refused, lower_rank: Option<SourceKind>) -> Option<Wanted> {
+    let named = package::parse(&document.raw).ok()?.reference?;
+    Some(Wanted {
+        killmail_id: named.killmail_id,
+        source: document.source.clone(),
+        at_ms: document.at_ms,
+        raw: String::from_utf8(document.raw.to_vec()).ok()?,
+        lower_rank: lower_rank.map(|kind| kind.word().to_owned()),
+        ..Wanted::default()
+    })
 }
 
-impl BodyRequests {
-    /// Nobody works at it yet; at most `wanted_max` bodies are wanted at a time, none with 0.
-    #[must_use]
-    pub fn new(feed: Arc<Feed>, wanted_max: usize) -> Self {
-        feed.fallback_status().wanted_max.store(wanted_max, Ordering::Relaxed);
-        Self { feed }
-    }
-
-    /// Keeps in mind to fetch what a document names, on disk when this returns. `false`: it names nothing, or
-    /// too much is wanted already.
-    ///
-    /// # Errors
-    /// The store does not take it.
-    pub async fn want(&self, document: &Refused, lower_rank: Option<&str>) -> Result<bool, FeedError> {
-        let named = package::parse(&document.raw).ok().and_then(|package| package.reference);
-        let (Some(named), Ok(raw)) = (named, String::from_utf8(document.raw.to_vec())) else {
-            return Ok(false);
-        };
-        let wanted = Wanted {
-            killmail_id: named.killmail_id,
-            source: document.source.clone(),
-            at_ms: document.at_ms,
-            raw,
-            lower_rank: lower_rank.map(str::to_owned),
-            ..Wanted::default()
-        };
-        let (store, max) =
-            (Arc::clone(self.feed.store()), self.feed.fallback_status().wanted_max.load(Ordering::Relaxed));
-        let kept = tasks::blocking("want", move || store.add_wanted(&wanted, max)).await??;
-        self.feed.fallback_status().news.notify_one();
-        Ok(kept)
-    }
-}
-
-/// What became of one.
+/// The outcome of one attempt.
 enum Outcome {
-    /// It is in the log.
-    Done,
-    /// It never can be.
-    Never(String),
-    /// Not now.
-    Later(String),
+    /// The killmail is in the log.
+    Stored,
+    /// It can never be fetched.
+    GaveUp(String),
+    /// It could not be fetched now.
+    Failed(String),
     /// ESI says that id and hash do not belong together.
     Unmatched(String),
-    /// It is here, but the store does not take it now.
-    Kept(String),
-    /// The server stops.
+    /// It was fetched, but the store did not take it.
+    NotStored(String),
+    /// The server is stopping.
     Closing,
 }
 
-/// When one is tried again.
-struct Again {
-    tries: u32,
+/// The state of a request that is retried; gone after a restart.
+struct Retry {
+    failures: u32,
     at: Instant,
 }
 
-/// When a body is given up.
+/// When a request is given up.
 #[derive(Debug, Clone)]
 pub struct FetchRetries {
-    /// After so many failures.
+    /// After this many failures.
     pub max: u32,
-    /// After one answer more than these that id and hash do not belong together; the waits after each,
-    /// milliseconds.
+    /// The waits after each answer that id and hash do not belong together, milliseconds; one more such
+    /// answer gives up.
     pub unmatched_ms: Vec<u64>,
 }
 
-/// Fetches until `stop` says so.
-pub async fn run(
-    desk: Arc<BodyRequests>,
+/// Works through the requested bodies.
+pub struct Fetcher {
+    feed: Arc<Feed>,
+    requests: Arc<BodyRequests>,
     esi: Arc<Esi>,
-    tries: FetchRetries,
-    mut stop: watch::Receiver<bool>,
-) {
-    let work = Work { desk: Arc::clone(&desk), esi, tries, again: HashMap::new() };
-    tokio::select! {
-        () = work.forever() => {}
-        _ = stop.wait_for(|stop| *stop) => {}
+    limits: FetchRetries,
+    retries: HashMap<u32, Retry>,
+}
+
+impl Fetcher {
+    #[must_use]
+    pub fn new(feed: Arc<Feed>, requests: Arc<BodyRequests>, esi: Arc<Esi>, limits: FetchRetries) -> Self {
+        Self { feed, requests, esi, limits, retries: HashMap::new() }
     }
-}
 
-struct Work {
-    desk: Arc<BodyRequests>,
-    esi: Arc<Esi>,
-    tries: FetchRetries,
-    again: HashMap<u32, Again>,
-}
+    /// Fetches until `stop` is set.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        tokio::select! {
+            () = self.fetch_all() => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
 
-impl Work {
-    async fn forever(mut self) {
+    async fn fetch_all(mut self) {
         loop {
-            let ids = self.ids().await;
-            self.again.retain(|id, _| ids.binary_search(id).is_ok());
-            self.count(ids.len());
-            let due = |id: &u32| self.again.get(id).is_none_or(|again| again.at <= Instant::now());
-            let due: Vec<u32> = ids.into_iter().filter(due).collect();
+            let ids = self.requested_ids().await;
+            self.retries.retain(|id, _| ids.binary_search(id).is_ok());
+            self.counters().fetch_waiting.store(ids.len() as u64, Ordering::Relaxed);
+            let is_due = |id: &u32| self.retries.get(id).is_none_or(|retry| retry.at <= Instant::now());
+            let due: Vec<u32> = ids.into_iter().filter(is_due).collect();
             if due.is_empty() {
-                let next =
-                    self.again.values().map(|again| again.at).min().unwrap_or_else(|| Instant::now() + TICK);
+                let poll_at = Instant::now() + POLL_EVERY;
+                let next = self.retries.values().map(|retry| retry.at).min().unwrap_or(poll_at);
                 tokio::select! {
-                    () = self.desk.feed.fallback_status().news.notified() => {}
-                    () = tokio::time::sleep_until(next.min(Instant::now() + TICK)) => {}
+                    () = self.requests.added() => {}
+                    () = tokio::time::sleep_until(next.min(poll_at)) => {}
                 }
             }
             for id in due {
-                if !self.one(id).await {
+                if !self.process(id).await {
                     return;
                 }
             }
         }
     }
 
-    async fn ids(&self) -> Vec<u32> {
-        let store = Arc::clone(self.desk.feed.store());
-        match tasks::blocking("wanted", move || store.wanted_ids()).await {
+    fn counters(&self) -> &FallbackStatus {
+        self.feed.fallback_status()
+    }
+
+    async fn requested_ids(&self) -> Vec<u32> {
+        let store = Arc::clone(self.feed.store());
+        match tasks::blocking("read body requests", move || store.wanted_ids()).await {
             Ok(Ok(ids)) => ids,
             Ok(Err(error)) => {
                 tracing::error!("cannot read which killmails are to be fetched: {error}");
@@ -164,158 +147,153 @@ impl Work {
         }
     }
 
-    fn count(&self, waiting: usize) {
-        self.desk.feed.fallback_status().fetch_waiting.store(waiting as u64, Ordering::Relaxed);
-    }
-
-    /// Deals with one; false when the server stops.
-    async fn one(&mut self, id: u32) -> bool {
-        let others = self.desk.feed.fallback_status();
-        let store = Arc::clone(self.desk.feed.store());
-        let Ok(Ok(Some(wanted))) = tasks::blocking("wanted", move || store.wanted(id)).await else {
+    /// Attempts one request; `false` when the server is stopping.
+    async fn process(&mut self, id: u32) -> bool {
+        let store = Arc::clone(self.feed.store());
+        let Ok(Ok(Some(request))) = tasks::blocking("read body request", move || store.wanted(id)).await
+        else {
             return true;
         };
-        if let Some(left) =
-            wanted.due_ms.map(|due_ms| unmatched::left(&self.tries.unmatched_ms, due_ms, clock::now_ms()))
-            && !left.is_zero()
-        {
-            // Its wait began before the server did.
-            self.postpone(id, left);
-            return true;
+        if let Some(due_ms) = request.due_ms {
+            let left = unmatched::time_left(&self.limits.unmatched_ms, due_ms, clock::now_ms());
+            if !left.is_zero() {
+                // This wait began before the server was restarted.
+                self.postpone(id, left);
+                return true;
+            }
         }
-        match self.fetch(&wanted).await {
+        let outcome = self.attempt(&request).await;
+        if matches!(outcome, Outcome::GaveUp(_) | Outcome::Unmatched(_) | Outcome::Failed(_)) {
+            self.counters().fetch_failures.fetch_add(1, Ordering::Relaxed);
+        }
+        match outcome {
             Outcome::Closing => return false,
-            Outcome::Done => {
-                others.fetched.fetch_add(1, Ordering::Relaxed);
-                self.forget(id).await;
+            Outcome::Stored => {
+                self.counters().fetched.fetch_add(1, Ordering::Relaxed);
+                self.remove(id).await;
             }
-            Outcome::Never(why) => {
-                others.fetch_failures.fetch_add(1, Ordering::Relaxed);
-                self.give_up(wanted, &why).await;
-            }
-            Outcome::Unmatched(why) => {
-                others.fetch_failures.fetch_add(1, Ordering::Relaxed);
-                self.unmatched(wanted, &why).await;
-            }
-            Outcome::Kept(why) => {
+            Outcome::GaveUp(why) => self.give_up(request, &why).await,
+            Outcome::Unmatched(why) => self.retry_unmatched(request, &why).await,
+            Outcome::NotStored(why) => {
                 tracing::warn!(killmail.id = id, "killmail {id} was fetched and could not be stored: {why}");
-                self.postpone(id, TICK);
+                self.postpone(id, POLL_EVERY);
             }
-            Outcome::Later(why) => {
-                others.fetch_failures.fetch_add(1, Ordering::Relaxed);
-                let tries = self.again.get(&id).map_or(0, |again| again.tries) + 1;
-                if tries >= self.tries.max {
-                    self.give_up(wanted, &why).await;
-                    return true;
-                }
-                tracing::warn!(
-                    killmail.id = id,
-                    "killmail {id} could not be fetched, try {tries} of {}: {why}",
-                    self.tries.max
-                );
-                let wait = AGAIN_FIRST.saturating_mul(1 << (tries - 1).min(16)).min(AGAIN_MAX);
-                self.again.insert(id, Again { tries, at: Instant::now() + wait });
-            }
+            Outcome::Failed(why) => self.retry_failed(request, &why).await,
         }
         true
     }
 
-    /// ESI says that id and hash do not belong together, which it says of right ones, too.
-    async fn unmatched(&mut self, mut wanted: Wanted, why: &str) {
-        let (id, now_ms) = (wanted.killmail_id, clock::now_ms());
-        wanted.unmatched = wanted.unmatched.saturating_add(1);
-        wanted.due_ms = unmatched::again_ms(&self.tries.unmatched_ms, wanted.unmatched, now_ms);
-        let Some(due_ms) = wanted.due_ms else { return self.give_up(wanted, why).await };
-        let left = unmatched::left(&self.tries.unmatched_ms, due_ms, now_ms);
+    async fn retry_failed(&mut self, request: Wanted, why: &str) {
+        let id = request.killmail_id;
+        let failures = self.retries.get(&id).map_or(0, |retry| retry.failures) + 1;
+        if failures >= self.limits.max {
+            return self.give_up(request, why).await;
+        }
+        tracing::warn!(
+            killmail.id = id,
+            "killmail {id} could not be fetched, try {failures} of {}: {why}",
+            self.limits.max
+        );
+        let wait = RETRY_FIRST.saturating_mul(1 << (failures - 1).min(16)).min(RETRY_MAX);
+        self.retries.insert(id, Retry { failures, at: Instant::now() + wait });
+    }
+
+    /// ESI says that id and hash do not belong together, which it also says of valid pairs.
+    async fn retry_unmatched(&mut self, mut request: Wanted, why: &str) {
+        let (id, now_ms) = (request.killmail_id, clock::now_ms());
+        request.unmatched = request.unmatched.saturating_add(1);
+        request.due_ms = unmatched::retry_at_ms(&self.limits.unmatched_ms, request.unmatched, now_ms);
+        let Some(due_ms) = request.due_ms else { return self.give_up(request, why).await };
+        let left = unmatched::time_left(&self.limits.unmatched_ms, due_ms, now_ms);
         tracing::warn!(
             killmail.id = id,
             "killmail {id} could not be fetched, next try in {} s: {why}",
             left.as_secs()
         );
-        let store = Arc::clone(self.desk.feed.store());
-        match tasks::blocking("want still", move || store.update_wanted(&wanted)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(
-                killmail.id = id,
-                "when killmail {id} is asked for again could not be kept: {error}"
-            ),
-            Err(error) => tracing::error!(
-                killmail.id = id,
-                "when killmail {id} is asked for again could not be kept: {error}"
-            ),
+        let store = Arc::clone(self.feed.store());
+        let stored = tasks::blocking("update body request", move || store.update_wanted(&request)).await;
+        if let Err(error) = flatten(stored) {
+            tracing::error!(killmail.id = id, "cannot store when killmail {id} is retried: {error}");
         }
         self.postpone(id, left);
     }
 
     fn postpone(&mut self, id: u32, wait: Duration) {
-        let tries = self.again.get(&id).map_or(0, |again| again.tries);
-        self.again.insert(id, Again { tries, at: Instant::now() + wait });
+        let failures = self.retries.get(&id).map_or(0, |retry| retry.failures);
+        self.retries.insert(id, Retry { failures, at: Instant::now() + wait });
     }
 
-    async fn fetch(&self, wanted: &Wanted) -> Outcome {
-        let Ok(named) = package::parse(wanted.raw.as_bytes()) else {
-            return Outcome::Never("the document names nothing".to_owned());
+    async fn attempt(&self, request: &Wanted) -> Outcome {
+        let Ok(named) = package::parse(request.raw.as_bytes()) else {
+            return Outcome::GaveUp("the document does not name a killmail".to_owned());
         };
         let (Some(reference), uploaded_at) = (named.reference, named.uploaded_at) else {
-            return Outcome::Never("the document names nothing".to_owned());
+            return Outcome::GaveUp("the document does not name a killmail".to_owned());
         };
-        let known = self.known(wanted.killmail_id).await;
-        let fetched = known.is_none();
-        let killmail = match known {
-            // What we have needs no fetching; it may still learn what the document says beside the name.
+        let stored = self.stored(request.killmail_id).await;
+        let is_fetched = stored.is_none();
+        let killmail = match stored {
+            // No need to ask ESI, but the rest of the document may still add something.
             Some(killmail) => killmail,
-            None => match self
-                .esi
-                .killmail(reference.killmail_id, &reference.hash, &self.desk.feed.fallback_status().esi)
-                .await
-            {
-                Ok(bytes) if !feed_document::is_document(&bytes) => {
-                    return Outcome::Later("ESI answers 200 with what is not a killmail".to_owned());
-                }
-                Ok(bytes) => match package::parse(&bytes).map(|package| package.killmail) {
-                    Ok(Some(killmail)) if killmail.killmail_id == reference.killmail_id => killmail,
-                    Ok(_) => return Outcome::Never("ESI gave another killmail".to_owned()),
-                    Err(refused) => return Outcome::Never(format!("ESI gave no killmail: {refused}")),
-                },
-                Err(error @ esi::Error::Unmatched) => return Outcome::Unmatched(error.to_string()),
-                Err(error) if error.is_final() => return Outcome::Never(error.to_string()),
-                Err(error) => return Outcome::Later(error.to_string()),
+            None => match self.fetch(&reference).await {
+                Ok(killmail) => killmail,
+                Err(outcome) => return outcome,
             },
         };
         let incoming = Incoming {
-            killmail: named_by(killmail, reference, wanted.lower_rank.as_deref(), fetched),
-            origin: if wanted.backfill { Origin::Backfill } else { Origin::Live },
-            received_at_ms: wanted.at_ms,
+            killmail: with_reference(killmail, reference, request.lower_rank.as_deref(), is_fetched),
+            origin: if request.backfill { Origin::Backfill } else { Origin::Live },
+            received_at_ms: request.at_ms,
             uploaded_at,
             age: AgeRule::ByUpload,
             zkb: ZkbRule::IfNewer,
         };
-        match self.desk.feed.publish(vec![incoming], None).await {
-            Ok(_) => Outcome::Done,
+        match self.feed.publish(vec![incoming], None).await {
+            Ok(_) => Outcome::Stored,
             Err(FeedError::Closing) => Outcome::Closing,
-            Err(error) => Outcome::Kept(error.to_string()),
+            Err(error) => Outcome::NotStored(error.to_string()),
         }
     }
 
-    async fn known(&self, killmail_id: u32) -> Option<Killmail> {
-        let store = Arc::clone(self.desk.feed.store());
-        let entry = tasks::blocking("known", move || store.killmail(killmail_id)).await.ok()?.ok()??;
+    async fn fetch(&self, reference: &Reference) -> Result<Killmail, Outcome> {
+        let Reference { killmail_id, hash, .. } = reference;
+        let bytes = match self.esi.killmail(*killmail_id, hash, &self.counters().esi).await {
+            Ok(bytes) => bytes,
+            Err(error @ esi::Error::Unmatched) => return Err(Outcome::Unmatched(error.to_string())),
+            Err(error) if error.is_final() => return Err(Outcome::GaveUp(error.to_string())),
+            Err(error) => return Err(Outcome::Failed(error.to_string())),
+        };
+        if !feed_document::is_document(&bytes) {
+            return Err(Outcome::Failed("ESI responded 200 with something other than a killmail".to_owned()));
+        }
+        match package::parse(&bytes).map(|package| package.killmail) {
+            Ok(Some(killmail)) if killmail.killmail_id == *killmail_id => Ok(killmail),
+            Ok(_) => Err(Outcome::GaveUp("ESI responded with another killmail".to_owned())),
+            Err(refused) => Err(Outcome::GaveUp(format!("ESI responded without a killmail: {refused}"))),
+        }
+    }
+
+    async fn stored(&self, killmail_id: u32) -> Option<Killmail> {
+        let store = Arc::clone(self.feed.store());
+        let entry =
+            tasks::blocking("read killmail", move || store.killmail(killmail_id)).await.ok()?.ok()??;
         Some(entry.killmail.clone())
     }
 
-    async fn forget(&mut self, id: u32) {
-        self.again.remove(&id);
-        let store = Arc::clone(self.desk.feed.store());
-        if let Ok(Err(error)) = tasks::blocking("unwant", move || store.remove_wanted(id)).await {
-            tracing::error!(killmail.id = id, "killmail {id} is fetched, which cannot be noted: {error}");
+    async fn remove(&mut self, id: u32) {
+        self.retries.remove(&id);
+        let store = Arc::clone(self.feed.store());
+        if let Ok(Err(error)) = tasks::blocking("remove body request", move || store.remove_wanted(id)).await
+        {
+            tracing::error!(killmail.id = id, "cannot remove the request for killmail {id}: {error}");
         }
     }
 
-    async fn give_up(&mut self, wanted: Wanted, why: &str) {
-        let id = wanted.killmail_id;
-        tracing::warn!(killmail.id = id, "killmail {id} of {} is given up: {why}", wanted.source);
-        self.desk.feed.fallback_status().fetch_given_up.fetch_add(1, Ordering::Relaxed);
-        let Wanted { source, at_ms, raw, .. } = wanted;
+    async fn give_up(&mut self, request: Wanted, why: &str) {
+        let id = request.killmail_id;
+        tracing::warn!(killmail.id = id, "killmail {id} of {} is given up: {why}", request.source);
+        self.counters().fetch_given_up.fetch_add(1, Ordering::Relaxed);
+        let Wanted { source, at_ms, raw, .. } = request;
         let refused = Refused {
             reason: NO_BODY.to_owned(),
             killmail_id: Some(u64::from(id)),
@@ -323,28 +301,32 @@ impl Work {
             raw: raw.into(),
             at_ms,
         };
-        let store = Arc::clone(self.desk.feed.store());
-        match tasks::blocking("refuse", move || store.add_refused(&refused)).await {
-            Ok(Ok(())) => self.forget(id).await,
-            Ok(Err(error)) => {
-                tracing::error!("a refused document could not be kept: {error}");
-                self.postpone(id, AGAIN_MAX);
-            }
+        let store = Arc::clone(self.feed.store());
+        match flatten(tasks::blocking("refuse", move || store.add_refused(&refused)).await) {
+            Ok(()) => self.remove(id).await,
             Err(error) => {
-                tracing::error!("a refused document could not be kept: {error}");
-                self.postpone(id, AGAIN_MAX);
+                tracing::error!("a refused document could not be stored: {error}");
+                self.postpone(id, RETRY_MAX);
             }
         }
     }
 }
 
-/// The killmail with what the document that names it says, and whose word that is: the body is ESI's, and so
-/// is a hash it was fetched by.
-fn named_by(
+/// The error of the work or of its thread.
+fn flatten<E: ToString>(done: Result<Result<(), E>, tasks::Lost>) -> Result<(), String> {
+    match done {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(lost) => Err(lost.to_string()),
+    }
+}
+
+/// The killmail together with what the document that names it says, and with the provenance of each: the body
+/// is ESI's, and so is a hash it was fetched by.
+fn with_reference(
     mut killmail: Killmail,
     reference: Reference,
     lower_rank: Option<&str>,
-    fetched: bool,
+    is_fetched: bool,
 ) -> Killmail {
     (killmail.hash, killmail.zkb) = (None, None);
     body::take_up(&mut killmail, Some(reference.hash), reference.zkb, Extra::new(), &reference.unreadable);
@@ -354,7 +336,7 @@ fn named_by(
         if killmail.zkb.is_some() {
             killmail.provenance.set(ZKB, source);
         }
-        if !fetched {
+        if !is_fetched {
             killmail.provenance.set(HASH, source);
         }
     }
@@ -369,7 +351,7 @@ mod tests {
     use crate::domain::zkb::Zkb;
 
     #[test]
-    fn a_fetched_body_is_esis_and_the_block_is_the_sources() {
+    fn a_fetched_body_has_the_provenance_of_esi_and_its_zkb_that_of_the_source() {
         let zkb = Zkb { points: Some(1), ..Zkb::default() };
         let reference = || Reference {
             killmail_id: 7,
@@ -380,11 +362,11 @@ mod tests {
         let parts = |killmail: Killmail| {
             killmail.provenance.iter().map(|(part, _)| part.to_owned()).collect::<Vec<_>>()
         };
-        assert_eq!(parts(named_by(Killmail::default(), reference(), Some("redisq"), true)), ["zkb"]);
-        assert_eq!(parts(named_by(Killmail::default(), reference(), None, true)), Vec::<String>::new());
+        assert_eq!(parts(with_reference(Killmail::default(), reference(), Some("redisq"), true)), ["zkb"]);
+        assert_eq!(parts(with_reference(Killmail::default(), reference(), None, true)), Vec::<String>::new());
         let mut stored = Killmail { hash: Some("bb".to_owned()), ..Killmail::default() };
         stored.provenance = Provenance::all(&stored, "websocket");
-        let known = named_by(stored, reference(), Some("redisq"), false);
+        let known = with_reference(stored, reference(), Some("redisq"), false);
         assert_eq!(known.hash.as_deref(), Some("aa"));
         assert_eq!(known.provenance.by_source()["redisq"], ["killmail_hash", "zkb"]);
         assert_eq!(known.provenance.by_source()["websocket"], ["body"]);

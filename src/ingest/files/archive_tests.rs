@@ -1,4 +1,4 @@
-//! Archives of every kind, whole and broken.
+//! Files and archives of every format, intact and damaged.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -13,13 +13,13 @@ use crate::ingest::files::decompress::tests::COMPRESS;
 const LINES: &str = "{\"a\":1}\n{\"a\":2}\n";
 const BOTH: [&str; 2] = ["{\"a\":1}", "{\"a\":2}"];
 
-/// The documents of a file, and what could not be read.
+/// The documents of a file, and what cannot be read.
 fn read(bytes: &[u8]) -> (Vec<String>, Vec<String>) {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("file");
     fs::write(&path, bytes).unwrap();
     let (mut found, mut unreadable) = (vec![], vec![]);
-    let Ok(()) = documents::<Infallible>(&path, &|_| {}, &mut |one| {
+    let Ok(()) = read_documents::<Infallible>(&path, &|_| {}, &mut |one| {
         match one {
             Found::Document(document) => found.push(String::from_utf8_lossy(document).into_owned()),
             Found::Unreadable(one) => unreadable.push(one.to_string()),
@@ -66,7 +66,7 @@ fn zip_of(members: &[(&str, &[u8])], is_deflated: bool) -> Vec<u8> {
 }
 
 #[test]
-fn every_kind_of_file_is_read_by_its_first_bytes() {
+fn every_format_is_detected_by_its_first_bytes() {
     let members: [(&str, &[u8]); 2] = [("killmails/1.json", b"{\"a\":1}"), ("2.json", b"{\"a\":2}")];
     let mut forms =
         vec![LINES.as_bytes().to_vec(), format!("\u{feff}{LINES}").into_bytes(), tar_of(&members)];
@@ -83,7 +83,7 @@ fn every_kind_of_file_is_read_by_its_first_bytes() {
 }
 
 #[test]
-fn a_byte_order_mark_is_passed_over_everywhere() {
+fn a_byte_order_mark_is_skipped_everywhere() {
     let marked = format!("\u{feff}{LINES}").into_bytes();
     for form in [zip_of(&[("1", &marked)], true), tar_of(&[("1", &marked)]), COMPRESS[0].1(&marked)] {
         assert_eq!(read(&form), (BOTH.map(str::to_owned).to_vec(), vec![]));
@@ -91,15 +91,17 @@ fn a_byte_order_mark_is_passed_over_everywhere() {
 }
 
 #[test]
-fn what_is_damaged_is_told_in_words_for_a_person() {
+fn damage_is_reported_in_plain_words() {
     let lines: String = (0..20_000).map(|n| format!("{{\"n\":{}}}\n", n * 7919 % 104_729)).collect();
     for (name, compress) in COMPRESS {
-        let mut spoiled = compress(lines.as_bytes());
-        let middle = spoiled.len() / 2;
-        spoiled[middle..middle + 40].iter_mut().for_each(|byte| *byte ^= 0x5A);
-        let (_, unreadable) = read(&spoiled);
+        let mut damaged = compress(lines.as_bytes());
+        let middle = damaged.len() / 2;
+        damaged[middle..middle + 40].iter_mut().for_each(|byte| *byte ^= 0x5A);
+        let (_, unreadable) = read(&damaged);
         assert!(
-            unreadable.iter().all(|told| told.contains("it is damaged: ") || told.contains("it is cut off")),
+            unreadable
+                .iter()
+                .all(|error| error.contains("it is damaged: ") || error.contains("it is cut off")),
             "{name}: {unreadable:?}"
         );
         assert_eq!(unreadable.len(), 1, "{name}");
@@ -107,7 +109,7 @@ fn what_is_damaged_is_told_in_words_for_a_person() {
 }
 
 #[test]
-fn what_is_cut_off_is_told_after_what_could_be_read() {
+fn the_start_of_a_truncated_file_is_read() {
     let lines: String = (0..20_000).map(|n| format!("{{\"n\":{}}}\n", n * 7919 % 104_729)).collect();
     for (name, compress) in COMPRESS {
         let whole = compress(lines.as_bytes());
@@ -125,7 +127,7 @@ fn what_is_cut_off_is_told_after_what_could_be_read() {
 }
 
 #[test]
-fn a_broken_member_ends_only_itself() {
+fn a_damaged_member_does_not_end_the_archive() {
     let cut = COMPRESS[0].1(LINES.repeat(100).as_bytes());
     let members: [(&str, &[u8]); 4] = [
         ("1", b"{\"a\":1}"),
@@ -145,17 +147,17 @@ fn a_broken_member_ends_only_itself() {
             "{unreadable:?}"
         );
     }
-    // A byte of the data is another: the sum tells.
-    let mut bent = zip_of(&[("1", b"{\"a\":1}"), ("2", b"{\"a\":2}")], false);
-    let at = bent.windows(7).position(|some| some == b"{\"a\":1}").unwrap();
-    bent[at + 5] = b'9';
-    let (found, unreadable) = read(&bent);
+    // The checksum shows that a byte has changed.
+    let mut changed = zip_of(&[("1", b"{\"a\":1}"), ("2", b"{\"a\":2}")], false);
+    let at = changed.windows(7).position(|some| some == b"{\"a\":1}").unwrap();
+    changed[at + 5] = b'9';
+    let (found, unreadable) = read(&changed);
     assert_eq!((found.last().map(String::as_str), unreadable.len()), (Some(BOTH[1]), 1), "{unreadable:?}");
     assert_eq!(read(&zip_of(&[("1", b"{}")], true)[..60]).1.len(), 1, "cut off");
 }
 
 #[test]
-fn what_is_no_text_is_told_and_not_taken_for_documents() {
+fn what_is_not_text_is_reported_and_not_read_as_documents() {
     let utf_16: Vec<u8> = "\u{feff}{}".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let zip = zip_of(&[("1", b"{}")], true);
     for (bytes, part) in [
@@ -173,7 +175,7 @@ fn what_is_no_text_is_told_and_not_taken_for_documents() {
             "{part}: {found:?} {unreadable:?}"
         );
     }
-    assert_eq!(read(b"").1.len() + read(&[0; 4_096]).1.len(), 0, "nothing is no fault");
+    assert_eq!(read(b"").1.len() + read(&[0; 4_096]).1.len(), 0, "an empty file is not a fault");
 }
 
 #[test]
@@ -182,6 +184,6 @@ fn progress_adds_up_to_the_size_of_the_file() {
     let path = folder.path().join("lines");
     fs::write(&path, LINES.repeat(10_000)).unwrap();
     let seen = Cell::new(0);
-    let Ok(()) = documents::<Infallible>(&path, &|n| seen.set(seen.get() + n), &mut |_| Ok(()));
+    let Ok(()) = read_documents::<Infallible>(&path, &|n| seen.set(seen.get() + n), &mut |_| Ok(()));
     assert_eq!(seen.get(), LINES.len() as u64 * 10_000);
 }

@@ -1,6 +1,6 @@
-//! The bytes behind whatever compression a stream's first bytes tell of: gzip, zstd, bzip2, xz, in any number
-//! of parts one after another, as parallel compressors write them, with zeros at the end, as tapes and block
-//! devices have them. What is not compressed is itself.
+//! Decompresses a stream, detecting the format by its first bytes: gzip, zstd, bzip2, xz. Any number of parts
+//! may follow one another, as parallel compressors write them, with zeros at the end, as on tapes and block
+//! devices. Uncompressed data is passed through.
 //!
 //! Must not know: files, archives, what the bytes mean.
 
@@ -12,50 +12,50 @@ use flate2::bufread::GzDecoder;
 use lzma_rust2::XzReader;
 use zstd::stream::read::Decoder as ZstdDecoder;
 
-/// Memory an xz stream may ask for, KiB: `xz -9` takes 64 MiB.
+/// Memory an xz stream may require, KiB. `xz -9` needs 64 MiB.
 const XZ_MEMORY_KIB: u32 = 256 << 10;
-/// Killmails become a tenth or a thirtieth; what becomes more than this many times its size, beyond the bytes
-/// that are free, is no file of killmails.
+/// Compression shrinks killmails to a tenth or a thirtieth. What expands to more than this many times its
+/// size (beyond the first GiB) is a decompression bomb.
 const EXPANSION_MAX: u64 = 500;
 const EXPANSION_FREE_BYTES: u64 = 1 << 30;
-/// The longest beginning that anything is known by, bytes.
+/// The longest magic number, bytes.
 const MAGIC_BYTES: usize = 6;
 
-/// What is said here against a file, in words for a person.
+/// A reason that is worded for people; other errors come from the decompressors.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Said(String);
+pub struct Reason(String);
 
-/// What one file took on disk and became, bytes.
+/// The size of one file on disk and decompressed, bytes so far.
 #[derive(Debug, Default)]
 pub struct Expansion {
     read: Cell<u64>,
-    made: Cell<u64>,
+    expanded: Cell<u64>,
 }
 
 impl Expansion {
-    /// So many more bytes of the file were read.
+    /// Counts bytes read from the file.
     pub fn add_read(&self, bytes: u64) {
         self.read.set(self.read.get() + bytes);
     }
 
-    /// So many more bytes came of them.
+    /// Counts decompressed bytes.
     ///
     /// # Errors
-    /// They are far too many.
-    fn add_made(&self, bytes: u64) -> io::Result<()> {
-        let made = self.made.get() + bytes;
-        self.made.set(made);
-        if made > EXPANSION_FREE_BYTES && made / EXPANSION_MAX > self.read.get() {
+    /// There are far too many.
+    fn add_expanded(&self, bytes: u64) -> io::Result<()> {
+        let expanded = self.expanded.get() + bytes;
+        self.expanded.set(expanded);
+        if expanded > EXPANSION_FREE_BYTES && expanded / EXPANSION_MAX > self.read.get() {
             return Err(invalid(format!(
-                "it becomes more than {EXPANSION_MAX} times its size, which no file of killmails does"
+                "it expands to more than {EXPANSION_MAX} times its size, which files of killmails never do"
             )));
         }
         Ok(())
     }
 }
 
-/// A reader whose first bytes can be looked at, however few the one below hands over at a time.
+/// A reader whose next bytes can be peeked at, however few the inner reader returns at a time.
 #[derive(Debug)]
 pub struct Peeked<R> {
     inner: R,
@@ -64,12 +64,11 @@ pub struct Peeked<R> {
 }
 
 impl<R: BufRead> Peeked<R> {
-    /// Nothing is read yet.
     pub const fn new(inner: R) -> Self {
         Self { inner, head: Vec::new(), at: 0 }
     }
 
-    /// The next bytes, so many if there are; they are still to be read.
+    /// Up to this many of the next bytes, without consuming them.
     ///
     /// # Errors
     /// They cannot be read.
@@ -121,7 +120,7 @@ enum Part<R: BufRead> {
     Xz(Box<XzReader<Peeked<R>>>),
 }
 
-/// The bytes behind the compression.
+/// Reads the decompressed bytes.
 pub struct Decompressed<'a, R: BufRead> {
     /// `None` at the end, and after an error.
     part: Option<Part<R>>,
@@ -129,21 +128,21 @@ pub struct Decompressed<'a, R: BufRead> {
 }
 
 impl<'a, R: BufRead> Decompressed<'a, R> {
-    /// Looks at the first bytes.
+    /// Detects the compression.
     ///
     /// # Errors
     /// They cannot be read.
     pub fn new(reader: R, expansion: &'a Expansion) -> io::Result<Self> {
         let mut reader = Peeked::new(reader);
-        let part = match compression(reader.peek(MAGIC_BYTES)?) {
-            Some(compression) => begin(compression, reader)?,
+        let part = match detect(reader.peek(MAGIC_BYTES)?) {
+            Some(compression) => open(compression, reader)?,
             None => Part::Plain(reader),
         };
         Ok(Self { part: Some(part), expansion })
     }
 
-    /// What stands behind a part that is over: another one, zeros, or nothing.
-    fn next(part: Part<R>) -> io::Result<Option<Part<R>>> {
+    /// What follows a part: another one, zeros, or nothing.
+    fn next_part(part: Part<R>) -> io::Result<Option<Part<R>>> {
         let mut reader = match part {
             Part::Plain(_) => return Ok(None),
             Part::Gzip(part) => part.into_inner(),
@@ -163,8 +162,8 @@ impl<'a, R: BufRead> Decompressed<'a, R> {
                 break;
             }
         }
-        match compression(reader.peek(MAGIC_BYTES)?) {
-            Some(compression) => begin(compression, reader).map(Some),
+        match detect(reader.peek(MAGIC_BYTES)?) {
+            Some(compression) => open(compression, reader).map(Some),
             None => Err(invalid("something that is not compressed follows the compressed data")),
         }
     }
@@ -173,19 +172,19 @@ impl<'a, R: BufRead> Decompressed<'a, R> {
 impl<R: BufRead> Read for Decompressed<'_, R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while let Some(mut part) = self.part.take() {
-            let made = match &mut part {
+            let read = match &mut part {
                 Part::Plain(part) => part.read(into),
                 Part::Gzip(part) => part.read(into),
                 Part::Bzip2(part) => part.read(into),
                 Part::Zstd(part) => part.read(into),
                 Part::Xz(part) => part.read(into),
             }?;
-            if made > 0 || into.is_empty() {
-                self.expansion.add_made(made as u64)?;
+            if read > 0 || into.is_empty() {
+                self.expansion.add_expanded(read as u64)?;
                 self.part = Some(part);
-                return Ok(made);
+                return Ok(read);
             }
-            self.part = Self::next(part)?;
+            self.part = Self::next_part(part)?;
         }
         Ok(0)
     }
@@ -199,18 +198,18 @@ enum Compression {
     Xz,
 }
 
-fn compression(start: &[u8]) -> Option<Compression> {
+fn detect(start: &[u8]) -> Option<Compression> {
     match start {
         [0x1F, 0x8B, ..] => Some(Compression::Gzip),
         [b'B', b'Z', b'h', b'1'..=b'9', ..] => Some(Compression::Bzip2),
-        // A frame, and one to be skipped, with which parallel compressors begin.
+        // A frame, or a skippable one, with which parallel compressors start.
         [0x28, 0xB5, 0x2F, 0xFD, ..] | [0x50..=0x5F, 0x2A, 0x4D, 0x18, ..] => Some(Compression::Zstd),
         [0xFD, b'7', b'z', b'X', b'Z', 0, ..] => Some(Compression::Xz),
         _ => None,
     }
 }
 
-fn begin<R: BufRead>(compression: Compression, reader: Peeked<R>) -> io::Result<Part<R>> {
+fn open<R: BufRead>(compression: Compression, reader: Peeked<R>) -> io::Result<Part<R>> {
     Ok(match compression {
         Compression::Gzip => Part::Gzip(Box::new(GzDecoder::new(reader))),
         Compression::Bzip2 => Part::Bzip2(BzDecoder::new(reader)),
@@ -220,12 +219,12 @@ fn begin<R: BufRead>(compression: Compression, reader: Peeked<R>) -> io::Result<
 }
 
 fn invalid(why: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, Said(why.into()))
+    io::Error::new(io::ErrorKind::InvalidData, Reason(why.into()))
 }
 
 #[cfg(test)]
 pub mod tests {
-    //! Every compression, in parts and broken.
+    //! Every compression, in parts and damaged.
 
     use std::io::{BufReader, Write};
 
@@ -233,10 +232,8 @@ pub mod tests {
 
     const TEXT: &[u8] = b"{\"a\":1}\n{\"a\":2}\n";
 
-    /// One way to compress.
     type Compress = fn(&[u8]) -> Vec<u8>;
 
-    /// All ways, by name.
     pub const COMPRESS: [(&str, Compress); 4] =
         [("gzip", gzip), ("bzip2", bzip2), ("zstd", zstd), ("xz", xz)];
 
@@ -271,7 +268,7 @@ pub mod tests {
     }
 
     #[test]
-    fn every_compression_is_read_in_parts_and_with_zeros_behind() {
+    fn every_compression_is_read_in_parts_and_with_zeros_at_the_end() {
         for (name, compress) in COMPRESS {
             let (one, two) = (compress(&TEXT[..8]), compress(&TEXT[8..]));
             let forms = [
@@ -282,7 +279,7 @@ pub mod tests {
                 [&one[..], &[0; 8][..], &two[..], &[0; 4][..]].concat(),
             ];
             for (at, form) in forms.iter().enumerate() {
-                // Buffers that end amid beginnings.
+                // Buffers that end within a magic number.
                 for capacity in [1, 5, 64 << 10] {
                     assert_eq!(
                         read(form, capacity).unwrap(),
@@ -293,13 +290,13 @@ pub mod tests {
             }
             let cut = &forms[0][..forms[0].len() - 3];
             assert!(read(cut, 64).is_err(), "{name}, cut off");
-            let told = read(&[&forms[0][..], b"and more"].concat(), 64).unwrap_err().to_string();
-            assert!(told.contains("not compressed follows"), "{name}: {told}");
+            let error = read(&[&forms[0][..], b"and more"].concat(), 64).unwrap_err().to_string();
+            assert!(error.contains("not compressed follows"), "{name}: {error}");
         }
     }
 
     #[test]
-    fn frames_to_be_skipped_are_skipped() {
+    fn skippable_frames_are_skipped() {
         let skipped = [&[0x50, 0x2A, 0x4D, 0x18, 4, 0, 0, 0][..], b"size"].concat();
         for form in [[&skipped[..], &zstd(TEXT)[..]].concat(), [&zstd(TEXT)[..], &skipped[..]].concat(), {
             let parts = [&skipped[..], &zstd(&TEXT[..8])[..], &skipped[..], &zstd(&TEXT[8..])[..]];
@@ -310,21 +307,21 @@ pub mod tests {
     }
 
     #[test]
-    fn what_is_not_compressed_is_itself() {
+    fn uncompressed_data_is_passed_through() {
         for text in [TEXT, b"", b"B", b"BZh", b"\0\0\0"] {
             assert_eq!(read(text, 2).unwrap(), text);
         }
     }
 
     #[test]
-    fn bombs_are_refused() {
+    fn decompression_bombs_are_refused() {
         let expansion = Expansion::default();
         expansion.add_read(1 << 20);
-        assert!(expansion.add_made(1 << 30).is_ok());
-        assert!(expansion.add_made(1).unwrap_err().to_string().contains("500 times"));
+        assert!(expansion.add_expanded(1 << 30).is_ok());
+        assert!(expansion.add_expanded(1).unwrap_err().to_string().contains("500 times"));
         expansion.add_read(10 << 20);
-        assert!(expansion.add_made(1).is_ok());
-        // A dictionary of 1.5 GiB, as an xz header may ask for.
+        assert!(expansion.add_expanded(1).is_ok());
+        // An xz header that requires a dictionary of 1.5 GiB.
         let mut huge = xz(TEXT);
         let header = huge.iter().skip(12).position(|byte| *byte == 0x21).unwrap() + 12;
         huge[header + 2] = 39;

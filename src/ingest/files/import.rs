@@ -1,7 +1,6 @@
-//! Fills the log from files: reads ahead on a thread of its own, hands over batches, adds up what became of
-//! them.
+//! Imports files: reads ahead on its own thread, hands over batches, and adds up the results.
 //!
-//! Must not know: whether a batch goes into a store here or over HTTP to a server.
+//! Must not know: whether a batch goes to a local store or over HTTP to a server.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,39 +17,38 @@ use crate::store::refused::list::Refused;
 use crate::store::{Store, error};
 use crate::{clock, tasks};
 
-/// Documents in one batch: large enough that one sync to disk serves many, small enough that readers are not
-/// held up.
+/// Documents in one batch: enough to share one sync to disk, few enough not to hold up readers.
 pub const BATCH_DOCUMENTS: usize = 500;
-/// Bytes of documents in one batch, but for one document that alone has more.
+/// Bytes of documents in one batch, unless a single document is larger.
 pub const BATCH_BYTES: usize = 4 << 20;
 const BATCHES_AHEAD: usize = 2;
 const NAME: &str = "import";
 
-/// What became of the documents.
+/// The results of an import.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Report {
-    /// Killmails we did not have.
+    /// Killmails that were not stored before.
     pub new: u64,
-    /// Killmails we had that learned something.
+    /// Stored killmails to which something was added.
     pub revised: u64,
-    /// Killmails we had.
+    /// Stored killmails to which nothing was added.
     pub known: u64,
-    /// Killmails we have with another body; not stored.
+    /// Killmails that are stored with another body; these were not stored.
     pub conflict: u64,
-    /// Documents that are no killmail, by reason.
+    /// Documents that are not killmails, by reason.
     pub refused: BTreeMap<String, u64>,
-    /// Killmails that are only named and whose bodies are being fetched; only a server does that.
+    /// Killmails that were only named and whose bodies are now being fetched; only by a server.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub fetching: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde requires a reference")]
 const fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
 impl Report {
-    /// Adds another one to it.
+    /// Adds the results of another batch.
     pub fn add(&mut self, other: Self) {
         self.new += other.new;
         self.revised += other.revised;
@@ -62,52 +60,50 @@ impl Report {
         }
     }
 
-    /// Documents understood, whether they were news or not.
+    /// Documents that could be read, whether new or not.
     #[must_use]
-    pub const fn understood(&self) -> u64 {
+    pub const fn accepted(&self) -> u64 {
         self.new + self.revised + self.known + self.conflict + self.fetching
     }
 
-    /// Documents refused, whatever the reason.
+    /// Documents refused for any reason.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused.values().sum()
     }
 }
 
-/// An import that did not get to its end. What was reported before is kept.
+/// Why an import ended early. The batches reported before are stored.
 #[derive(Debug, thiserror::Error)]
 pub enum Error<E: std::error::Error + 'static> {
-    /// No thread could be started.
-    #[error("cannot start the reader of the import: {0}")]
+    #[error("cannot start the thread that reads the files: {0}")]
     Thread(#[from] std::io::Error),
-    /// A batch was not taken.
+    /// A batch could not be handed over.
     #[error(transparent)]
     Sink(E),
 }
 
-/// Documents on their way, as they stand in the files.
+/// Documents as they are in the files.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// The documents.
     pub documents: Vec<Vec<u8>>,
-    /// Bytes of the files on disk read up to here, since the last batch.
+    /// Bytes of the files on disk read since the last batch.
     pub read_bytes: u64,
     bytes: usize,
 }
 
-/// Reads all files and hands batch after batch to `sink`, and what could not be read to `tell`, on a thread
-/// of its own.
+/// Reads all files and passes batches to `sink`. What cannot be read is passed to `report_unreadable`, on the
+/// reading thread.
 ///
 /// # Errors
 /// `sink` failed.
 pub fn run<E: std::error::Error>(
     files: Vec<PathBuf>,
-    tell: impl Fn(&Unreadable) + Send + 'static,
+    report_unreadable: impl Fn(&Unreadable) + Send + 'static,
     mut sink: impl FnMut(Batch) -> Result<Report, E>,
 ) -> Result<Report, Error<E>> {
     let (sender, batches): (SyncSender<Batch>, Receiver<Batch>) = sync_channel(BATCHES_AHEAD);
-    let reader = tasks::thread("import", move || read(&files, &tell, &sender))?;
+    let reader = tasks::thread("import", move || read(&files, &report_unreadable, &sender))?;
     let mut report = Report::default();
     for batch in batches {
         report.add(sink(batch).map_err(Error::Sink)?);
@@ -118,7 +114,7 @@ pub fn run<E: std::error::Error>(
     }
 }
 
-fn read(files: &[PathBuf], tell: &dyn Fn(&Unreadable), sender: &SyncSender<Batch>) {
+fn read(files: &[PathBuf], report_unreadable: &dyn Fn(&Unreadable), sender: &SyncSender<Batch>) {
     let read_bytes = std::cell::Cell::new(0);
     let mut batch = Batch::default();
     let send = |batch: &mut Batch| {
@@ -127,11 +123,11 @@ fn read(files: &[PathBuf], tell: &dyn Fn(&Unreadable), sender: &SyncSender<Batch
         sender.send(full).map_err(|_| ())
     };
     for file in files {
-        let answer =
-            archive::documents(file, &|bytes| read_bytes.set(read_bytes.get() + bytes), &mut |found| {
+        let done =
+            archive::read_documents(file, &|bytes| read_bytes.set(read_bytes.get() + bytes), &mut |found| {
                 match found {
                     Found::Document(document) => {
-                        // A server refuses what is too long as a whole.
+                        // A server refuses a request body that is too long.
                         if batch.bytes + document.len() > BATCH_BYTES && !batch.documents.is_empty() {
                             send(&mut batch)?;
                         }
@@ -144,56 +140,56 @@ fn read(files: &[PathBuf], tell: &dyn Fn(&Unreadable), sender: &SyncSender<Batch
                         }
                     }
                     Found::Unreadable(unreadable) => {
-                        tell(&unreadable);
+                        report_unreadable(&unreadable);
                         Ok(())
                     }
                 }
             });
-        // Nobody takes any more.
-        if answer.is_err() {
+        // The receiver has gone.
+        if done.is_err() {
             return;
         }
     }
     let _ = send(&mut batch);
 }
 
-/// Takes a batch straight into a store. With `prefer_incoming` newer zkb values replace stored ones.
+/// Stores a batch. With `prefer_incoming` newer zkb values replace stored ones.
 ///
 /// # Errors
-/// The store failed; nothing of the batch is kept then, or all of a first part.
-pub fn into_store(
+/// The store failed. Then nothing of the batch is stored, or only its first part.
+pub fn store_batch(
     store: &Store,
     batch: &[Vec<u8>],
     prefer_incoming: bool,
 ) -> Result<Report, error::StoreError> {
     let zkb = if prefer_incoming { ZkbRule::IfNewer } else { ZkbRule::Keep };
     let (report, _) =
-        take(store, batch.iter().map(Vec::as_slice), zkb, &|refused| store.add_refused(refused))?;
+        append(store, batch.iter().map(Vec::as_slice), zkb, &|refused| store.add_refused(refused))?;
     Ok(report)
 }
 
-/// Tries the refused documents a store keeps once more. Those taken now leave the list; those refused again
-/// stay on it and are counted.
+/// Retries the refused documents of a store. Those accepted now are removed from the list; those refused
+/// again stay on it and are counted.
 ///
 /// # Errors
 /// The store failed.
-pub fn refused(store: &Store) -> Result<Report, error::StoreError> {
+pub fn retry_refused(store: &Store) -> Result<Report, error::StoreError> {
     let mut report = Report::default();
-    // Newest first there; the oldest first here, as they came.
-    let mut kept = store.refused_numbered(usize::MAX)?;
-    kept.reverse();
-    for batch in kept.chunks(BATCH_DOCUMENTS) {
-        let (some, taken) =
-            take(store, batch.iter().map(|(_, refused)| &refused.raw[..]), ZkbRule::Keep, &|_| Ok(()))?;
-        report.add(some);
-        let numbers: Vec<u64> = taken.into_iter().map(|at| batch[at].0).collect();
+    // The list is newest first; they are retried in the order of arrival.
+    let mut refused = store.refused_numbered(usize::MAX)?;
+    refused.reverse();
+    for batch in refused.chunks(BATCH_DOCUMENTS) {
+        let (part, accepted) =
+            append(store, batch.iter().map(|(_, refused)| &refused.raw[..]), ZkbRule::Keep, &|_| Ok(()))?;
+        report.add(part);
+        let numbers: Vec<u64> = accepted.into_iter().map(|at| batch[at].0).collect();
         store.remove_refused(&numbers)?;
     }
     Ok(report)
 }
 
-/// The report, and which documents of the batch are in the store now, by their place in it.
-fn take<'a>(
+/// Appends the killmails of a batch; returns the report and the indexes of the documents that are stored now.
+fn append<'a>(
     store: &Store,
     batch: impl Iterator<Item = &'a [u8]>,
     zkb: ZkbRule,
@@ -204,7 +200,7 @@ fn take<'a>(
     let mut report = Report::default();
     let (mut killmails, mut places) = (Vec::new(), Vec::new());
     for (at, document) in batch.enumerate() {
-        match package::take(document, rule, NAME, now_ms) {
+        match package::parse_document(document, rule, NAME, now_ms) {
             Ok(incoming) => {
                 killmails.push(incoming);
                 places.push(at);
@@ -216,7 +212,7 @@ fn take<'a>(
         }
     }
     let appended = store.append(killmails, None)?;
-    let taken = places
+    let stored = places
         .into_iter()
         .zip(&appended)
         .filter(|(_, one)| !matches!(one, Appended::Conflict(_)))
@@ -230,7 +226,7 @@ fn take<'a>(
             Appended::Conflict(_) => report.conflict += 1,
         }
     }
-    Ok((report, taken))
+    Ok((report, stored))
 }
 
 #[cfg(test)]
@@ -248,7 +244,7 @@ mod tests {
         fs::write(folder.path().join("a.ndjson"), &lines).unwrap();
         fs::write(folder.path().join("b.json"), "{\"n\":1200}").unwrap();
         let (mut sizes, mut documents, mut bytes) = (vec![], vec![], 0);
-        let files = FileList::of(&[folder.path().to_owned()]).files;
+        let files = FileList::find(&[folder.path().to_owned()]).files;
         let report = run::<Infallible>(
             files,
             |one| panic!("{one}"),
@@ -269,7 +265,7 @@ mod tests {
     fn a_failing_sink_ends_the_import() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a"), "{}\n".repeat(10_000)).unwrap();
-        let files = FileList::of(&[folder.path().to_owned()]).files;
+        let files = FileList::find(&[folder.path().to_owned()]).files;
         let answer = run(files, |one| panic!("{one}"), |_| Err(std::fmt::Error));
         assert!(matches!(answer, Err(Error::Sink(_))));
     }

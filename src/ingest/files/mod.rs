@@ -1,4 +1,4 @@
-//! Killmails kept in files: which files there are, what they are packed in, and filling the log from them.
+//! Killmails in files: finding the files, unpacking them, and importing them.
 //!
 //! Must not know: live sources.
 

@@ -1,92 +1,86 @@
-//! What the follower of R2Z2 asks, what it is answered, and what it has to tell of that.
+//! The requests of the R2Z2 follower, the replies to them, and what it reports.
 //!
-//! Must not know: what is asked when; how an answer is read.
+//! Must not know: when to send which request; how a reply is parsed.
 
-use crate::ingest::r2z2::missing_numbers::MissingNumber;
+use crate::ingest::r2z2::missing_numbers::MissingRange;
 
-/// What to ask the feed.
+/// A request to the feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
-    /// `sequence.json`: how far the feed is at least.
+    /// `sequence.json`, which names a number the feed has reached at least.
     Pointer,
-    /// The document of this number, the next one in line.
+    /// The document of the next number.
     Document(u64),
-    /// The document of this older number again: its file was rewritten.
+    /// The document of an older number whose file was rewritten.
     Rewritten(u64),
-    /// The document of this later number: whether it is there while the next one is missing or unreadable. It
-    /// is kept if it is.
+    /// The document of a later number, to see whether it exists while the next one is missing or unreadable.
+    /// If it does, it is stored.
     Ahead(u64),
-    /// The document of this number, only to see whether there is one.
+    /// The document of a number, only to see whether it exists.
     Probe(u64),
-    /// The document of a number that was given up; `true` where its file was rewritten.
-    Retry(u64, bool),
-    /// Which killmails the archive of this day (days since 1970) has.
-    List(i64),
-    /// The killmails of that archive.
-    Bodies(i64),
+    /// The document of a number that was passed over.
+    Retry {
+        number: u64,
+        /// Its file was rewritten, and the new version could not be fetched.
+        is_rewritten: bool,
+    },
+    /// The ids of the killmails in the archive of a day (days since 1970).
+    ArchiveList(i64),
+    /// The killmails in the archive of a day.
+    ArchiveBodies(i64),
 }
 
-/// What the feed answered.
+/// What a response means to the follower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reply {
     /// `sequence.json` names this number.
     Pointer(u64),
-    /// A document (one that was refused is one too: it was kept raw); it may name an older number whose file
-    /// was rewritten.
+    /// A document, even if its killmail was refused.
     Document {
-        /// That older number.
+        /// An older number whose file was rewritten.
         updated: Option<u64>,
-        /// When it was published, unix seconds; or when its killmail happened.
+        /// When it was published, or else when its killmail happened, unix seconds.
         at: Option<i64>,
     },
-    /// A placeholder without a killmail: the number is missing.
-    Hole,
-    /// 200, but not the document of this number: a page, a text that was cut off, JSON of something else. A
-    /// fault of transport.
+    /// A file without a killmail: the number is missing.
+    Placeholder,
+    /// 200, but not the document of this number: an HTML page, truncated text, other JSON. Treated as a
+    /// transport fault.
     Misfit {
         /// It is a document of the feed, but of another number.
         other_number: bool,
     },
     /// 404.
-    Missing,
-    /// The archive lists killmails; whether there are any we do not have.
+    NotFound,
+    /// The list of an archive.
     Listed {
-        /// Whether there are.
+        /// Whether it lists killmails that are not stored.
         wanted: bool,
     },
-    /// All killmails of the archive we wanted were taken.
-    Filled,
-    /// 429, perhaps with the wait it asks for, milliseconds.
-    Limited {
-        /// The wait asked for.
-        retry_after_ms: Option<u64>,
-    },
-    /// 403, perhaps with the wait it asks for, milliseconds.
-    Forbidden {
-        /// The wait asked for.
-        retry_after_ms: Option<u64>,
-    },
-    /// 5xx, a timeout, no connection, an answer that is no answer; perhaps with the wait it asks for,
-    /// milliseconds.
-    Failed {
-        /// The wait asked for.
-        retry_after_ms: Option<u64>,
-    },
+    /// The killmails of the archive were read to the end.
+    BodiesRead,
+    /// 429.
+    Limited { retry_after_ms: Option<u64> },
+    /// 403.
+    Forbidden { retry_after_ms: Option<u64> },
+    /// 5xx, a timeout, no connection, a response that broke off.
+    Failed { retry_after_ms: Option<u64> },
 }
 
-/// What happened besides going on, for logs and counters.
+/// What to report about a reply, in the log and in counters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// These numbers are missing, first and last: each is remembered and tried again beside the feed.
-    Missing(u64, u64),
-    /// The files of these numbers are gone, first and last; they are looked for in the archives.
-    Skipped(u64, u64),
-    /// The feed was set back: numbers are asked for again from the second one on, no more from the first.
-    RolledBack(u64, u64),
-    /// Holes are closed: their numbers came, or archives filled in what there was.
-    Healed(Vec<MissingNumber>),
-    /// Requests are refused or fail; the wait until the next one, milliseconds.
+    /// These numbers are missing. Each is remembered and retried alongside the feed.
+    Missing { first: u64, last: u64 },
+    /// The files of these numbers no longer exist. They are looked for in the archives.
+    Gone { first: u64, last: u64 },
+    /// The feed was set back: it is followed from `to`, and `from` is no longer awaited.
+    RolledBack { from: u64, to: u64 },
+    /// These ranges are closed: their numbers arrived, or the archives held what there was, or they are given
+    /// up.
+    Recovered(Vec<MissingRange>),
+    /// A request was refused or failed. The wait before the next one, milliseconds.
     Waiting(u64),
-    /// The answer says nothing of whether the feed can be read: the failures before it still stand.
+    /// The reply does not show whether the feed can be read, so the failures before it still count.
     Unproven,
 }

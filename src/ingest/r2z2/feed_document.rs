@@ -1,10 +1,8 @@
-//! What the files of R2Z2 say: numbered documents, the pointer, how long to stay away.
+//! Parses the files of R2Z2: numbered documents and `sequence.json`.
 //!
-//! Must not know: which file is asked for when.
+//! Must not know: which file is requested when.
 
 use bytes::Bytes;
-use reqwest::Response;
-use reqwest::header::RETRY_AFTER;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -18,35 +16,31 @@ use crate::wire::read::json::without_bom;
 use crate::wire::read::number::{integral, written};
 use crate::wire::read::package::readable;
 
-/// The longest wait a `Retry-After` may ask for, milliseconds.
-const RETRY_AFTER_MAX_MS: u64 = 3_600_000;
-/// The word for a file that names no killmail.
+/// The reason of a file without a killmail.
 pub const PLACEHOLDER: &str = "placeholder";
 const MISMATCH: &str = "sequence_mismatch";
-/// The word for what a feed answers that is no document of it.
+/// The reason of a response that is not a document of the feed.
 const NOT_OF_THE_FEED: &str = "not_of_the_feed";
 
-/// What one request gave.
+/// A parsed response.
 #[derive(Debug)]
-pub struct Got {
-    /// For the follower.
-    pub answer: Reply,
-    /// For the store.
+pub struct Parsed {
+    /// What it means to the follower.
+    pub reply: Reply,
     pub killmail: Option<Incoming>,
-    /// For the pile of the refused.
     pub refused: Option<Refused>,
 }
 
-impl Got {
-    /// Nothing but an answer.
+impl Parsed {
+    /// A reply without a document.
     #[must_use]
-    pub const fn only(answer: Reply) -> Self {
-        Self { answer, killmail: None, refused: None }
+    pub const fn reply_only(reply: Reply) -> Self {
+        Self { reply, killmail: None, refused: None }
     }
 }
 
-/// What stands beside the killmail; read apart from it, since it counts even where the killmail is broken. A
-/// member that is null is there.
+/// The members of a document besides its killmail, parsed separately because they count even if the killmail
+/// is malformed. A member that is `null` is `Some`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Members<'a> {
@@ -70,14 +64,14 @@ fn raw<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValu
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// The members of an object; `None` for everything else.
+/// The members of an object; `None` for any other JSON.
 fn members(body: &[u8]) -> Option<Members<'_>> {
-    // Serde would take a list for the members in their order.
+    // Serde would also accept an array of the members in order.
     body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(body).ok()).flatten()
 }
 
-/// Whether this is a document of the feed, or of ESI: an object with its number or the id of its killmail,
-/// whatever else is wrong.
+/// Whether this is a document of the feed or of ESI: an object with a number or a killmail id, whatever else
+/// is wrong with it.
 #[must_use]
 pub fn is_document(body: &[u8]) -> bool {
     let Some(body) = readable(without_bom(body)) else { return false };
@@ -88,14 +82,14 @@ fn is_null(member: Option<&RawValue>) -> bool {
     member.is_none_or(|raw| raw.get() == "null")
 }
 
-/// A whole number, perhaps in a string.
+/// An integer, possibly in a string.
 fn number(raw: &RawValue) -> Option<u64> {
     let text = raw.get();
     let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text).trim();
     text.parse().ok().or_else(|| integral(&written(text)?)?.try_into().ok())
 }
 
-/// The number `sequence.json` names: in an object, or bare; also in a string.
+/// The number in `sequence.json`: in an object or bare, possibly in a string.
 #[must_use]
 pub fn pointer(body: &[u8]) -> Option<u64> {
     let body = without_bom(body);
@@ -105,9 +99,9 @@ pub fn pointer(body: &[u8]) -> Option<u64> {
     number(serde_json::from_slice(body).ok()?)
 }
 
-/// The document of a number, kept under the name of `source` if it is refused.
+/// Parses the document of the requested number; `source` is noted with it if it is refused.
 #[must_use]
-pub fn document(body: &[u8], asked: u64, zkb: ZkbRule, source: &str) -> Got {
+pub fn document(body: &[u8], requested: u64, zkb: ZkbRule, source: &str) -> Parsed {
     let body = without_bom(body);
     let now_ms = clock::now_ms();
     let refused = |reason: &str| {
@@ -120,42 +114,46 @@ pub fn document(body: &[u8], asked: u64, zkb: ZkbRule, source: &str) -> Got {
             at_ms: now_ms,
         }
     };
-    let misfit = |other_number, reason| Got {
-        answer: Reply::Misfit { other_number },
+    let misfit = |other_number, reason| Parsed {
+        reply: Reply::Misfit { other_number },
         killmail: None,
         refused: Some(refused(reason)),
     };
-    let shown = readable(body).unwrap_or_default();
+    let text = readable(body).unwrap_or_default();
     let members =
-        members(&shown).filter(|members| members.sequence_id.is_some() || members.killmail_id.is_some());
+        members(&text).filter(|members| members.sequence_id.is_some() || members.killmail_id.is_some());
     let Some(members) = members else { return misfit(false, NOT_OF_THE_FEED) };
-    if members.sequence_id.and_then(number).is_some_and(|number| number != asked) {
+    if members.sequence_id.and_then(number).is_some_and(|number| number != requested) {
         return misfit(true, MISMATCH);
     }
     if is_null(members.killmail_id) && is_null(members.esi) {
-        // A killstream says so where its log holds no killmail: nothing is missing.
+        // A killstream mirror says so if its log has no killmail there: nothing is missing.
         if members.sequence_empty.is_some_and(|raw| raw.get() == "true") {
-            return Got::only(Reply::Document {
+            return Parsed::reply_only(Reply::Document {
                 updated: members.sequence_updated.and_then(number),
                 at: None,
             });
         }
-        return Got { answer: Reply::Hole, killmail: None, refused: Some(refused(PLACEHOLDER)) };
+        return Parsed { reply: Reply::Placeholder, killmail: None, refused: Some(refused(PLACEHOLDER)) };
     }
-    let taken =
-        package::take(body, Rule { origin: Origin::Live, age: AgeRule::ByUpload, zkb }, source, now_ms);
-    let time = taken.as_ref().ok().map(|incoming| incoming.killmail.time);
-    let answer = Reply::Document {
+    let parsed = package::parse_document(
+        body,
+        Rule { origin: Origin::Live, age: AgeRule::ByUpload, zkb },
+        source,
+        now_ms,
+    );
+    let time = parsed.as_ref().ok().map(|incoming| incoming.killmail.time);
+    let reply = Reply::Document {
         updated: members.sequence_updated.and_then(number),
         at: published(&members, time, now_ms),
     };
-    match taken {
-        Ok(killmail) => Got { answer, killmail: Some(killmail), refused: None },
-        Err(refused) => Got { answer, killmail: None, refused: Some(*refused) },
+    match parsed {
+        Ok(killmail) => Parsed { reply, killmail: Some(killmail), refused: None },
+        Err(refused) => Parsed { reply, killmail: None, refused: Some(*refused) },
     }
 }
 
-/// When a document was published, unix seconds; what cannot be is left out.
+/// When a document was published, unix seconds; implausible times are ignored.
 fn published(members: &Members<'_>, time: Option<i64>, now_ms: i64) -> Option<i64> {
     let time = time.filter(|time| !is_implausible(*time, now_ms));
     let last = now_ms / 1000 + DAY_SECS;
@@ -163,44 +161,30 @@ fn published(members: &Members<'_>, time: Option<i64>, now_ms: i64) -> Option<i6
     uploaded.filter(|at| (time.unwrap_or(0)..=last).contains(at)).or(time)
 }
 
-/// `Retry-After` in milliseconds: seconds, or a date.
-#[must_use]
-pub fn retry_after_ms(response: &Response) -> Option<u64> {
-    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let ms = match text.parse::<u64>() {
-        Ok(secs) => secs.saturating_mul(1_000),
-        Err(_) => {
-            let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp().as_millisecond();
-            u64::try_from(at - clock::now_ms()).unwrap_or(0)
-        }
-    };
-    Some(ms.min(RETRY_AFTER_MAX_MS))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Got {
+    fn read(text: &str) -> Parsed {
         document(text.as_bytes(), 7, ZkbRule::IfNewer, "r2z2")
     }
 
     const MISFIT: Reply = Reply::Misfit { other_number: false };
 
     #[test]
-    fn a_number_that_never_held_anything_is_no_hole() {
-        let got =
+    fn a_number_that_never_had_a_killmail_is_not_missing() {
+        let parsed =
             read(r#"{"killmail_id":null,"hash":null,"esi":null,"sequence_id":7,"sequence_empty":true}"#);
-        assert_eq!(got.answer, Reply::Document { updated: None, at: None });
-        assert!(got.killmail.is_none() && got.refused.is_none());
+        assert_eq!(parsed.reply, Reply::Document { updated: None, at: None });
+        assert!(parsed.killmail.is_none() && parsed.refused.is_none());
         assert_eq!(
-            read(r#"{"killmail_id":null,"hash":null,"esi":null,"sequence_id":7}"#).answer,
-            Reply::Hole
+            read(r#"{"killmail_id":null,"hash":null,"esi":null,"sequence_id":7}"#).reply,
+            Reply::Placeholder
         );
     }
 
     #[test]
-    fn the_pointer_is_read_in_every_spelling() {
+    fn the_pointer_is_read_in_every_format() {
         for text in [
             r#"{"sequence": 7}"#,
             r#"{"sequence_id": 7}"#,
@@ -240,16 +224,16 @@ mod tests {
     }
 
     #[test]
-    fn another_number_in_the_body_is_not_the_document() {
+    fn a_document_of_another_number_is_a_misfit() {
         for text in [r#"{"killmail_id":1,"sequence_id":8}"#, r#"{"killmail_id":1,"sequence_id":"8"}"#] {
-            let got = read(text);
-            assert_eq!(got.answer, Reply::Misfit { other_number: true });
-            assert_eq!(got.refused.map(|r| r.reason).as_deref(), Some(MISMATCH));
+            let parsed = read(text);
+            assert_eq!(parsed.reply, Reply::Misfit { other_number: true });
+            assert_eq!(parsed.refused.map(|r| r.reason).as_deref(), Some(MISMATCH));
         }
     }
 
     #[test]
-    fn what_is_no_document_of_the_feed_is_a_fault_of_transport() {
+    fn anything_but_a_document_of_the_feed_is_a_misfit() {
         for text in [
             "<html>come back later</html>",
             "",
@@ -266,9 +250,9 @@ mod tests {
             "{\"esi\":{}}",
             "{\"killmail_id\":1} {\"killmail_id\":1}",
         ] {
-            let got = read(text);
-            assert_eq!(got.answer, MISFIT, "{text}");
-            assert!(got.refused.is_some(), "{text}");
+            let parsed = read(text);
+            assert_eq!(parsed.reply, MISFIT, "{text}");
+            assert!(parsed.refused.is_some(), "{text}");
         }
     }
 
@@ -279,19 +263,19 @@ mod tests {
             r#"{"killmail_id":null,"sequence_id":null}"#,
             r#"{"sequence_id":7}"#,
         ] {
-            assert_eq!(read(text).answer, Reply::Hole, "{text}");
+            assert_eq!(read(text).reply, Reply::Placeholder, "{text}");
         }
     }
 
     #[test]
-    fn a_killmail_of_no_possible_time_dates_no_document() {
+    fn an_impossible_killmail_time_does_not_date_a_document() {
         let at = |time: &str, uploaded: &str| {
             let text = format!(
                 r#"{{"killmail_id":1,"hash":"x","sequence_id":7{uploaded},"esi":{{"killmail_id":1,"solar_system_id":30000142,
                 "killmail_time":"{time}","victim":{{"ship_type_id":587}},"attackers":[]}}}}"#
             );
             match read(&text) {
-                Got { answer: Reply::Document { at, .. }, killmail: Some(_), .. } => at,
+                Parsed { reply: Reply::Document { at, .. }, killmail: Some(_), .. } => at,
                 other => panic!("{other:?}"),
             }
         };
@@ -303,9 +287,9 @@ mod tests {
     }
 
     #[test]
-    fn a_document_of_the_feed_with_a_broken_killmail_is_refused_and_tells_the_rest() {
+    fn a_document_with_a_malformed_killmail_is_refused_and_its_other_members_count() {
         let now = clock::now_ms() / 1000;
-        let broken = |rest: &str| {
+        let malformed = |rest: &str| {
             read(&format!(r#"{{"killmail_id":1,"hash":"x","esi":{{}},"sequence_id":"7"{rest}}}"#))
         };
         for (rest, updated, at) in [
@@ -314,9 +298,9 @@ mod tests {
             (format!(r#","sequence_updated":"x","uploaded_at":{now}000"#), None, None),
             (r#","zkb":"x","uploaded_at":{}"#.to_owned(), None, None),
         ] {
-            let got = broken(&rest);
-            assert_eq!(got.answer, Reply::Document { updated, at }, "{rest}");
-            assert!(got.killmail.is_none() && got.refused.is_some(), "{rest}");
+            let parsed = malformed(&rest);
+            assert_eq!(parsed.reply, Reply::Document { updated, at }, "{rest}");
+            assert!(parsed.killmail.is_none() && parsed.refused.is_some(), "{rest}");
         }
     }
 }

@@ -1,81 +1,83 @@
-//! How R2Z2 is followed: what to ask next and when. A pure state machine: answers and times in, questions
-//! out.
+//! The state machine of the R2Z2 follower: what to request next, and when. Pure: replies and times in,
+//! requests out.
 //!
-//! The rules are zKillboard's: one request at a time, a tenth of a second between documents, six seconds
-//! after a 404 and then the same number again, minutes after a 403. A 404 is ambiguous (nothing yet, a
-//! missing number, a stale edge of the CDN), so from the second 404 on one later number is asked for as well
-//! ([`LookAhead`]); where that is there, the follower goes on behind it, and what lies before is tried again
-//! beside the feed. Where too many in a row are missing, `sequence.json` tells after a minute that the feed
-//! has gone on.
+//! The rules are zKillboard's (`docs/sources.md`): one request at a time, a tenth of a second between
+//! documents, six seconds after a 404 and then the same number again, minutes after a 403. A 404 is ambiguous
+//! (nothing new yet, a missing number, a stale edge of the CDN). From the second 404 on one later number is
+//! therefore tried as well ([`LookAhead`]); if that exists, the follower continues after it, and the numbers
+//! before it are retried alongside the feed. If too many in a row are missing, `sequence.json` shows after a
+//! minute that the feed has moved on.
 //!
-//! A page instead of a document is a fault of transport like a 5xx: it says nothing of the number. The same
-//! number is asked again, and passed over only once one after it can be read.
+//! A page instead of a document is a transport fault like a 5xx: it says nothing about the number. The same
+//! number is requested again, and passed over only once a later one can be read.
 //!
-//! Must not know: clocks, sockets, JSON; who keeps the killmails.
+//! Must not know: clocks, sockets, JSON; who stores the killmails.
 
 use crate::ingest::r2z2::exchange::{Notice, Reply, Request};
 use crate::ingest::r2z2::follower_place::Place;
 use crate::ingest::r2z2::look_ahead::LookAhead;
-use crate::ingest::r2z2::missing_numbers::Cure;
+use crate::ingest::r2z2::missing_numbers::{PassedOver, RecoveryStep};
 use crate::ingest::r2z2::oldest_file_search::{OldestFileSearch, SearchStep};
 use crate::ingest::r2z2::waits::Waits;
 
 /// Rewritten numbers remembered at once. Each is fetched before the next number, so there are hardly ever
-/// two; the checkpoint stays small.
+/// two; the bound keeps the checkpoint small.
 const REWRITTEN_MAX: usize = 256;
-/// Tries of a rewritten file that is missing before it is put off.
+/// Tries of a rewritten file that does not exist before it is postponed.
 const REWRITTEN_TRIES: u32 = 3;
-/// From so many unreadable answers on, it is looked whether a number after it can be read.
+/// From this many unreadable replies in a row on, later numbers are tried.
 const UNREADABLE_MIN: u32 = 3;
-/// So many numbers passed over at once are remembered one by one; more become one stretch, which only
-/// archives heal.
-const APART_MAX: u64 = 16;
-/// What is published is rarely older than this, seconds: so long before the first document nothing is looked
-/// for.
+/// Up to this many numbers passed over at once are remembered one by one. More become one range, which only
+/// archives recover.
+const SINGLE_MAX: u64 = 16;
+/// A document is rarely published later than this after its killmail, seconds. Nothing that long before the
+/// first document is looked for.
 const BEFORE_SECS: i64 = 3600;
-/// The feed is never silent for so long, seconds.
+/// The feed is never silent for this long, seconds.
 const SILENT_SECS: i64 = 30 * 86_400;
-/// Ghosts one after the other before it is looked how far they reach.
-const GHOSTS_MAX: u32 = 3;
+/// This many numbers missing one after the other start a search for the oldest file.
+const MISSING_MAX: u32 = 3;
 
 /// Where the follower stands. Times are unix milliseconds.
 #[derive(Debug, Clone)]
 pub struct FollowerState {
     waits: Waits,
     place: Place,
-    /// What `sequence.json` said last.
+    /// The number in the last `sequence.json`.
     pointer: u64,
-    /// The pointer rolled back to last: once for each is enough.
+    /// The pointer the follower rolled back to last: it does so once for each value.
     rolled_to: Option<u64>,
-    /// Answers in a row that were not the document asked for.
+    /// Replies in a row that were not the requested document.
     misfits: u32,
-    /// Answers in a row without the rewritten file.
+    /// Replies in a row without the rewritten file.
     rewritten_tries: u32,
-    /// Where the next number is unreadable: when it may be asked for again.
-    held_ms: u64,
+    /// When a number that is unreadable may be requested again.
+    held_until_ms: u64,
     ahead: LookAhead,
-    /// A later number is to be asked for now.
-    look: Option<u64>,
-    ghosts: u32,
-    /// Since when the next number is missing; begins anew with every look at `sequence.json`.
+    /// A later number to request now.
+    try_ahead: Option<u64>,
+    /// Numbers missing one after the other, as `sequence.json` showed.
+    missing_in_row: u32,
+    /// Since when the next number is missing; starts over with every look at `sequence.json`.
     missing_since_ms: Option<u64>,
     /// Since when it is missing without a decision.
     stuck_since_ms: Option<u64>,
-    look_at_pointer: bool,
-    /// The number behind the next one is looked at.
-    peek: bool,
-    seek: Option<OldestFileSearch>,
-    /// The day whose killmails are to be taken, as its archive has some we lack.
-    bodies: Option<i64>,
+    check_pointer: bool,
+    /// Probe the number after the next one.
+    probe_after_next: bool,
+    search: Option<OldestFileSearch>,
+    /// The day whose archive lists killmails that are not stored.
+    bodies_day: Option<i64>,
+    /// Failed requests in a row.
     failures: u32,
-    /// Nothing is asked before.
-    at_ms: u64,
-    /// The feed itself is not asked before.
-    live_ms: u64,
+    /// No request before this time.
+    not_before_ms: u64,
+    /// No request for the feed itself before this time; recovery may go on.
+    feed_not_before_ms: u64,
 }
 
 impl FollowerState {
-    /// Begins at a place known from before, or (`next` is `None`) where `sequence.json` points.
+    /// Starts at a place known from before, or where `sequence.json` points if `place.next` is `None`.
     #[must_use]
     pub const fn new(waits: Waits, place: Place) -> Self {
         Self {
@@ -85,147 +87,142 @@ impl FollowerState {
             rolled_to: None,
             misfits: 0,
             rewritten_tries: 0,
-            held_ms: 0,
+            held_until_ms: 0,
             ahead: LookAhead::new(),
-            look: None,
-            ghosts: 0,
+            try_ahead: None,
+            missing_in_row: 0,
             missing_since_ms: None,
             stuck_since_ms: None,
-            look_at_pointer: false,
-            peek: false,
-            seek: None,
-            bodies: None,
+            check_pointer: false,
+            probe_after_next: false,
+            search: None,
+            bodies_day: None,
             failures: 0,
-            at_ms: 0,
-            live_ms: 0,
+            not_before_ms: 0,
+            feed_not_before_ms: 0,
         }
     }
 
-    /// The next question and the time before which it must not be asked.
+    /// The next request, and the time before which it must not be sent.
     #[must_use]
-    pub fn ask(&self) -> (Request, u64) {
-        let live_ms = self.at_ms.max(self.live_ms);
-        let Some(next) = self.place.next else { return (Request::Pointer, live_ms) };
-        if let Some(day) = self.bodies {
-            return (Request::Bodies(day), self.at_ms);
+    pub fn next_request(&self) -> (Request, u64) {
+        let feed_ms = self.not_before_ms.max(self.feed_not_before_ms);
+        let Some(next) = self.place.next else { return (Request::Pointer, feed_ms) };
+        if let Some(day) = self.bodies_day {
+            return (Request::ArchiveBodies(day), self.not_before_ms);
         }
-        // What is to be healed is asked for only where the feed leaves time.
-        if let Some((cure, at_ms)) = self.place.holes.next(self.begun(), &self.waits.healing)
-            && at_ms.max(self.at_ms) < live_ms
+        // Recovery only uses the time the feed leaves.
+        if let Some((step, due_ms)) = self.place.missing.next_step(self.begun(), &self.waits.recovery)
+            && due_ms.max(self.not_before_ms) < feed_ms
         {
-            let ask = match cure {
-                Cure::Number(number) => Request::Retry(number, self.place.holes.is_rewritten(number)),
-                Cure::Day(day) => Request::List(day),
+            let request = match step {
+                RecoveryStep::Number(number) => {
+                    Request::Retry { number, is_rewritten: self.place.missing.is_rewritten(number) }
+                }
+                RecoveryStep::Day(day) => Request::ArchiveList(day),
             };
-            return (ask, at_ms.max(self.at_ms));
+            return (request, due_ms.max(self.not_before_ms));
         }
-        let ask = match (&self.seek, self.look, self.place.rewritten.first()) {
-            (Some(seek), ..) => Request::Probe(seek.number()),
+        let request = match (&self.search, self.try_ahead, self.place.rewritten.first()) {
+            (Some(search), ..) => Request::Probe(search.number()),
             (None, Some(number), _) => Request::Ahead(number),
             (None, None, Some(rewritten)) => Request::Rewritten(*rewritten),
-            (None, None, None) if self.look_at_pointer => Request::Pointer,
-            (None, None, None) if self.peek => Request::Probe(next + 1),
+            (None, None, None) if self.check_pointer => Request::Pointer,
+            (None, None, None) if self.probe_after_next => Request::Probe(next + 1),
             (None, None, None) => Request::Document(next),
         };
-        (ask, live_ms)
+        (request, feed_ms)
     }
 
-    /// Takes the answer to the question last given out, at `now_ms`.
-    pub fn answered(&mut self, ask: Request, answer: Reply, now_ms: u64) -> Option<Notice> {
-        let (own_ms, asked_ms) = match answer {
-            Reply::Limited { retry_after_ms } => {
-                (self.waits.limited_ms, retry_after_ms.or(Some(self.waits.limited_ms)))
+    /// Takes the reply to the last request, at `now_ms`.
+    pub fn handle_reply(&mut self, request: Request, reply: Reply, now_ms: u64) -> Option<Notice> {
+        let wait_ms = match (reply, request) {
+            // A 429 says how long to wait. On other failures `Retry-After` can only prolong the wait.
+            (Reply::Limited { retry_after_ms }, _) => retry_after_ms.unwrap_or(self.waits.limited_ms),
+            (Reply::Forbidden { retry_after_ms }, _) => {
+                self.waits.after_forbidden_ms(self.failures).max(retry_after_ms.unwrap_or(0))
             }
-            Reply::Forbidden { retry_after_ms } => {
-                (doubled(self.waits.forbidden_ms, self.failures, self.waits.forbidden_max_ms), retry_after_ms)
+            (Reply::Failed { retry_after_ms }, _) => {
+                self.waits.after_failure_ms(self.failures).max(retry_after_ms.unwrap_or(0))
             }
-            Reply::Failed { retry_after_ms } => (self.failed_ms(), retry_after_ms),
-            Reply::Misfit { .. } => match ask {
-                // The number was passed over before: it is one more try without it.
-                Request::Retry(number, _) => {
-                    self.at_ms = now_ms + self.waits.pace_ms;
-                    let closed = self.place.holes.missed(number, &self.waits.healing, now_ms);
-                    return Some(closed.map_or(Notice::Unproven, |hole| Notice::Healed(vec![hole])));
-                }
-                Request::Ahead(number) if self.misfits > 0 => return Some(self.unproven(number, now_ms)),
-                _ => (self.failed_ms(), None),
-            },
-            _ => match (ask, answer) {
-                (Request::Ahead(number), Reply::Missing) if self.misfits > 0 => {
-                    return Some(self.unproven(number, now_ms));
-                }
-                _ => return self.heard(ask, answer, now_ms),
-            },
-        };
-        // A 429 says itself how long; what else is said can only make the wait longer.
-        let wait_ms = match answer {
-            Reply::Limited { .. } => asked_ms.unwrap_or(own_ms),
-            _ => own_ms.max(asked_ms.unwrap_or(0)),
+            // The number was passed over before: this is one more try in vain.
+            (Reply::Misfit { .. }, Request::Retry { number, .. }) => {
+                self.not_before_ms = now_ms + self.waits.pace_ms;
+                let closed = self.place.missing.note_failed_try(number, &self.waits.recovery, now_ms);
+                return Some(closed.map_or(Notice::Unproven, |range| Notice::Recovered(vec![range])));
+            }
+            (Reply::Misfit { .. } | Reply::NotFound, Request::Ahead(number)) if self.misfits > 0 => {
+                return Some(self.handle_unproven(number, now_ms));
+            }
+            (Reply::Misfit { .. }, _) => self.waits.after_failure_ms(self.failures),
+            _ => return self.handle_success(request, reply, now_ms),
         };
         self.failures = self.failures.saturating_add(1);
-        self.at_ms = now_ms + wait_ms;
-        self.failed(ask, matches!(answer, Reply::Misfit { .. }), now_ms);
+        self.not_before_ms = now_ms + wait_ms;
+        self.handle_failure(request, matches!(reply, Reply::Misfit { .. }), now_ms);
         Some(Notice::Waiting(wait_ms))
     }
 
-    fn failed_ms(&self) -> u64 {
-        doubled(self.waits.failed_ms, self.failures, self.waits.failed_max_ms)
-    }
-
-    /// What a failure changes besides the wait: whatever is not the next number itself must not be insisted
-    /// on.
-    fn failed(&mut self, ask: Request, misfit: bool, now_ms: u64) {
-        match ask {
-            Request::Document(_) | Request::Rewritten(_) if misfit => {
+    /// What a failure changes besides the wait: only the next number itself is requested again without end.
+    fn handle_failure(&mut self, request: Request, is_misfit: bool, now_ms: u64) {
+        match request {
+            Request::Document(_) | Request::Rewritten(_) if is_misfit => {
                 self.misfits += 1;
                 if self.misfits >= UNREADABLE_MIN {
-                    self.look = self.after_unreadable();
-                    (self.held_ms, self.at_ms) = (self.at_ms, now_ms + self.waits.pace_ms);
+                    self.try_ahead = self.after_unreadable();
+                    self.held_until_ms = self.not_before_ms;
+                    self.not_before_ms = now_ms + self.waits.pace_ms;
                 }
             }
             Request::Ahead(number) => {
-                self.look = None;
+                self.try_ahead = None;
                 if self.misfits == 0 {
-                    self.ahead.missed(number, now_ms);
+                    self.ahead.note_not_found(number, now_ms);
                     self.idle(now_ms);
                 }
             }
             Request::Pointer if self.place.next.is_some() => {
-                self.look_at_pointer = false;
+                self.check_pointer = false;
                 self.missing_since_ms = self.missing_since_ms.map(|_| now_ms);
                 self.idle(now_ms);
             }
-            Request::Probe(_) if misfit => {
+            Request::Probe(_) if is_misfit => {
                 self.misfits += 1;
                 if self.misfits >= UNREADABLE_MIN {
-                    (self.seek, self.peek, self.misfits) = (None, false, 0);
+                    (self.search, self.probe_after_next, self.misfits) = (None, false, 0);
                     (self.missing_since_ms, self.stuck_since_ms) = (Some(now_ms), Some(now_ms));
                 }
             }
-            // What is still wanted of a day is found out anew.
-            Request::List(day) | Request::Bodies(day) => {
-                self.bodies = None;
+            // The list is read again, to see what is still missing.
+            Request::ArchiveList(day) | Request::ArchiveBodies(day) => {
+                self.bodies_day = None;
                 let begun = self.begun();
-                self.place.holes.put_off(day, begun, &self.waits.healing, now_ms);
+                self.place.missing.postpone_archive(day, begun, &self.waits.recovery, now_ms);
             }
-            _ => {}
+            Request::Document(_)
+            | Request::Rewritten(_)
+            | Request::Pointer
+            | Request::Probe(_)
+            | Request::Retry { .. } => {}
         }
     }
 
-    /// The number whose file shows that the feed goes on behind what is unreadable: the next number, or a
-    /// rewritten file before it.
+    /// The number whose file proves that the feed continues after what is unreadable: the one after the next
+    /// number, or the next number if a rewritten file before it is unreadable.
     fn after_unreadable(&self) -> Option<u64> {
         self.place.next.map(|next| next + u64::from(self.place.rewritten.is_empty()))
     }
 
-    /// A number after an unreadable one is missing or cannot be read either: nothing is known. A further one
-    /// is looked at in each round, in turn, for those may be in a row.
-    fn unproven(&mut self, number: u64, now_ms: u64) -> Notice {
+    /// A number after an unreadable one is missing or unreadable as well, which proves nothing. In each round
+    /// one further number is tried, in turn, since several in a row may be missing.
+    fn handle_unproven(&mut self, number: u64, now_ms: u64) -> Notice {
         let further = self.waits.ahead_numbers.saturating_sub(1);
         let turn = u64::from(self.misfits.saturating_sub(UNREADABLE_MIN)).checked_rem(further);
-        self.look = turn.filter(|_| Some(number) == self.after_unreadable()).map(|turn| number + 1 + turn);
-        self.held_ms = self.held_ms.max(now_ms + self.waits.idle_ms);
-        self.at_ms = if self.look.is_some() { now_ms + self.waits.pace_ms } else { self.held_ms };
+        self.try_ahead =
+            turn.filter(|_| Some(number) == self.after_unreadable()).map(|turn| number + 1 + turn);
+        self.held_until_ms = self.held_until_ms.max(now_ms + self.waits.idle_ms);
+        self.not_before_ms =
+            if self.try_ahead.is_some() { now_ms + self.waits.pace_ms } else { self.held_until_ms };
         Notice::Unproven
     }
 
@@ -235,16 +232,10 @@ impl FollowerState {
         &self.place
     }
 
-    /// A killmail of this time (unix seconds) was found in the archive of this day.
-    pub fn filled(&mut self, day: i64, time: i64) {
+    /// Notes that a killmail of this time (unix seconds) was found in the archive of this day.
+    pub fn note_recovered(&mut self, day: i64, time: i64) {
         let begun = self.begun();
-        self.place.holes.filled(day, time, begun);
-    }
-
-    /// How many numbers the feed is known to be ahead of us; 0 near its head.
-    #[must_use]
-    pub fn behind(&self) -> u64 {
-        self.place.next.map_or(0, |next| self.pointer.saturating_sub(next))
+        self.place.missing.note_recovered(day, time, begun);
     }
 
     /// Nothing older than this is looked for, unix seconds.
@@ -253,33 +244,36 @@ impl FollowerState {
         self.place.begun.unwrap_or(i64::MAX)
     }
 
-    fn heard(&mut self, ask: Request, answer: Reply, now_ms: u64) -> Option<Notice> {
+    fn handle_success(&mut self, request: Request, reply: Reply, now_ms: u64) -> Option<Notice> {
         self.failures = 0;
-        self.at_ms = now_ms + self.waits.pace_ms;
-        match ask {
-            Request::Pointer => self.pointed(answer, now_ms),
-            Request::Document(number) => self.document(number, answer, now_ms),
-            Request::Rewritten(number) => self.rewritten(number, answer, now_ms),
-            Request::Ahead(number) => self.looked(number, answer, now_ms),
-            Request::Probe(number) => self.probed(number, answer, now_ms),
-            Request::Retry(number, _) => self.retried(number, answer, now_ms),
-            Request::List(day) => self.listed(day, answer, now_ms),
-            Request::Bodies(day) => {
-                self.bodies = None;
-                self.listed(day, answer, now_ms)
+        self.not_before_ms = now_ms + self.waits.pace_ms;
+        match request {
+            Request::Pointer => self.handle_pointer(reply, now_ms),
+            Request::Document(number) => self.handle_document(number, reply, now_ms),
+            Request::Rewritten(number) => {
+                self.handle_rewritten(number, reply, now_ms);
+                None
+            }
+            Request::Ahead(number) => self.handle_ahead(number, reply, now_ms),
+            Request::Probe(number) => self.handle_probe(number, reply, now_ms),
+            Request::Retry { number, .. } => self.handle_retry(number, reply, now_ms),
+            Request::ArchiveList(day) => self.handle_archive(day, reply, now_ms),
+            Request::ArchiveBodies(day) => {
+                self.bodies_day = None;
+                self.handle_archive(day, reply, now_ms)
             }
         }
     }
 
     fn idle(&mut self, now_ms: u64) {
-        self.live_ms = now_ms + self.waits.idle_ms;
+        self.feed_not_before_ms = now_ms + self.waits.idle_ms;
     }
 
-    fn pointed(&mut self, answer: Reply, now_ms: u64) -> Option<Notice> {
-        self.look_at_pointer = false;
-        let Reply::Pointer(pointer) = answer else {
-            // sequence.json itself is missing: ask again after the idle wait, as for a document; the next
-            // number meanwhile.
+    fn handle_pointer(&mut self, reply: Reply, now_ms: u64) -> Option<Notice> {
+        self.check_pointer = false;
+        let Reply::Pointer(pointer) = reply else {
+            // There is no sequence.json: it is requested again after the idle wait, the next number until
+            // then.
             self.missing_since_ms = self.missing_since_ms.map(|_| now_ms);
             self.idle(now_ms);
             return None;
@@ -290,41 +284,43 @@ impl FollowerState {
             return None;
         };
         if pointer > next {
-            // More are missing than were looked at: one by one it would take as long again for each.
+            // If more are missing than were tried, passing over them one by one would take this long for
+            // each.
             let reach = Some(self.waits.ahead_numbers).filter(|numbers| *numbers > 0).unwrap_or(u64::MAX);
-            if pointer - next > reach.min(self.waits.far_numbers) || self.ghosts >= GHOSTS_MAX {
-                self.seek = Some(OldestFileSearch::new(next + 1, pointer));
+            if pointer - next > reach.min(self.waits.far_numbers) || self.missing_in_row >= MISSING_MAX {
+                self.search = Some(OldestFileSearch::new(next + 1, pointer));
                 return None;
             }
-            self.ghosts += 1;
+            self.missing_in_row += 1;
             return Some(self.skip_to(next + 1, now_ms));
         }
-        // The feed stands still here: wait for another minute of 404s before asking again.
+        // The feed has stopped here: another minute of 404s passes before the next look.
         self.missing_since_ms = self.missing_since_ms.map(|_| now_ms);
         let stuck_ms = self.stuck_since_ms.map_or(0, |since| now_ms.saturating_sub(since));
         if stuck_ms > self.waits.rollback_ms {
-            self.peek = true;
+            self.probe_after_next = true;
         } else {
             self.idle(now_ms);
         }
         None
     }
 
-    fn document(&mut self, number: u64, answer: Reply, now_ms: u64) -> Option<Notice> {
-        match answer {
-            Reply::Document { updated, at } => self.arrived(number, updated, at, now_ms),
-            Reply::Hole => Some(self.skip_to(number + 1, now_ms)),
+    fn handle_document(&mut self, number: u64, reply: Reply, now_ms: u64) -> Option<Notice> {
+        match reply {
+            Reply::Document { updated, at } => self.advance(number, updated, at, now_ms),
+            Reply::Placeholder => Some(self.skip_to(number + 1, now_ms)),
             _ => {
                 self.misfits = 0;
                 let since = *self.missing_since_ms.get_or_insert(now_ms);
                 self.stuck_since_ms.get_or_insert(now_ms);
-                self.ahead.missed(number, now_ms);
-                // A look at the pointer or at a later number is not another try of this one, so it need not
-                // wait.
-                self.look_at_pointer = now_ms.saturating_sub(since) > self.waits.ghost_ms;
-                self.look =
-                    self.ahead.next(number, self.waits.ahead_numbers).filter(|_| !self.look_at_pointer);
-                if !self.look_at_pointer && self.look.is_none() {
+                self.ahead.note_not_found(number, now_ms);
+                // Neither the pointer nor a later number is another try of this one, so neither has to wait.
+                self.check_pointer = now_ms.saturating_sub(since) > self.waits.missing_ms;
+                self.try_ahead = self
+                    .ahead
+                    .number_to_try(number, self.waits.ahead_numbers)
+                    .filter(|_| !self.check_pointer);
+                if !self.check_pointer && self.try_ahead.is_none() {
                     self.idle(now_ms);
                 }
                 None
@@ -332,162 +328,155 @@ impl FollowerState {
         }
     }
 
-    /// The next document came, or a later one while the next is missing or unreadable.
-    fn arrived(&mut self, number: u64, updated: Option<u64>, at: Option<i64>, now_ms: u64) -> Option<Notice> {
-        let healed = self.place.holes.came(number);
+    /// The next document arrived, or a later one while the next is missing or unreadable.
+    fn advance(&mut self, number: u64, updated: Option<u64>, at: Option<i64>, now_ms: u64) -> Option<Notice> {
+        let recovered = self.place.missing.remove_arrived(number);
         if let Some(at) = at {
-            self.dated(at);
-            self.place.holes.followed_by(at);
+            self.note_published(at);
+            self.place.missing.set_end(at);
         }
         self.go_to(number + 1);
-        self.ghosts = 0;
-        self.tell_rewritten(number, updated, now_ms);
-        healed.map(|hole| Notice::Healed(vec![hole]))
+        self.missing_in_row = 0;
+        self.remember_rewritten(number, updated, now_ms);
+        recovered.map(|range| Notice::Recovered(vec![range]))
     }
 
-    /// The answer for a number behind the next one, which is missing or (`misfits`) unreadable.
-    fn looked(&mut self, number: u64, answer: Reply, now_ms: u64) -> Option<Notice> {
-        self.look = None;
-        if answer == Reply::Missing || (answer == Reply::Hole && self.misfits > 0) {
-            self.ahead.missed(number, now_ms);
+    /// The reply for a number after the next one, which is missing or (`misfits`) unreadable.
+    fn handle_ahead(&mut self, number: u64, reply: Reply, now_ms: u64) -> Option<Notice> {
+        self.try_ahead = None;
+        if reply == Reply::NotFound || (reply == Reply::Placeholder && self.misfits > 0) {
+            self.ahead.note_not_found(number, now_ms);
             self.idle(now_ms);
             return None;
         }
         if self.misfits > 0 && !self.place.rewritten.is_empty() {
-            // It is a rewritten file that cannot be read, and holds up the rest no longer.
+            // What is unreadable is a rewritten file; it must no longer hold up the feed.
             let rewritten = self.place.rewritten.remove(0);
-            self.remember((rewritten, rewritten), true, now_ms);
+            self.pass_over(rewritten, rewritten, true, now_ms);
         }
-        let Reply::Document { updated, at } = answer else { return Some(self.skip_to(number + 1, now_ms)) };
+        let Reply::Document { updated, at } = reply else { return Some(self.skip_to(number + 1, now_ms)) };
         let missing = self.place.next.filter(|next| *next < number).map(|_| self.skip_to(number, now_ms));
-        let healed = self.arrived(number, updated, at, now_ms);
-        missing.or(healed)
+        let recovered = self.advance(number, updated, at, now_ms);
+        missing.or(recovered)
     }
 
     /// A document was published at this time, unix seconds.
-    fn dated(&mut self, at: i64) {
+    fn note_published(&mut self, at: i64) {
         if self.place.last.is_none() {
-            // What was given up before the first document is dated by our clock, but the feed may be one of
-            // older days, and the clock of a machine that has just started one of 1970.
+            // Numbers passed over before the first document were dated by our clock. But the feed may be one
+            // of older days, and the clock of a machine that has just booted may show 1970.
             let begun = at - BEFORE_SECS;
             self.place.begun =
                 Some(self.place.begun.map_or(begun, |guess| guess.min(begun).max(at - SILENT_SECS)));
-            self.place.holes.not_behind(at);
+            self.place.missing.limit_from(at);
         }
         self.place.last = Some(at);
     }
 
-    fn tell_rewritten(&mut self, by: u64, updated: Option<u64>, now_ms: u64) {
+    fn remember_rewritten(&mut self, by: u64, updated: Option<u64>, now_ms: u64) {
         let Some(updated) = updated.filter(|u| *u < by && !self.place.rewritten.contains(u)) else { return };
         self.place.rewritten.push(updated);
         if self.place.rewritten.len() > REWRITTEN_MAX {
             let oldest = self.place.rewritten.remove(0);
-            self.remember((oldest, oldest), true, now_ms);
+            self.pass_over(oldest, oldest, true, now_ms);
         }
     }
 
-    fn rewritten(&mut self, number: u64, answer: Reply, now_ms: u64) -> Option<Notice> {
+    fn handle_rewritten(&mut self, number: u64, reply: Reply, now_ms: u64) {
         self.misfits = 0;
         self.rewritten_tries += 1;
-        let done = matches!(answer, Reply::Document { .. } | Reply::Hole);
-        if !done && self.rewritten_tries < REWRITTEN_TRIES {
-            self.idle(now_ms);
-            return None;
+        let is_done = matches!(reply, Reply::Document { .. } | Reply::Placeholder);
+        if !is_done && self.rewritten_tries < REWRITTEN_TRIES {
+            return self.idle(now_ms);
         }
         self.rewritten_tries = 0;
         self.place.rewritten.retain(|rewritten| *rewritten != number);
-        if !done {
-            self.remember((number, number), true, now_ms);
+        if !is_done {
+            self.pass_over(number, number, true, now_ms);
         }
-        None
     }
 
-    fn probed(&mut self, number: u64, answer: Reply, now_ms: u64) -> Option<Notice> {
+    fn handle_probe(&mut self, number: u64, reply: Reply, now_ms: u64) -> Option<Notice> {
         self.misfits = 0;
-        let is_there = answer != Reply::Missing;
-        if let Some(seek) = &mut self.seek {
-            let SearchStep::Found(first) = seek.answered(is_there) else { return None };
-            self.seek = None;
+        let exists = reply != Reply::NotFound;
+        if let Some(search) = &mut self.search {
+            let SearchStep::Found(first) = search.note_probe(exists) else { return None };
+            self.search = None;
             return Some(self.skip_to(first, now_ms));
         }
-        self.peek = false;
+        self.probe_after_next = false;
         let next = self.place.next?;
-        if is_there {
+        if exists {
             return Some(self.skip_to(number, now_ms));
         }
         self.stuck_since_ms = Some(now_ms);
-        if self.pointer < next && self.rolled_to != Some(self.pointer) {
-            self.rolled_to = Some(self.pointer);
-            self.go_to(self.pointer);
-            // The way back to the number that was just asked for may be short.
-            self.idle(now_ms);
-            return Some(Notice::RolledBack(next, self.pointer));
-        }
+        // The number just requested may be reached again soon, so its wait must be kept.
         self.idle(now_ms);
-        None
+        if self.pointer >= next || self.rolled_to == Some(self.pointer) {
+            return None;
+        }
+        self.rolled_to = Some(self.pointer);
+        self.go_to(self.pointer);
+        Some(Notice::RolledBack { from: next, to: self.pointer })
     }
 
-    fn retried(&mut self, number: u64, answer: Reply, now_ms: u64) -> Option<Notice> {
-        let closed = match answer {
+    fn handle_retry(&mut self, number: u64, reply: Reply, now_ms: u64) -> Option<Notice> {
+        let closed = match reply {
             Reply::Document { updated, .. } => {
-                self.tell_rewritten(number, updated, now_ms);
-                self.place.holes.came(number)
+                self.remember_rewritten(number, updated, now_ms);
+                self.place.missing.remove_arrived(number)
             }
-            _ => self.place.holes.missed(number, &self.waits.healing, now_ms),
+            _ => self.place.missing.note_failed_try(number, &self.waits.recovery, now_ms),
         };
-        closed.map(|hole| Notice::Healed(vec![hole]))
+        closed.map(|range| Notice::Recovered(vec![range]))
     }
 
-    fn listed(&mut self, day: i64, answer: Reply, now_ms: u64) -> Option<Notice> {
-        let begun = self.begun();
-        let closed = match answer {
+    fn handle_archive(&mut self, day: i64, reply: Reply, now_ms: u64) -> Option<Notice> {
+        let (begun, missing) = (self.begun(), &mut self.place.missing);
+        let closed = match reply {
             Reply::Listed { wanted: true } => {
-                self.bodies = Some(day);
+                self.bodies_day = Some(day);
                 return None;
             }
-            Reply::Listed { wanted: false } | Reply::Filled => self.place.holes.read(day, begun),
-            _ => self.place.holes.unread(day, begun, &self.waits.healing, now_ms),
+            Reply::Listed { wanted: false } | Reply::BodiesRead => missing.note_archive_read(day, begun),
+            _ => missing.note_archive_missing(day, begun, &self.waits.recovery, now_ms),
         };
-        (!closed.is_empty()).then_some(Notice::Healed(closed))
+        (!closed.is_empty()).then_some(Notice::Recovered(closed))
     }
 
-    /// Passes over everything before this number, for now.
+    /// Passes over all numbers before this one, for now.
     fn skip_to(&mut self, number: u64, now_ms: u64) -> Notice {
         let first = self.place.next.unwrap_or(number);
         let last = number.saturating_sub(1).max(first);
-        let apart = last - first < APART_MAX;
-        if apart {
-            (first..=last).for_each(|number| self.remember((number, number), false, now_ms));
+        let is_one_by_one = last - first < SINGLE_MAX;
+        if is_one_by_one {
+            (first..=last).for_each(|number| self.pass_over(number, number, false, now_ms));
         } else {
-            self.remember((first, last), false, now_ms);
+            self.pass_over(first, last, false, now_ms);
         }
         self.go_to(number);
-        if apart { Notice::Missing(first, last) } else { Notice::Skipped(first, last) }
+        if is_one_by_one { Notice::Missing { first, last } } else { Notice::Gone { first, last } }
     }
 
-    fn remember(&mut self, numbers: (u64, u64), rewritten: bool, now_ms: u64) {
+    fn pass_over(&mut self, first: u64, last: u64, rewritten: bool, now_ms: u64) {
         let from = self.place.last.unwrap_or_else(|| i64::try_from(now_ms / 1000).unwrap_or(i64::MAX));
         self.place.begun.get_or_insert(from - BEFORE_SECS);
-        // Waits count from the last time it was asked for.
-        let asked_ms =
-            self.ahead.asked_ms(numbers.0).filter(|_| !rewritten && self.misfits == 0).unwrap_or(now_ms);
-        self.place.holes.open(numbers, rewritten, from, &self.waits.healing, (now_ms, asked_ms));
+        let is_missing = !rewritten && self.misfits == 0;
+        let requested_ms = self.ahead.last_tried_ms(first).filter(|_| is_missing).unwrap_or(now_ms);
+        let passed_over = PassedOver { first, last, rewritten, from, now_ms, requested_ms };
+        self.place.missing.add(passed_over, &self.waits.recovery);
     }
 
     fn go_to(&mut self, number: u64) {
         self.place.next = Some(number);
-        (self.misfits, self.rewritten_tries, self.held_ms) = (0, 0, 0);
+        (self.misfits, self.rewritten_tries, self.held_until_ms) = (0, 0, 0);
         self.ahead = LookAhead::new();
-        self.look = None;
+        self.try_ahead = None;
         self.missing_since_ms = None;
         self.stuck_since_ms = None;
-        self.look_at_pointer = false;
-        self.peek = false;
+        self.check_pointer = false;
+        self.probe_after_next = false;
     }
-}
-
-fn doubled(first_ms: u64, failures: u32, max_ms: u64) -> u64 {
-    first_ms.saturating_mul(1 << failures.min(20)).min(max_ms)
 }
 
 #[cfg(test)]

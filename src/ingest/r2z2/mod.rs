@@ -1,10 +1,10 @@
-//! zKillboard's R2Z2 feed: numbered files, one killmail each, followed one request at a time; and the
-//! archives of days, for what is missing.
+//! Follows zKillboard's R2Z2 feed: numbered files with one killmail each, fetched one request at a time, and
+//! the archives of days for missing numbers.
 //!
-//! [`FollowerState`] says what to ask and when; this asks, and keeps the place of the follower beside the
-//! killmails it brought.
+//! [`FollowerState`] decides what to request and when. This sends the requests and delivers the place of the
+//! follower together with the killmails it fetched.
 //!
-//! Must not know: who keeps the killmails; what happens to them.
+//! Must not know: who stores the killmails; what happens to them.
 
 pub mod day_archive;
 pub mod exchange;
@@ -32,45 +32,44 @@ use crate::ingest::arrival::Arrival;
 use crate::ingest::client;
 use crate::ingest::r2z2::day_archive::{ArchiveReader, List, Wanted};
 use crate::ingest::r2z2::exchange::{Notice, Reply, Request};
-use crate::ingest::r2z2::feed_document::{Got, retry_after_ms};
+use crate::ingest::r2z2::feed_document::Parsed;
 use crate::ingest::r2z2::follower_place::Place;
 use crate::ingest::r2z2::follower_state::FollowerState;
-use crate::ingest::r2z2::missing_numbers::MissingNumber;
+use crate::ingest::r2z2::missing_numbers::MissingRange;
 use crate::ingest::r2z2::waits::Waits;
 use crate::store::incoming::{Checkpoint, ZkbRule};
 use crate::store::refused::list::Refused;
-use crate::telemetry::source_status::{Gap, SourceStatus};
+use crate::telemetry::source_status::{MissingNumbers, SourceStatus};
 
 /// The name the checkpoint is kept under.
 pub const NAME: &str = "r2z2";
 
-/// What the follower is told.
+/// The longest sleep before the clock is read again: a tokio timer does not reach arbitrarily far.
+const SLEEP_MAX_MS: u64 = 3_600_000;
+
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Who this is, for logs and refused documents.
+    /// For the log and for refused documents.
     pub name: String,
     /// Scheme and host of the feed; paths are appended.
     pub base_url: String,
-    /// What `User-Agent` says.
     pub user_agent: String,
-    /// The waits.
     pub waits: Waits,
-    /// The next number is asked to be waited for so long, seconds; 0: it is not.
+    /// How long a killstream mirror may hold the request for the next number (`?wait=`), seconds; 0 sends no
+    /// `wait`.
     pub wait_secs: u64,
-    /// A request ends after this, milliseconds.
     pub timeout_ms: u64,
-    /// A request of an archive ends after this, milliseconds.
     pub archive_timeout_ms: u64,
-    /// A document longer than this is a failure, bytes.
+    /// A longer document counts as a failure, bytes.
     pub document_max_bytes: usize,
 }
 
-/// Whether a killmail is kept already.
-pub struct Known(pub Box<dyn Fn(u32) -> bool + Send + Sync>);
+/// Whether the store has a killmail of this id: what is stored need not be recovered.
+pub struct IsStored(pub Box<dyn Fn(u32) -> bool + Send + Sync>);
 
-impl fmt::Debug for Known {
+impl fmt::Debug for IsStored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Known")
+        f.write_str("IsStored")
     }
 }
 
@@ -79,30 +78,31 @@ impl fmt::Debug for Known {
 pub struct R2z2 {
     config: Config,
     client: Client,
-    pace: FollowerState,
-    source_status: Arc<SourceStatus>,
-    known: Known,
-    /// What the archive listed last has that we lack.
+    state: FollowerState,
+    status: Arc<SourceStatus>,
+    is_stored: IsStored,
+    /// The killmails of the archive listed last that are not stored.
     wanted: Wanted,
-    reading: Option<ArchiveReader>,
-    /// The document that came last, as it came.
-    heard: Option<Bytes>,
-    /// What came last in the place of the document asked for; kept if it is passed over.
+    archive: Option<ArchiveReader>,
+    /// The last document as received, for recordings.
+    last_document: Option<Bytes>,
+    /// The last response that was not the requested document; stored with the refused ones if its number is
+    /// passed over.
     misfit: Option<Refused>,
     started: Instant,
     started_ms: u64,
 }
 
 impl R2z2 {
-    /// A follower that goes on where the checkpoint says, or begins where the feed is.
+    /// Continues from the checkpoint, or starts at the head of the feed without one.
     ///
     /// # Errors
-    /// No HTTP client can be made.
+    /// The HTTP client cannot be created.
     pub fn new(
         config: Config,
         checkpoint: Option<&[u8]>,
-        source_status: Arc<SourceStatus>,
-        known: Known,
+        status: Arc<SourceStatus>,
+        is_stored: IsStored,
     ) -> Result<Self, client::Error> {
         let client =
             client::new(&config.user_agent, &config.base_url, Duration::from_millis(config.timeout_ms))?;
@@ -111,7 +111,7 @@ impl R2z2 {
             None => Place::default(),
             Some(Err(error)) => {
                 tracing::error!(
-                    "the place in {} cannot be read, beginning at the head of the feed: {error}",
+                    "the checkpoint of {} cannot be read, starting at the head of the feed: {error}",
                     config.name
                 );
                 Place::default()
@@ -119,33 +119,32 @@ impl R2z2 {
         };
         match place.next {
             Some(next) => tracing::info!("following {} from number {next}", config.base_url),
-            None => tracing::info!("following {} from where it is", config.base_url),
+            None => tracing::info!("following {} from its head", config.base_url),
         }
-        let pace = FollowerState::new(config.waits.clone(), place);
-        let (started, started_ms) = (Instant::now(), u64::try_from(clock::now_ms()).unwrap_or(0));
+        let state = FollowerState::new(config.waits.clone(), place);
         let r2z2 = Self {
             config,
             client,
-            pace,
-            source_status,
-            known,
+            state,
+            status,
+            is_stored,
             wanted: Wanted::new(),
-            reading: None,
-            heard: None,
+            archive: None,
+            last_document: None,
             misfit: None,
-            started,
-            started_ms,
+            started: Instant::now(),
+            started_ms: u64::try_from(clock::now_ms()).unwrap_or(0),
         };
-        r2z2.tell_gaps();
+        r2z2.report_still_missing();
         Ok(r2z2)
     }
 
-    /// Asks until there is something to keep: killmails, a refusal, or a new place.
+    /// Sends requests until there is something to store: killmails, a refused document, or a new place.
     pub async fn next(&mut self) -> Arrival {
         loop {
-            let arrival = match &mut self.reading {
-                Some(_) => self.read_on().await,
-                None => self.ask().await,
+            let arrival = match &mut self.archive {
+                Some(_) => self.read_archive().await,
+                None => self.send_next().await,
             };
             if let Some(arrival) = arrival {
                 return arrival;
@@ -153,19 +152,15 @@ impl R2z2 {
         }
     }
 
-    async fn ask(&mut self) -> Option<Arrival> {
-        let (ask, at_ms) = self.pace.ask();
-        let wait_ms = at_ms.saturating_sub(self.started_ms);
-        // A wait beyond what the clock can count is waited for piece by piece.
-        tokio::time::sleep_until(
-            self.started + Duration::from_millis(wait_ms.min(self.elapsed_ms() + 3_600_000)),
-        )
-        .await;
+    async fn send_next(&mut self) -> Option<Arrival> {
+        let (request, at_ms) = self.state.next_request();
+        let wait_ms = at_ms.saturating_sub(self.started_ms).min(self.elapsed_ms() + SLEEP_MAX_MS);
+        tokio::time::sleep_until(self.started + Duration::from_millis(wait_ms)).await;
         if self.now_ms() < at_ms {
             return None;
         }
-        let got = self.get(ask).await?;
-        self.take(ask, got)
+        let parsed = self.send(request).await?;
+        self.handle(request, parsed)
     }
 
     fn elapsed_ms(&self) -> u64 {
@@ -177,26 +172,27 @@ impl R2z2 {
         self.started_ms.saturating_add(self.elapsed_ms())
     }
 
-    fn take(&mut self, ask: Request, mut got: Got) -> Option<Arrival> {
-        let before = self.pace.place().clone();
-        let raw = self.heard.take().into_iter().collect();
-        let note = self.pace.answered(ask, got.answer, self.now_ms());
-        report::tell(&self.source_status, &self.config.name, ask, got.answer, note.as_ref(), clock::now_ms());
-        let mut refused: Vec<Refused> = self.refused_of(ask, &mut got).into_iter().collect();
-        if before == *self.pace.place() && got.killmail.is_none() {
+    fn handle(&mut self, request: Request, mut parsed: Parsed) -> Option<Arrival> {
+        let before = self.state.place().clone();
+        let raw = self.last_document.take().into_iter().collect();
+        let (status, name, reply) = (&self.status, &self.config.name, parsed.reply);
+        let notice = self.state.handle_reply(request, reply, self.now_ms());
+        report::report_reply(status, name, request, reply, notice.as_ref(), clock::now_ms());
+        let mut refused: Vec<Refused> = self.refused(request, &mut parsed).into_iter().collect();
+        if before == *self.state.place() && parsed.killmail.is_none() {
             return (!refused.is_empty()).then(|| Arrival { refused, raw, ..Arrival::default() });
         }
-        if let Request::Ahead(_) = ask {
+        if let Request::Ahead(_) = request {
             // The number before, or the rewritten file, is passed over.
             refused.extend(self.misfit.take());
         }
-        self.tell_gaps();
-        let span = match note {
-            Some(Notice::Healed(holes)) => joined(holes.iter().filter_map(|hole| hole.filled())),
+        self.report_still_missing();
+        let span = match notice {
+            Some(Notice::Recovered(ranges)) => joined(ranges.iter().filter_map(MissingRange::recovered)),
             _ => None,
         };
         Some(Arrival {
-            killmails: got.killmail.into_iter().collect(),
+            killmails: parsed.killmail.into_iter().collect(),
             refused,
             span,
             checkpoint: Some(self.checkpoint()),
@@ -205,17 +201,17 @@ impl R2z2 {
         })
     }
 
-    /// What of an answer goes to the refused documents. What is in the place of a document is asked for again
-    /// and does so only when that is given up; a number that is tried again has been kept before.
-    fn refused_of(&mut self, ask: Request, got: &mut Got) -> Option<Refused> {
-        let refused = got.refused.take();
-        match (ask, got.answer) {
+    /// What of a response is stored with the refused documents. A misfit is requested again and only stored
+    /// when its number is passed over; that of a retried number was stored before.
+    fn refused(&mut self, request: Request, parsed: &mut Parsed) -> Option<Refused> {
+        let refused = parsed.refused.take();
+        match (request, parsed.reply) {
             (Request::Document(_) | Request::Rewritten(_), Reply::Misfit { .. }) => self.misfit = refused,
             (
                 Request::Document(_) | Request::Rewritten(_),
                 Reply::Limited { .. } | Reply::Forbidden { .. } | Reply::Failed { .. },
             ) => {}
-            (Request::Retry(..), Reply::Hole) | (_, Reply::Misfit { .. }) => {}
+            (Request::Retry { .. }, Reply::Placeholder) | (_, Reply::Misfit { .. }) => {}
             (Request::Document(_) | Request::Rewritten(_), _) => {
                 self.misfit = None;
                 return refused;
@@ -228,131 +224,135 @@ impl R2z2 {
     fn checkpoint(&self) -> Checkpoint {
         Checkpoint {
             source: NAME.to_owned(),
-            bytes: serde_json::to_vec(self.pace.place()).unwrap_or_default(),
+            bytes: serde_json::to_vec(self.state.place()).unwrap_or_default(),
         }
     }
 
-    /// What is to be healed, for whoever reports.
-    fn tell_gaps(&self) {
-        let gap = |hole: &MissingNumber| Gap {
-            first: hole.first,
-            last: hole.last,
-            numbers: hole.numbers,
-            since_ms: i64::try_from(hole.since_ms).unwrap_or(i64::MAX),
+    fn report_still_missing(&self) {
+        let missing = |range: &MissingRange| MissingNumbers {
+            first: range.first,
+            last: range.last,
+            numbers: range.numbers,
+            since_ms: i64::try_from(range.since_ms).unwrap_or(i64::MAX),
         };
-        *self.source_status.open.lock() =
-            self.pace.place().holes.list().iter().filter(|hole| !hole.rewritten).map(gap).collect();
+        let ranges = self.state.place().missing.ranges();
+        *self.status.still_missing.lock() =
+            ranges.iter().filter(|range| !range.rewritten).map(missing).collect();
     }
 
-    /// The next killmails of the archive that is being read.
-    async fn read_on(&mut self) -> Option<Arrival> {
-        let reading = self.reading.as_mut()?;
-        let day = reading.day;
-        let part = match reading.next().await {
+    /// Reads the next killmails from the open archive.
+    async fn read_archive(&mut self) -> Option<Arrival> {
+        let archive = self.archive.as_mut()?;
+        let day = archive.day;
+        let part = match archive.next().await {
             Ok(part) => part,
             Err(error) => {
                 tracing::debug!("the archive of {} broke off: {error}", day_archive::day_name(day));
-                self.reading = None;
-                return self.take(Request::Bodies(day), Got::only(Reply::Failed { retry_after_ms: None }));
+                self.archive = None;
+                let failed = Parsed::reply_only(Reply::Failed { retry_after_ms: None });
+                return self.handle(Request::ArchiveBodies(day), failed);
             }
         };
         if part.killmails.is_empty() && part.refused.is_empty() {
-            let left = reading.left();
-            if left > 0 {
+            let without_body = archive.missing();
+            if without_body > 0 {
                 tracing::info!(
-                    "the archive of {} lists {left} killmails without their bodies",
+                    "the archive of {} lists {without_body} killmails without their bodies",
                     day_archive::day_name(day)
                 );
             }
-            self.reading = None;
-            return self.take(Request::Bodies(day), Got::only(Reply::Filled));
+            self.archive = None;
+            return self.handle(Request::ArchiveBodies(day), Parsed::reply_only(Reply::BodiesRead));
         }
         for killmail in &part.killmails {
-            self.pace.filled(day, killmail.killmail.time);
+            self.state.note_recovered(day, killmail.killmail.time);
         }
-        self.source_status.backfilled.fetch_add(part.killmails.len() as u64, Ordering::Relaxed);
+        self.status.backfilled.fetch_add(part.killmails.len() as u64, Ordering::Relaxed);
         let checkpoint = Some(self.checkpoint());
         Some(Arrival { killmails: part.killmails, refused: part.refused, checkpoint, ..Arrival::default() })
     }
 
-    /// One request, understood; `None` where the answer comes in parts.
-    async fn get(&mut self, ask: Request) -> Option<Got> {
-        let wait = match (ask, self.config.wait_secs) {
+    /// Sends a request and parses the response; `None` if its body is read in parts.
+    async fn send(&mut self, request: Request) -> Option<Parsed> {
+        let wait = match (request, self.config.wait_secs) {
             (Request::Document(_), secs @ 1..) => format!("?wait={secs}"),
             _ => String::new(),
         };
-        let url = format!("{}{}{wait}", self.config.base_url, path(ask));
-        self.source_status.requests.fetch_add(1, Ordering::Relaxed);
-        let asked = Instant::now();
-        let response = self.response(ask, &url).await;
-        let got = match (ask, response) {
-            (_, Err(answer)) => Some(Got::only(answer)),
-            (Request::Bodies(day), Ok(response)) => {
-                let wanted = std::mem::take(&mut self.wanted);
-                self.reading = Some(ArchiveReader::new(
+        let url = format!("{}{}{wait}", self.config.base_url, path(request));
+        self.status.requests.fetch_add(1, Ordering::Relaxed);
+        let sent = Instant::now();
+        let response = self.response(request, &url).await;
+        let parsed = match (request, response) {
+            (_, Err(reply)) => Some(Parsed::reply_only(reply)),
+            (Request::ArchiveBodies(day), Ok(response)) => {
+                self.archive = Some(ArchiveReader::new(
                     day,
                     response,
-                    wanted,
-                    self.pace.begun(),
+                    std::mem::take(&mut self.wanted),
+                    self.state.begun(),
                     self.config.document_max_bytes,
                 ));
                 None
             }
             (_, Ok(response)) => Some(match self.body(&url, response).await {
                 Ok(body) => {
-                    let got = self.understood(ask, &body);
-                    // The copy costs nothing: the bytes are shared.
-                    self.heard = (got.killmail.is_some() || got.refused.is_some()).then_some(body);
-                    got
+                    let parsed = self.parse(request, &body);
+                    let is_document = parsed.killmail.is_some() || parsed.refused.is_some();
+                    self.last_document = is_document.then_some(body);
+                    parsed
                 }
-                Err(answer) => Got::only(answer),
+                Err(reply) => Parsed::reply_only(reply),
             }),
         };
-        let took_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.source_status.request_ms.fetch_add(took_ms, Ordering::Relaxed);
-        got
+        let took_ms = u64::try_from(sent.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.status.request_ms.fetch_add(took_ms, Ordering::Relaxed);
+        parsed
     }
 
-    fn understood(&mut self, ask: Request, body: &Bytes) -> Got {
-        let failed = Reply::Failed { retry_after_ms: None };
+    fn parse(&mut self, request: Request, body: &Bytes) -> Parsed {
         let misfit = Reply::Misfit { other_number: false };
-        match ask {
-            Request::Pointer => Got::only(feed_document::pointer(body).map_or(misfit, Reply::Pointer)),
-            Request::Document(number) | Request::Ahead(number) | Request::Retry(number, false) => {
-                feed_document::document(body, number, ZkbRule::IfNewer, &self.config.name)
+        let document = |number, zkb| feed_document::document(body, number, zkb, &self.config.name);
+        match request {
+            Request::Pointer => {
+                Parsed::reply_only(feed_document::pointer(body).map_or(misfit, Reply::Pointer))
             }
-            Request::Rewritten(number) | Request::Retry(number, true) => {
-                feed_document::document(body, number, ZkbRule::Always, &self.config.name)
+            Request::Document(number)
+            | Request::Ahead(number)
+            | Request::Retry { number, is_rewritten: false } => document(number, ZkbRule::IfNewer),
+            Request::Rewritten(number) | Request::Retry { number, is_rewritten: true } => {
+                document(number, ZkbRule::Always)
             }
-            Request::Probe(number) => {
-                Got::only(feed_document::document(body, number, ZkbRule::IfNewer, &self.config.name).answer)
+            Request::Probe(number) => Parsed::reply_only(document(number, ZkbRule::IfNewer).reply),
+            Request::ArchiveList(_) => {
+                Parsed::reply_only(match day_archive::parse_list(body, &self.is_stored.0) {
+                    List::Wanted(wanted) => {
+                        self.wanted = wanted;
+                        Reply::Listed { wanted: !self.wanted.is_empty() }
+                    }
+                    List::Empty => Reply::NotFound,
+                    List::Unreadable => misfit,
+                })
             }
-            Request::List(_) => Got::only(match day_archive::list(body, &self.known.0) {
-                List::Wanted(wanted) => {
-                    self.wanted = wanted;
-                    Reply::Listed { wanted: !self.wanted.is_empty() }
-                }
-                List::Empty => Reply::Missing,
-                List::Unreadable => misfit,
-            }),
-            Request::Bodies(_) => Got::only(failed),
+            // Read in parts, never here.
+            Request::ArchiveBodies(_) => Parsed::reply_only(Reply::Failed { retry_after_ms: None }),
         }
     }
 
-    /// A 200, or what anything else means.
-    async fn response(&self, ask: Request, url: &str) -> Result<Response, Reply> {
-        let asked = match ask {
-            Request::List(_) | Request::Bodies(_) => {
-                client::get_large(&self.client, url, Duration::from_millis(self.config.archive_timeout_ms))
-                    .await
+    /// The response if its status is 200, or else what it means.
+    async fn response(&self, request: Request, url: &str) -> Result<Response, Reply> {
+        let sent = match request {
+            Request::ArchiveList(_) | Request::ArchiveBodies(_) => {
+                let timeout = Duration::from_millis(self.config.archive_timeout_ms);
+                client::get_large(&self.client, url, timeout).await
             }
             _ => client::get(&self.client, url).await,
         };
-        let response = asked.map_err(|error| self.failed(url, &error))?;
-        let retry_after_ms = retry_after_ms(&response);
+        let response = sent.map_err(|error| self.failed(url, &error))?;
+        let retry_after_ms =
+            client::retry_after(response.headers()).and_then(|wait| u64::try_from(wait.as_millis()).ok());
         match response.status() {
             StatusCode::OK => Ok(response),
-            StatusCode::NOT_FOUND => Err(Reply::Missing),
+            StatusCode::NOT_FOUND => Err(Reply::NotFound),
             StatusCode::TOO_MANY_REQUESTS => Err(Reply::Limited { retry_after_ms }),
             StatusCode::FORBIDDEN => Err(Reply::Forbidden { retry_after_ms }),
             _ => Err(Reply::Failed { retry_after_ms }),
@@ -365,29 +365,29 @@ impl R2z2 {
 
     fn failed(&self, url: &str, error: &client::Error) -> Reply {
         if error.is_timeout() {
-            self.source_status.timeouts.fetch_add(1, Ordering::Relaxed);
+            self.status.timeouts.fetch_add(1, Ordering::Relaxed);
         }
         tracing::debug!("{url}: {error}");
         Reply::Failed { retry_after_ms: None }
     }
 }
 
-fn path(ask: Request) -> String {
-    match ask {
+fn path(request: Request) -> String {
+    match request {
         Request::Pointer => "/ephemeral/sequence.json".to_owned(),
         Request::Document(number)
         | Request::Rewritten(number)
         | Request::Ahead(number)
         | Request::Probe(number)
-        | Request::Retry(number, _) => {
+        | Request::Retry { number, .. } => {
             format!("/ephemeral/{number}.json")
         }
-        Request::List(day) => format!("/history/{}.json", day_archive::day_name(day)),
-        Request::Bodies(day) => format!("/history/raw/{}.json", day_archive::day_name(day)),
+        Request::ArchiveList(day) => format!("/history/{}.json", day_archive::day_name(day)),
+        Request::ArchiveBodies(day) => format!("/history/raw/{}.json", day_archive::day_name(day)),
     }
 }
 
-/// All spans as one.
+/// One span over all of these.
 fn joined(spans: impl Iterator<Item = Span>) -> Option<Span> {
     spans.reduce(|one, two| Span {
         from: one.from.min(two.from),

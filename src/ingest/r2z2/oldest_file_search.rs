@@ -1,61 +1,61 @@
-//! The search for the oldest file still there, where those before it are gone. Pure: answers in, numbers to
-//! look at out.
+//! A binary search for the oldest file that still exists, when the files before it are gone. Pure: whether a
+//! file exists in, the next number to probe out.
 //!
-//! Must not know: how it is asked whether a file is there.
+//! Must not know: how a file is probed.
 
-/// Missing files in a row that are taken for the end of what is there: single holes lie in between.
+/// Missing files in a row that count as gone: single missing numbers occur among existing files.
 const MISSING_MAX: u64 = 3;
 
 /// A search between two numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OldestFileSearch {
-    /// Everything before is gone.
+    /// Everything before this number is gone.
     low: u64,
-    /// From here on there is nothing to look at.
+    /// From this number on nothing needs probing.
     high: u64,
-    /// The smallest number known to be there, or where the feed is.
+    /// The smallest number known to exist, or the head of the feed.
     best: u64,
-    /// Files missing from the middle on.
+    /// Missing files in a row, from the middle on.
     missing: u64,
 }
 
-/// Where an answer leads.
+/// The result of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SearchStep {
-    /// On with the search.
-    On,
-    /// Everything before this number is gone.
+    /// Probe the next number.
+    Continue,
+    /// This is the oldest file.
     Found(u64),
 }
 
 impl OldestFileSearch {
-    /// Looks for the first file from `low` on; at `high` the feed is.
+    /// Searches from `low` on; `high` is the head of the feed.
     #[must_use]
     pub const fn new(low: u64, high: u64) -> Self {
         Self { low, high, best: high, missing: 0 }
     }
 
-    /// The number to look at.
+    /// The number to probe.
     #[must_use]
     pub const fn number(&self) -> u64 {
         self.low + (self.high.saturating_sub(self.low)) / 2 + self.missing
     }
 
-    /// Whether the file of that number is there.
-    pub fn answered(&mut self, is_there: bool) -> SearchStep {
+    /// Takes the result of probing that number.
+    pub fn note_probe(&mut self, exists: bool) -> SearchStep {
         let number = self.number();
-        if is_there {
+        if exists {
             (self.high, self.best, self.missing) = (number, number, 0);
         } else {
             self.missing += 1;
             if self.missing == MISSING_MAX {
                 (self.low, self.missing) = (number + 1, 0);
             } else if number + 1 >= self.high {
-                // Too few to tell; what lies before them decides.
+                // Too few in a row to decide; the files before them do.
                 (self.high, self.missing) = (number + 1 - self.missing, 0);
             }
         }
-        if self.low >= self.high { SearchStep::Found(self.best) } else { SearchStep::On }
+        if self.low >= self.high { SearchStep::Found(self.best) } else { SearchStep::Continue }
     }
 }
 
@@ -65,30 +65,30 @@ mod tests {
 
     use super::*;
 
-    fn search(low: u64, high: u64, is_there: impl Fn(u64) -> bool) -> (u64, u32) {
-        let mut seek = OldestFileSearch::new(low, high);
+    fn search(low: u64, high: u64, exists: impl Fn(u64) -> bool) -> (u64, u32) {
+        let mut search = OldestFileSearch::new(low, high);
         for asked in 1..1000 {
-            if let SearchStep::Found(first) = seek.answered(is_there(seek.number())) {
+            if let SearchStep::Found(first) = search.note_probe(exists(search.number())) {
                 return (first, asked);
             }
         }
-        panic!("it never ends");
+        panic!("the search does not end");
     }
 
     proptest! {
         #[test]
-        fn the_first_file_is_found_whatever_single_holes_there_are(
+        fn the_first_file_is_found_although_single_numbers_are_missing(
             low in 0_u64..1000, gone in 0_u64..200_000, kept in 0_u64..200_000, every in 2_u64..50,
         ) {
             let (first, high) = (low + gone, low + gone + kept);
             let (found, asked) = search(low, high, |number| number >= first && (number == first || (number - first) % every != 0));
             prop_assert_eq!(found, first);
-            prop_assert!(asked < 80, "{} questions", asked);
+            prop_assert!(asked < 80, "{} probes", asked);
         }
     }
 
     #[test]
-    fn with_nothing_there_it_ends_where_the_feed_is() {
+    fn without_any_file_the_search_ends_at_the_head() {
         assert_eq!(search(10, 5000, |_| false).0, 5000);
         assert_eq!(search(10, 10, |_| false).0, 10);
     }

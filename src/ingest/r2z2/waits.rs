@@ -1,37 +1,48 @@
-//! How long the follower of R2Z2 waits for what, and how far it looks.
+//! The waits and limits of the R2Z2 follower.
 //!
-//! Must not know: what it asks.
+//! Must not know: what it requests.
 
-use crate::ingest::r2z2::missing_numbers::Healing;
+use crate::ingest::backoff::{FAILED_MAX_TIMES, FORBIDDEN_MAX_TIMES, doubled_ms};
+use crate::ingest::r2z2::missing_numbers::RecoveryWaits;
 
-/// What the follower goes by; waits in milliseconds.
+/// The waits are milliseconds. The defaults are zKillboard's rules (`docs/sources.md`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waits {
     /// After a 404.
     pub idle_ms: u64,
-    /// After a document.
+    /// Between two requests.
     pub pace_ms: u64,
-    /// How many numbers behind a missing one are looked at, in turn; 0: none.
+    /// How many numbers behind a missing one are tried, in turn; 0: none.
     pub ahead_numbers: u64,
-    /// After 404s on one number for longer than this, `sequence.json` is asked whether the feed has gone on.
-    pub ghost_ms: u64,
-    /// 404s on one number for longer than this while `sequence.json` is behind it: the feed was set back, or
-    /// `sequence.json` is stale.
+    /// After 404s on one number for longer than this, `sequence.json` shows whether the feed has moved on.
+    pub missing_ms: u64,
+    /// After 404s on one number for longer than this while `sequence.json` is behind it, either the feed was
+    /// set back or `sequence.json` is stale.
     pub rollback_ms: u64,
-    /// A missing number so far behind `sequence.json` is one of many whose files are gone.
+    /// If `sequence.json` is this far past a missing number, many files are gone.
     pub far_numbers: u64,
-    /// After a 429 that does not say how long.
+    /// After a 429 without `Retry-After`.
     pub limited_ms: u64,
     /// After the first 403; doubles with each further one.
     pub forbidden_ms: u64,
-    /// The longest wait after 403s.
-    pub forbidden_max_ms: u64,
     /// After the first failure of the server or the network; doubles with each further one.
     pub failed_ms: u64,
-    /// The longest wait after failures.
-    pub failed_max_ms: u64,
-    /// For numbers given up.
-    pub healing: Healing,
+    /// For numbers that were passed over.
+    pub recovery: RecoveryWaits,
+}
+
+impl Waits {
+    /// The wait after this many 403s before this one.
+    #[must_use]
+    pub fn after_forbidden_ms(&self, failures: u32) -> u64 {
+        doubled_ms(self.forbidden_ms, failures, FORBIDDEN_MAX_TIMES)
+    }
+
+    /// The wait after this many failures before this one.
+    #[must_use]
+    pub fn after_failure_ms(&self, failures: u32) -> u64 {
+        doubled_ms(self.failed_ms, failures, FAILED_MAX_TIMES)
+    }
 }
 
 impl Default for Waits {
@@ -40,15 +51,13 @@ impl Default for Waits {
             idle_ms: 6_000,
             pace_ms: 100,
             ahead_numbers: 8,
-            ghost_ms: 60_000,
+            missing_ms: 60_000,
             rollback_ms: 180_000,
             far_numbers: 500,
             limited_ms: 30_000,
             forbidden_ms: 60_000,
-            forbidden_max_ms: 900_000,
             failed_ms: 1_000,
-            failed_max_ms: 60_000,
-            healing: Healing { first_ms: 60_000, least_ms: 6_000, archive_after_ms: 23_400_000 },
+            recovery: RecoveryWaits { first_ms: 60_000, least_ms: 6_000, archive_after_ms: 23_400_000 },
         }
     }
 }

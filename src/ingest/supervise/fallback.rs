@@ -1,10 +1,9 @@
-//! The sources beside the first one: those that always run, and those that stand in while the ones before
-//! them are away.
+//! Runs the sources beside the first one: those that always run, and fallbacks that stand in while the
+//! sources before them are unavailable.
 //!
-//! All write into the one log, which keeps each killmail once, so it does no harm when several bring the
-//! same.
+//! All of them write to the one log, which stores each killmail once, so several may bring the same one.
 //!
-//! Must not know: how a source asks and waits.
+//! Must not know: how a source sends requests and waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -15,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::feed::Feed;
-use crate::ingest::bodies::fetcher::BodyRequests;
+use crate::feed::body_requests::BodyRequests;
 use crate::ingest::config::Config;
 use crate::ingest::fallback_config::{FallbackConfig, When};
 use crate::ingest::supervise::open;
@@ -25,38 +24,43 @@ use crate::telemetry::fallback_status::FallbackSource;
 use crate::telemetry::source_status::{Doing, SourceStatus};
 use crate::{clock, tasks};
 
-/// The others are looked at this often.
-const LOOK: Duration = Duration::from_millis(200);
+/// How often the states of the sources are compared.
+const CHECK_EVERY: Duration = Duration::from_millis(200);
 
-/// Runs the other sources as they are needed, until `stop` says so.
-pub async fn run(config: Config, feed: Arc<Feed>, desk: Arc<BodyRequests>, mut stop: watch::Receiver<bool>) {
-    let mut standby = Standby::new(config, feed, desk);
-    while !standby.members.is_empty() {
-        standby.look().await;
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => break,
-            () = tokio::time::sleep(LOOK) => {}
-        }
-    }
-    for member in &mut standby.members {
-        member.end().await;
-    }
-}
-
-struct Standby {
+/// Starts and stops the sources beside the first one as needed, until `stop` is set.
+pub async fn run(
     config: Config,
     feed: Arc<Feed>,
-    desk: Arc<BodyRequests>,
-    began: Instant,
-    /// Over the first source.
-    watch: OutageDetector,
-    members: Vec<Member>,
+    body_requests: Arc<BodyRequests>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut supervisor = Supervisor::new(config, feed, body_requests);
+    while !supervisor.fallbacks.is_empty() {
+        supervisor.check().await;
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            () = tokio::time::sleep(CHECK_EVERY) => {}
+        }
+    }
+    for fallback in &mut supervisor.fallbacks {
+        fallback.stop().await;
+    }
 }
 
-struct Member {
-    source: FallbackConfig,
-    other: Arc<FallbackSource>,
-    watch: OutageDetector,
+struct Supervisor {
+    config: Config,
+    feed: Arc<Feed>,
+    body_requests: Arc<BodyRequests>,
+    started: Instant,
+    /// Watches the first source.
+    first_outage: OutageDetector,
+    fallbacks: Vec<Fallback>,
+}
+
+struct Fallback {
+    config: FallbackConfig,
+    shown: Arc<FallbackSource>,
+    outage: OutageDetector,
     running: Option<Running>,
 }
 
@@ -65,110 +69,116 @@ struct Running {
     task: JoinHandle<()>,
 }
 
-impl Standby {
-    fn new(config: Config, feed: Arc<Feed>, desk: Arc<BodyRequests>) -> Self {
-        let watch = OutageDetector::new(Waits {
+impl Supervisor {
+    fn new(config: Config, feed: Arc<Feed>, body_requests: Arc<BodyRequests>) -> Self {
+        let first_outage = OutageDetector::new(Waits {
             after_ms: config.fallback_after_ms,
             back_ms: config.fallback_back_ms,
         });
-        let member = |source: &FallbackConfig| {
-            let other = Arc::new(FallbackSource {
+        let fallback = |source: &FallbackConfig| {
+            let shown = Arc::new(FallbackSource {
                 name: source.name().to_owned(),
-                kind: source.kind.word(),
+                kind: source.kind,
                 fallback: source.when == When::Fallback,
                 active: AtomicBool::new(false),
                 since_ms: AtomicI64::new(0),
                 switches: AtomicU64::new(0),
                 status: Arc::new(SourceStatus::default()),
             });
-            *other.status.source.lock() = source.kind.word();
-            Member { source: source.clone(), other, watch: watch.clone(), running: None }
+            *shown.status.kind.lock() = source.kind;
+            Fallback { config: source.clone(), shown, outage: first_outage.clone(), running: None }
         };
-        let members: Vec<Member> = config.sources.iter().map(member).collect();
+        let fallbacks: Vec<Fallback> = config.sources.iter().map(fallback).collect();
         *feed.fallback_status().sources.write() =
-            members.iter().map(|member| Arc::clone(&member.other)).collect();
-        Self { config, feed, desk, began: Instant::now(), watch, members }
+            fallbacks.iter().map(|fallback| Arc::clone(&fallback.shown)).collect();
+        Self { config, feed, body_requests, started: Instant::now(), first_outage, fallbacks }
     }
 
-    /// Sees who is away, and has others stand in or step back.
-    async fn look(&mut self) {
-        let now_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let mut away = self.watch.look(is_troubled(self.feed.source_status()), now_ms);
-        let mut before = (*self.feed.source_status().source.lock()).to_owned();
-        let mut why = self.feed.source_status().doing().0.reason().unwrap_or_default().to_owned();
-        for member in &mut self.members {
-            if member.source.when == When::Always {
-                member.begin(&self.config, &self.feed, &self.desk).await;
+    /// Checks which sources are unavailable and starts or stops fallbacks accordingly.
+    async fn check(&mut self) {
+        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let first = self.feed.source_status();
+        let mut is_out = self.first_outage.observe(is_in_trouble(first), now_ms);
+        let mut previous = first.kind.lock().word().to_owned();
+        let mut why = first.doing().0.reason().unwrap_or_default().to_owned();
+        for fallback in &mut self.fallbacks {
+            if fallback.config.when == When::Always {
+                fallback.start(&self.config, &self.feed, &self.body_requests).await;
                 continue;
             }
-            let name = member.source.name().to_owned();
-            match (away, member.running.is_some()) {
+            let name = fallback.config.name().to_owned();
+            match (is_out, fallback.running.is_some()) {
                 (true, false) => {
-                    tracing::warn!("the source {before} is away ({why}); {name} stands in until it is back");
-                    member.other.switches.fetch_add(1, Ordering::Relaxed);
-                    member.begin(&self.config, &self.feed, &self.desk).await;
+                    tracing::warn!(
+                        "the source {previous} is unavailable ({why}); {name} stands in until it is back"
+                    );
+                    fallback.shown.switches.fetch_add(1, Ordering::Relaxed);
+                    fallback.start(&self.config, &self.feed, &self.body_requests).await;
                 }
                 (false, true) => {
-                    tracing::warn!("the source {before} is back; {name} steps back");
-                    member.end().await;
+                    tracing::warn!("the source {previous} is back; {name} stops");
+                    fallback.stop().await;
                 }
-                _ => {}
+                (true, true) | (false, false) => {}
             }
-            // The next one stands in where this one should and cannot.
-            away = member.watch.look(away && is_troubled(&member.other.status), now_ms) && away;
-            why = member.other.status.doing().0.reason().unwrap_or_default().to_owned();
-            before = name;
+            // The next one starts only if this one should run and cannot.
+            is_out =
+                fallback.outage.observe(is_out && is_in_trouble(&fallback.shown.status), now_ms) && is_out;
+            why = fallback.shown.status.doing().0.reason().unwrap_or_default().to_owned();
+            previous = name;
         }
     }
 }
 
-impl Member {
-    /// Runs it, unless it runs.
-    async fn begin(&mut self, config: &Config, feed: &Arc<Feed>, desk: &Arc<BodyRequests>) {
+impl Fallback {
+    /// Starts the source unless it is running.
+    async fn start(&mut self, config: &Config, feed: &Arc<Feed>, body_requests: &Arc<BodyRequests>) {
         if self.running.is_some() {
             return;
         }
-        let status = Arc::clone(&self.other.status);
-        self.turn(true);
+        let status = Arc::clone(&self.shown.status);
+        self.set_active(true);
         let (stop, stopped) = watch::channel(false);
-        let task = match open::secondary(&self.source, config, feed, Arc::clone(&status)).await {
+        let task = match open::open_fallback(&self.config, config, feed, Arc::clone(&status)).await {
             Ok(source) => {
-                let place = Some(open::place(&self.source));
-                let runs = RunContext {
+                let context = RunContext {
                     feed: Arc::clone(feed),
                     status,
-                    desk: Arc::clone(desk),
-                    place,
+                    body_requests: Arc::clone(body_requests),
+                    checkpoint_name: Some(open::checkpoint_name(&self.config)),
                     space_check_ms: config.space_check_ms,
                 };
-                tasks::spawn("other source", run::run(source, runs, stopped))
+                tasks::spawn("fallback source", run::run(source, context, stopped))
             }
             Err(why) => {
-                tracing::error!("the source {} stays off: {why}", self.source.name());
+                tracing::error!("the source {} stays off: {why}", self.config.name());
                 status.note(Doing::Refused(why), clock::now_ms());
-                tasks::spawn("other source", async {})
+                tasks::spawn("fallback source", async {})
             }
         };
         self.running = Some(Running { stop, task });
     }
 
-    /// Stops it after the killmail in hand.
-    async fn end(&mut self) {
+    /// Stops the source after the killmail in hand.
+    async fn stop(&mut self) {
         let Some(Running { stop, task }) = self.running.take() else { return };
         stop.send_replace(true);
-        // It says itself why it ended.
+        // A panic is logged by the task itself.
         let _ = task.await;
-        self.turn(false);
-        self.other.status.note(Doing::Off, clock::now_ms());
+        self.set_active(false);
+        self.shown.status.note(Doing::Off, clock::now_ms());
     }
 
-    fn turn(&self, on: bool) {
-        self.other.active.store(on, Ordering::Relaxed);
-        self.other.since_ms.store(clock::now_ms(), Ordering::Relaxed);
+    fn set_active(&self, active: bool) {
+        self.shown.active.store(active, Ordering::Relaxed);
+        self.shown.since_ms.store(clock::now_ms(), Ordering::Relaxed);
     }
 }
 
-/// Whether a source is refused or finds nobody.
-fn is_troubled(status: &SourceStatus) -> bool {
-    matches!(status.doing().0, Doing::BackingOff(_) | Doing::BreakerOpen(_) | Doing::Refused(_))
+/// Whether a source is refused by the other side or cannot reach it.
+fn is_in_trouble(status: &SourceStatus) -> bool {
+    match status.doing().0 {
+        Doing::BackingOff(_) | Doing::BreakerOpen(_) | Doing::Refused(_) => true,
+        Doing::Off | Doing::Following | Doing::NoSpace(_) | Doing::Finished => false,
+    }
 }

@@ -1,4 +1,4 @@
-//! Sources as the configuration names them, ready to run.
+//! Opens sources as the configuration describes them.
 //!
 //! Must not know: when they run.
 
@@ -13,50 +13,110 @@ use crate::ingest::backoff::Waits;
 use crate::ingest::bodies::esi::{self, Esi};
 use crate::ingest::bodies::esi_limiter::Bucket;
 use crate::ingest::client;
-use crate::ingest::config::{self, Config};
-use crate::ingest::fallback_config::{FallbackConfig, Kind, When};
-use crate::ingest::r2z2::{self, Known, R2z2, feed_document};
+use crate::ingest::config::Config;
+use crate::ingest::fallback_config::{FallbackConfig, When};
+use crate::ingest::r2z2::{self, IsStored, R2z2, feed_document};
 use crate::ingest::redisq::{self, Redisq};
+use crate::ingest::replay::{self, Replay};
 use crate::ingest::source::Source;
 use crate::ingest::source_link::SourceLink;
 use crate::ingest::websocket::{self, Websocket};
+use crate::telemetry::source_kind::SourceKind;
 use crate::telemetry::source_status::SourceStatus;
 use crate::{clock, tasks};
 
-/// CCP's host wants a contact, too.
+/// CCP's host requires a contact as well.
 const REAL_ESI: &str = "evetech.net";
 
-/// R2Z2, or a mirror of it; goes on where it stopped according to its checkpoint.
+/// Opens the first source. R2Z2 continues from its checkpoint.
 ///
 /// # Errors
-/// Why it may not run or cannot begin, in words for people.
-pub async fn r2z2(
-    config: &Config,
-    feed: &Arc<Feed>,
-    source_status: Arc<SourceStatus>,
-) -> Result<Source, String> {
-    contact(config)?;
-    let checkpoint = checkpoint(feed, r2z2::NAME).await?;
-    follow(config, r2z2::NAME, known(feed), source_status, checkpoint)
+/// Why it may not run or cannot start, as a message for the operator.
+pub async fn open_first(config: &Config, feed: &Arc<Feed>) -> Result<Source, String> {
+    match config.source {
+        SourceKind::R2z2 => {
+            require_contact(config)?;
+            let checkpoint = read_checkpoint(feed, r2z2::NAME).await?;
+            let status = Arc::clone(feed.source_status());
+            open_r2z2(config, r2z2::NAME, is_stored(feed), status, checkpoint)
+        }
+        SourceKind::Replay => open_replay(config),
+        SourceKind::None => Ok(Source::None),
+        kind @ (SourceKind::Websocket | SourceKind::Redisq) => {
+            Err(format!("a {} cannot be the first source", kind.word()))
+        }
+    }
 }
 
-async fn checkpoint(feed: &Arc<Feed>, place: &str) -> Result<Option<Vec<u8>>, String> {
-    let (store, place) = (Arc::clone(feed.store()), place.to_owned());
-    let checkpoint = tasks::blocking("read checkpoint", move || store.checkpoint(&place)).await;
+/// Opens a source beside the first one.
+///
+/// # Errors
+/// Why it may not run or cannot start, as a message for the operator.
+pub async fn open_fallback(
+    source: &FallbackConfig,
+    config: &Config,
+    feed: &Arc<Feed>,
+    status: Arc<SourceStatus>,
+) -> Result<Source, String> {
+    match source.kind {
+        SourceKind::R2z2 => open_mirror(source, config, feed, status).await,
+        SourceKind::Websocket => Ok(open_websocket(source, config, status)),
+        SourceKind::Redisq => open_redisq(source, config, &feed.epoch().to_string(), status),
+        kind @ (SourceKind::Replay | SourceKind::None) => Err(cannot_run_beside(kind)),
+    }
+}
+
+/// Opens a source for recording, by name: the first one or a fallback. It starts at the head of the source
+/// and keeps no checkpoint.
+///
+/// # Errors
+/// There is no source of that name, or why it may not run or cannot start.
+pub fn open_for_recording(name: &str, config: &Config) -> Result<Source, String> {
+    let status = Arc::new(SourceStatus::default());
+    // Nothing is stored, so nothing is recovered either.
+    let all_stored = || IsStored(Box::new(|_| true));
+    let Some(source) = config.sources.iter().find(|source| source.name() == name) else {
+        if name != r2z2::NAME {
+            return Err(format!("there is no source {name}"));
+        }
+        return open_r2z2(require_contact(config)?, name, all_stored(), status, None);
+    };
+    match source.kind {
+        SourceKind::R2z2 => {
+            open_r2z2(require_contact(&mirror_config(source, config)?)?, name, all_stored(), status, None)
+        }
+        SourceKind::Websocket => Ok(open_websocket(source, config, status)),
+        SourceKind::Redisq => open_redisq(source, config, &format!("record-{}", clock::now_ms()), status),
+        kind @ (SourceKind::Replay | SourceKind::None) => Err(cannot_run_beside(kind)),
+    }
+}
+
+fn cannot_run_beside(kind: SourceKind) -> String {
+    format!("a source of kind `{}` can only be [ingest] source", kind.word())
+}
+
+/// The name under which a fallback source keeps its checkpoint.
+#[must_use]
+pub fn checkpoint_name(source: &FallbackConfig) -> String {
+    format!("{}/{}", source.kind.word(), source.name())
+}
+
+async fn read_checkpoint(feed: &Arc<Feed>, name: &str) -> Result<Option<Vec<u8>>, String> {
+    let (store, name) = (Arc::clone(feed.store()), name.to_owned());
+    let checkpoint = tasks::blocking("read checkpoint", move || store.checkpoint(&name)).await;
     checkpoint.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 
-/// What is kept needs no healing.
-fn known(feed: &Arc<Feed>) -> Known {
+fn is_stored(feed: &Arc<Feed>) -> IsStored {
     let store = Arc::clone(feed.store());
-    Known(Box::new(move |id| store.seq_of(id).is_some()))
+    IsStored(Box::new(move |id| store.seq_of(id).is_some()))
 }
 
-fn follow(
+fn open_r2z2(
     config: &Config,
     name: &str,
-    known: Known,
-    source_status: Arc<SourceStatus>,
+    is_stored: IsStored,
+    status: Arc<SourceStatus>,
     checkpoint: Option<Vec<u8>>,
 ) -> Result<Source, String> {
     let follower = r2z2::Config {
@@ -69,176 +129,141 @@ fn follow(
         archive_timeout_ms: config.archive_timeout_ms,
         document_max_bytes: config.document_max_bytes,
     };
-    let r2z2 = R2z2::new(follower, checkpoint.as_deref(), source_status, known)
-        .map_err(|error| error.to_string())?;
+    let r2z2 =
+        R2z2::new(follower, checkpoint.as_deref(), status, is_stored).map_err(|error| error.to_string())?;
     Ok(Source::R2z2(Box::new(r2z2)))
 }
 
-/// The name the place of a source beside the first is kept under.
-#[must_use]
-pub fn place(source: &FallbackConfig) -> String {
-    format!("{}/{}", source.kind.word(), source.name())
-}
-
-/// A source beside the first.
-///
-/// # Errors
-/// Why it may not run or cannot begin, in words for people.
-pub async fn secondary(
+async fn open_mirror(
     source: &FallbackConfig,
     config: &Config,
     feed: &Arc<Feed>,
-    source_status: Arc<SourceStatus>,
+    status: Arc<SourceStatus>,
 ) -> Result<Source, String> {
-    let Kind::R2z2 = source.kind else {
-        return other(source, config, &feed.epoch().to_string(), source_status);
-    };
-    let config = mirror(source, config)?;
-    match source.when {
+    let config = mirror_config(source, config)?;
+    require_contact(&config)?;
+    let checkpoint = match source.when {
         When::Always => {
-            contact(&config)?;
-            // Before it had a name of its own, its place was kept under its kind.
-            let by_kind = format!("{0}/{0}", source.kind.word());
-            let checkpoint = match checkpoint(feed, &place(source)).await? {
-                None if source.is_named_by_host() => checkpoint(feed, &by_kind).await?,
+            // Before sources were named by their host, the checkpoint was kept under the kind.
+            let named_by_kind = format!("{0}/{0}", source.kind.word());
+            match read_checkpoint(feed, &checkpoint_name(source)).await? {
+                None if source.is_named_by_host() => read_checkpoint(feed, &named_by_kind).await?,
                 found => found,
-            };
-            follow(&config, source.name(), known(feed), source_status, checkpoint)
-        }
-        When::Fallback => stand_in(source.name(), &config, feed, source_status).await,
-    }
-}
-
-/// A source to be recorded, by its name: the first one, or one of the others. It begins where the source is
-/// and remembers nothing.
-///
-/// # Errors
-/// There is no such source; why it may not run or cannot begin, in words for people.
-pub fn alone(name: &str, config: &Config) -> Result<Source, String> {
-    let source_status = Arc::new(SourceStatus::default());
-    let nothing_to_heal = || Known(Box::new(|_| true));
-    if let Some(source) = config.sources.iter().find(|source| source.name() == name) {
-        return match source.kind {
-            Kind::R2z2 => contact(&mirror(source, config)?)
-                .and_then(|config| follow(config, name, nothing_to_heal(), source_status, None)),
-            Kind::Websocket | Kind::Redisq => {
-                other(source, config, &format!("record-{}", clock::now_ms()), source_status)
             }
-        };
-    }
-    if name != r2z2::NAME {
-        return Err(format!("there is no source {name}"));
-    }
-    follow(contact(config)?, name, nothing_to_heal(), source_status, None)
+        }
+        // What the mirror had long ago is not needed, but what arrived during the outage is.
+        When::Fallback => number_before_head(&config, &status)
+            .await
+            .map(|next| json!({ "next": next }).to_string().into_bytes()),
+    };
+    open_r2z2(&config, source.name(), is_stored(feed), status, checkpoint)
 }
 
-/// The configuration with a mirror in the place of the first source; it must be as polite.
-fn mirror(source: &FallbackConfig, config: &Config) -> Result<Config, String> {
-    let r2z2_base_url = source.url.trim_end_matches('/').to_owned();
-    let r2z2_wait_secs = source.wait_secs;
+/// The configuration with a mirror in place of the first source; it must keep the same minimum waits.
+fn mirror_config(source: &FallbackConfig, config: &Config) -> Result<Config, String> {
     let config = Config {
-        source: config::Kind::R2z2,
+        source: SourceKind::R2z2,
         sources: vec![],
-        r2z2_base_url,
-        r2z2_wait_secs,
+        r2z2_base_url: source.url.trim_end_matches('/').to_owned(),
+        r2z2_wait_secs: source.wait_secs,
         ..config.clone()
     };
     let mistakes = config.mistakes();
     if mistakes.is_empty() { Ok(config) } else { Err(mistakes.join("; ")) }
 }
 
-fn other(
-    source: &FallbackConfig,
-    config: &Config,
-    store: &str,
-    source_status: Arc<SourceStatus>,
-) -> Result<Source, String> {
+/// A number some way before the head of a mirror whose file exists; `None` if the mirror does not respond,
+/// which its follower will report.
+async fn number_before_head(config: &Config, status: &SourceStatus) -> Option<u64> {
     let user_agent = client::user_agent(config.user_agent_contact.as_deref());
-    let (url, timeout) =
-        (source.url.trim_end_matches('/').to_owned(), Duration::from_millis(config.timeout_ms));
-    let link = SourceLink::new(source.name().to_owned(), source.kind.word(), waits(config), source_status);
-    let document_max_bytes = config.document_max_bytes;
-    if source.kind == Kind::Websocket {
-        let (topics, ping) = (source.topics.clone(), Duration::from_millis(config.websocket_ping_ms));
-        let config = websocket::Config {
-            url: source.url.clone(),
-            user_agent,
-            topics,
-            timeout,
-            ping,
-            document_max_bytes,
-        };
-        return Ok(Source::Websocket(Box::new(Websocket::new(config, link))));
-    }
-    let queue_id = source.queue_id.clone().unwrap_or_else(|| format!("killstream-{store}"));
-    let (pace, wait_secs) = (Duration::from_millis(config.redisq_pace_ms), config.redisq_wait_secs);
-    let config = redisq::Config { url, user_agent, queue_id, wait_secs, pace, timeout, document_max_bytes };
-    let redisq = Redisq::new(config, link).map_err(|error| error.to_string())?;
-    Ok(Source::Redisq(Box::new(redisq)))
-}
-
-/// zKillboard's own host wants to know whom to reach.
-fn contact(config: &Config) -> Result<&Config, String> {
-    if config.is_real_host() && config.user_agent_contact.is_none() {
-        return Err("USER_AGENT_CONTACT is not set; zKillboard wants to know whom to reach".to_owned());
-    }
-    Ok(config)
-}
-
-/// A mirror that stands in: what it had long before is of no use now, but what came while nobody followed
-/// anything is.
-async fn stand_in(
-    name: &str,
-    config: &Config,
-    feed: &Arc<Feed>,
-    source_status: Arc<SourceStatus>,
-) -> Result<Source, String> {
-    contact(config)?;
-    let begin =
-        begin(config, &source_status).await.map(|next| json!({ "next": next }).to_string().into_bytes());
-    follow(config, name, known(feed), source_status, begin)
-}
-
-/// A number some way before the head of a mirror whose file is there; `None` if the mirror does not answer,
-/// which its follower will see.
-async fn begin(config: &Config, source_status: &SourceStatus) -> Option<u64> {
-    let user_agent = client::user_agent(config.user_agent_contact.as_deref());
-    let client =
-        client::new(&user_agent, &config.r2z2_base_url, Duration::from_millis(config.timeout_ms)).ok()?;
-    source_status.requests.fetch_add(1, Ordering::Relaxed);
-    let response =
-        client::get(&client, &format!("{}/ephemeral/sequence.json", config.r2z2_base_url)).await.ok()?;
-    let pointer = feed_document::pointer(&client::body(response, config.document_max_bytes).await.ok()?)?;
+    let timeout = Duration::from_millis(config.timeout_ms);
+    let client = client::new(&user_agent, &config.r2z2_base_url, timeout).ok()?;
+    status.requests.fetch_add(1, Ordering::Relaxed);
+    let url = format!("{}/ephemeral/sequence.json", config.r2z2_base_url);
+    let response = client::get(&client, &url).await.ok()?;
+    let head = feed_document::pointer(&client::body(response, config.document_max_bytes).await.ok()?)?;
     for back in [config.fallback_overlap_numbers, config.fallback_overlap_numbers / 4] {
-        let number = pointer.saturating_sub(back).max(1);
+        let number = head.saturating_sub(back).max(1);
         tokio::time::sleep(Duration::from_millis(config.r2z2_pace_ms)).await;
-        source_status.requests.fetch_add(1, Ordering::Relaxed);
-        let response =
-            client::get(&client, &format!("{}/ephemeral/{number}.json", config.r2z2_base_url)).await.ok()?;
+        status.requests.fetch_add(1, Ordering::Relaxed);
+        let url = format!("{}/ephemeral/{number}.json", config.r2z2_base_url);
+        let response = client::get(&client, &url).await.ok()?;
         if response.status().is_success()
             && feed_document::is_document(&client::body(response, config.document_max_bytes).await.ok()?)
         {
             return Some(number);
         }
     }
-    Some(pointer)
+    Some(head)
 }
 
-/// ESI, for bodies.
+fn open_websocket(source: &FallbackConfig, config: &Config, status: Arc<SourceStatus>) -> Source {
+    let websocket = websocket::Config {
+        url: source.url.clone(),
+        user_agent: client::user_agent(config.user_agent_contact.as_deref()),
+        topics: source.topics.clone(),
+        timeout: Duration::from_millis(config.timeout_ms),
+        ping: Duration::from_millis(config.websocket_ping_ms),
+        document_max_bytes: config.document_max_bytes,
+    };
+    Source::Websocket(Box::new(Websocket::new(websocket, link(source, config, status))))
+}
+
+/// Opens a queue; unless configured, `owner` becomes part of the id the queue remembers us by.
+fn open_redisq(
+    source: &FallbackConfig,
+    config: &Config,
+    owner: &str,
+    status: Arc<SourceStatus>,
+) -> Result<Source, String> {
+    let queue = redisq::Config {
+        url: source.url.trim_end_matches('/').to_owned(),
+        user_agent: client::user_agent(config.user_agent_contact.as_deref()),
+        queue_id: source.queue_id.clone().unwrap_or_else(|| format!("killstream-{owner}")),
+        wait_secs: config.redisq_wait_secs,
+        pace: Duration::from_millis(config.redisq_pace_ms),
+        timeout: Duration::from_millis(config.timeout_ms),
+        document_max_bytes: config.document_max_bytes,
+    };
+    let redisq = Redisq::new(queue, link(source, config, status)).map_err(|error| error.to_string())?;
+    Ok(Source::Redisq(Box::new(redisq)))
+}
+
+fn link(source: &FallbackConfig, config: &Config, status: Arc<SourceStatus>) -> SourceLink {
+    let waits = Waits {
+        limited_ms: config.r2z2_limited_ms,
+        forbidden_ms: config.r2z2_forbidden_ms,
+        failed_ms: config.r2z2_failed_ms,
+    };
+    SourceLink::new(source.name().to_owned(), source.kind, waits, status)
+}
+
+fn open_replay(config: &Config) -> Result<Source, String> {
+    let replay = replay::Config {
+        paths: config.replay.clone(),
+        speed: config.replay_speed,
+        rebase: config.replay_rebase,
+    };
+    let replay = Replay::new(replay).map_err(|error| error.to_string())?;
+    Ok(Source::Replay(Box::new(replay)))
+}
+
+/// zKillboard's own host asks for a contact in the `User-Agent`.
+fn require_contact(config: &Config) -> Result<&Config, String> {
+    if config.is_real_host() && config.user_agent_contact.is_none() {
+        return Err("USER_AGENT_CONTACT is not set; zKillboard requires a contact".to_owned());
+    }
+    Ok(config)
+}
+
+/// Opens the client for bodies from ESI.
 ///
 /// # Errors
-/// Why it may not be asked, in words for people.
-pub fn esi(config: &Config) -> Result<Esi, String> {
-    let host = config
-        .esi_base_url
-        .split("://")
-        .last()
-        .unwrap_or_default()
-        .split(['/', ':'])
-        .next()
-        .unwrap_or_default();
+/// Why ESI may not be called, as a message for the operator.
+pub fn open_esi(config: &Config) -> Result<Esi, String> {
+    let host = client::host(&config.esi_base_url);
     if host.to_ascii_lowercase().ends_with(REAL_ESI) && config.user_agent_contact.is_none() {
-        return Err("USER_AGENT_CONTACT is not set; CCP wants to know whom to reach".to_owned());
+        return Err("USER_AGENT_CONTACT is not set; CCP requires a contact".to_owned());
     }
     let bucket = Bucket {
         tokens: config.esi_tokens,
@@ -254,12 +279,4 @@ pub fn esi(config: &Config) -> Result<Esi, String> {
         bucket,
     };
     Esi::new(config).map_err(|error| error.to_string())
-}
-
-fn waits(config: &Config) -> Waits {
-    Waits {
-        limited: Duration::from_millis(config.r2z2_limited_ms),
-        forbidden: Duration::from_millis(config.r2z2_forbidden_ms),
-        failed: Duration::from_millis(config.r2z2_failed_ms),
-    }
 }

@@ -1,46 +1,46 @@
-//! When a source stands in for another: after the other was away for a while, until it has been back for a
+//! Decides when a source counts as unavailable: after a period of trouble, and until it has been well for a
 //! while. A pure state machine.
 //!
 //! Must not know: clocks; what sources are.
 
-/// How long is a while, milliseconds.
+/// How long a state must last before it counts, milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waits {
-    /// Away for so long: someone stands in.
+    /// Trouble for this long: the source is unavailable.
     pub after_ms: u64,
-    /// Back for so long: nobody does any more.
+    /// No trouble for this long: it is back.
     pub back_ms: u64,
 }
 
-/// A watch over one source.
+/// Watches one source.
 #[derive(Debug, Clone)]
 pub struct OutageDetector {
     waits: Waits,
-    /// Since when it is not what it counts as.
-    changed_ms: Option<u64>,
-    away: bool,
+    /// Since when the observed state has differed from `is_out`.
+    differs_since_ms: Option<u64>,
+    is_out: bool,
 }
 
 impl OutageDetector {
-    /// It counts as being there.
+    /// The source counts as available at first.
     #[must_use]
     pub const fn new(waits: Waits) -> Self {
-        Self { waits, changed_ms: None, away: false }
+        Self { waits, differs_since_ms: None, is_out: false }
     }
 
-    /// Takes a look at `now_ms`: is the source in trouble? Answers whether it counts as away.
-    pub fn look(&mut self, troubled: bool, now_ms: u64) -> bool {
-        if troubled == self.away {
-            self.changed_ms = None;
-            return self.away;
+    /// Takes an observation at `now_ms` and returns whether the source counts as unavailable.
+    pub fn observe(&mut self, is_in_trouble: bool, now_ms: u64) -> bool {
+        if is_in_trouble == self.is_out {
+            self.differs_since_ms = None;
+            return self.is_out;
         }
-        let since_ms = *self.changed_ms.get_or_insert(now_ms);
-        let wait_ms = if self.away { self.waits.back_ms } else { self.waits.after_ms };
+        let since_ms = *self.differs_since_ms.get_or_insert(now_ms);
+        let wait_ms = if self.is_out { self.waits.back_ms } else { self.waits.after_ms };
         if now_ms.saturating_sub(since_ms) >= wait_ms {
-            self.away = troubled;
-            self.changed_ms = None;
+            self.is_out = is_in_trouble;
+            self.differs_since_ms = None;
         }
-        self.away
+        self.is_out
     }
 }
 
@@ -49,24 +49,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_minute_of_trouble_and_no_less() {
-        let mut watch = OutageDetector::new(Waits { after_ms: 60_000, back_ms: 10_000 });
-        assert!(!watch.look(true, 0));
-        assert!(!watch.look(true, 59_999));
-        assert!(!watch.look(false, 60_000), "it came back in time");
-        assert!(!watch.look(true, 70_000));
-        assert!(!watch.look(true, 129_999));
-        assert!(watch.look(true, 130_000));
+    fn a_source_is_unavailable_after_a_minute_of_trouble() {
+        let mut detector = OutageDetector::new(Waits { after_ms: 60_000, back_ms: 10_000 });
+        assert!(!detector.observe(true, 0));
+        assert!(!detector.observe(true, 59_999));
+        assert!(!detector.observe(false, 60_000), "it recovered in time");
+        assert!(!detector.observe(true, 70_000));
+        assert!(!detector.observe(true, 129_999));
+        assert!(detector.observe(true, 130_000));
     }
 
     #[test]
-    fn it_is_back_when_it_stays() {
-        let mut watch = OutageDetector::new(Waits { after_ms: 0, back_ms: 10_000 });
-        assert!(watch.look(true, 0));
-        assert!(watch.look(false, 5_000));
-        assert!(watch.look(true, 9_000), "gone again");
-        assert!(watch.look(false, 20_000));
-        assert!(watch.look(false, 29_999));
-        assert!(!watch.look(false, 30_000));
+    fn a_source_is_back_once_it_stays_well() {
+        let mut detector = OutageDetector::new(Waits { after_ms: 0, back_ms: 10_000 });
+        assert!(detector.observe(true, 0));
+        assert!(detector.observe(false, 5_000));
+        assert!(detector.observe(true, 9_000), "in trouble again");
+        assert!(detector.observe(false, 20_000));
+        assert!(detector.observe(false, 29_999));
+        assert!(!detector.observe(false, 30_000));
     }
 }

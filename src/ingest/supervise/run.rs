@@ -1,50 +1,53 @@
-//! A source at work: brings what arrives into the one writer, and waits where the writer cannot take more.
+//! Runs one source: passes what arrives to the one writer, and waits while the writer cannot take more.
 //!
-//! A killmail in hand is never let go: while the disk is full or fails, the same one is tried again.
+//! A killmail in hand is never dropped: while the disk is full or fails, the same one is retried.
 //!
-//! Must not know: how a source asks and waits.
+//! Must not know: how a source sends requests and waits.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tracing::Instrument;
 
 use crate::domain::entry::{Origin, is_implausible};
+use crate::domain::skip::DELIVERY;
 use crate::feed::Feed;
+use crate::feed::body_requests::BodyRequests;
 use crate::feed::error::FeedError;
-use crate::ingest::bodies::fetcher::BodyRequests;
+use crate::ingest::arrival::Arrival;
+use crate::ingest::bodies::fetcher::body_request;
 use crate::ingest::package::NO_BODY;
 use crate::ingest::r2z2::feed_document::PLACEHOLDER;
-use crate::store::error;
+use crate::ingest::source::Source;
+use crate::store::error::StoreError;
 use crate::store::incoming::{Appended, Incoming};
 use crate::store::refused::list::Refused;
+use crate::telemetry::source_kind::SourceKind;
 use crate::telemetry::source_status::{Doing, SourceStatus};
 use crate::{clock, tasks};
-
-use crate::ingest::arrival::Arrival;
-use crate::ingest::source::Source;
 
 const RETRY_FIRST_MS: u64 = 1_000;
 const RETRY_MAX_MS: u64 = 60_000;
 
-/// Around a running source.
+/// What a running source uses.
 pub struct RunContext {
     /// Where killmails go.
     pub feed: Arc<Feed>,
-    /// How the source is doing.
+    /// The status of this source.
     pub status: Arc<SourceStatus>,
-    /// Where bodies are ordered that the source did not bring.
-    pub desk: Arc<BodyRequests>,
-    /// The name its place is kept under, if not its own.
-    pub place: Option<String>,
-    /// While there is too little disk space, it is looked at this often, milliseconds.
+    /// Where bodies are requested that the source does not send.
+    pub body_requests: Arc<BodyRequests>,
+    /// The name its checkpoint is kept under; `None`: the one the source gives it.
+    pub checkpoint_name: Option<String>,
+    /// How often to retry while there is too little disk space, milliseconds.
     pub space_check_ms: u64,
 }
 
-/// Follows the source until it ends or `stop` says so; the killmail in hand is finished first.
-pub async fn run(mut source: Source, runs: RunContext, mut stop: watch::Receiver<bool>) {
-    let status = &runs.status;
+/// Follows the source until it ends or `stop` is set; the killmail in hand is stored first.
+pub async fn run(mut source: Source, context: RunContext, mut stop: watch::Receiver<bool>) {
+    let status = &context.status;
     status.started_ms.store(clock::now_ms(), Ordering::Relaxed);
     status.running.store(true, Ordering::Relaxed);
     loop {
@@ -54,33 +57,37 @@ pub async fn run(mut source: Source, runs: RunContext, mut stop: watch::Receiver
             arrival = source.next() => arrival,
         };
         let Some(mut arrival) = arrival else {
-            if !matches!(source, Source::None) {
-                tracing::info!("source {} is used up: nothing more comes live", source.word());
+            if source.kind() != SourceKind::None {
+                tracing::info!("source {} has ended: nothing more arrives live", source.kind().word());
                 status.note(Doing::Finished, clock::now_ms());
             }
             break;
         };
-        if let (Some(place), Some(checkpoint)) = (&runs.place, &mut arrival.checkpoint) {
-            checkpoint.source.clone_from(place);
+        if let (Some(name), Some(checkpoint)) = (&context.checkpoint_name, &mut arrival.checkpoint) {
+            checkpoint.source.clone_from(name);
         }
-        if !keep(&runs, arrival, stop.clone()).await {
+        let round = tracing::debug_span!(target: DELIVERY, "ingest_round", source = source.kind().word());
+        if !store_arrival(&context, arrival, stop.clone()).instrument(round).await {
             break;
         }
     }
     status.running.store(false, Ordering::Relaxed);
 }
 
-/// Keeps an arrival; `false` when the server stops before it could be kept.
-async fn keep(runs: &RunContext, arrival: Arrival, mut stop: watch::Receiver<bool>) -> bool {
-    let RunContext { feed, status, space_check_ms, .. } = runs;
+/// Stores an arrival; `false` if the server stops before it could be stored.
+async fn store_arrival(context: &RunContext, arrival: Arrival, mut stop: watch::Receiver<bool>) -> bool {
+    let RunContext { feed, status, space_check_ms, .. } = context;
     let Arrival { mut killmails, refused, span, checkpoint, lower_rank, .. } = arrival;
     for document in refused {
-        if !refuse(runs, document, lower_rank, stop.clone()).await {
+        if !refuse(context, document, lower_rank, stop.clone()).await {
             return false;
         }
     }
     if killmails.is_empty() && checkpoint.is_none() {
         return true;
+    }
+    for incoming in &killmails {
+        tracing::debug!(target: DELIVERY, { killmail.id = incoming.killmail.killmail_id }, "received");
     }
     let mut wait_ms = RETRY_FIRST_MS;
     loop {
@@ -90,102 +97,127 @@ async fn keep(runs: &RunContext, arrival: Arrival, mut stop: watch::Receiver<boo
         };
         let pause_ms = match published {
             Ok(appended) => {
-                tally(status, &killmails, &appended);
-                if let Some(last) = killmails.last().filter(|_| !Arc::ptr_eq(status, feed.source_status())) {
-                    // Whoever brings it: the log is not silent.
-                    if !is_implausible(last.killmail.time, last.received_at_ms) {
-                        feed.source_status().last_killmail_time.store(last.killmail.time, Ordering::Relaxed);
-                    }
-                    feed.source_status().last_killmail_ms.store(last.received_at_ms, Ordering::Relaxed);
+                count(status, &killmails, &appended);
+                if let Some(last) = killmails.last() {
+                    note_for_silence(feed, status, last);
                 }
                 return true;
             }
             Err(FeedError::Closing) => return false,
-            Err(FeedError::Store(error::StoreError::TooLarge { killmail_id, bytes })) => {
+            Err(FeedError::Store(StoreError::TooLarge { killmail_id, bytes })) => {
                 tracing::error!(
                     killmail.id = killmail_id,
-                    "killmail {killmail_id} is too large to keep ({bytes} bytes) and is passed over"
+                    "killmail {killmail_id} is too large to store ({bytes} bytes) and is skipped"
                 );
                 status.skipped.fetch_add(1, Ordering::Relaxed);
                 killmails.retain(|k| k.killmail.killmail_id != killmail_id);
                 0
             }
-            Err(FeedError::Store(error @ error::StoreError::NoSpace { .. })) => {
-                no_space(status, &error);
+            Err(FeedError::Store(error @ StoreError::NoSpace { .. })) => {
+                note_no_space(status, &error);
                 *space_check_ms
             }
             Err(error) => {
-                tracing::error!(
-                    "the store does not take what the source brings, next try in {wait_ms} ms: {error}"
-                );
+                tracing::error!("the store failed to take an arrival, next try in {wait_ms} ms: {error}");
                 status.note(Doing::BackingOff(error.to_string()), clock::now_ms());
                 let pause_ms = wait_ms;
                 wait_ms = (wait_ms * 2).min(RETRY_MAX_MS);
                 pause_ms
             }
         };
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return false,
-            () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
+        if !pause(pause_ms, &mut stop).await {
+            return false;
         }
     }
 }
 
-/// The log hears of it from whoever watches the disk, once for all sources.
-fn no_space(status: &SourceStatus, error: &error::StoreError) {
+/// Waits; `false` if the server stops.
+async fn pause(ms: u64, stop: &mut watch::Receiver<bool>) -> bool {
+    tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => false,
+        () = tokio::time::sleep(Duration::from_millis(ms)) => true,
+    }
+}
+
+/// Silence is judged by the status of the first source, whichever source a killmail came from.
+fn note_for_silence(feed: &Feed, status: &Arc<SourceStatus>, last: &Incoming) {
+    let first = feed.source_status();
+    if Arc::ptr_eq(status, first) {
+        return;
+    }
+    if !is_implausible(last.killmail.time, last.received_at_ms) {
+        first.last_killmail_time.store(last.killmail.time, Ordering::Relaxed);
+    }
+    first.last_killmail_ms.store(last.received_at_ms, Ordering::Relaxed);
+}
+
+/// Not logged here: the task that watches the disk does so, once for all sources.
+fn note_no_space(status: &SourceStatus, error: &StoreError) {
     status.note(Doing::NoSpace(error.to_string()), clock::now_ms());
 }
 
-/// Orders the body a document lacks, once there is room: `false` when the server stops first. `None`: there
-/// is nothing to order.
-async fn order(
-    runs: &RunContext,
+/// What became of a document that may lack only its body.
+enum BodyRequest {
+    Added,
+    /// It names no killmail, or the queue did not take it.
+    NotAdded,
+    Stopping,
+}
+
+/// Requests the body a document lacks, waiting for disk space if necessary.
+async fn request_body(
+    context: &RunContext,
     document: &Refused,
-    lower_rank: Option<&str>,
+    lower_rank: Option<SourceKind>,
     mut stop: watch::Receiver<bool>,
-) -> Option<bool> {
+) -> BodyRequest {
+    let Some(request) = body_request(document, lower_rank) else { return BodyRequest::NotAdded };
     loop {
-        match runs.desk.want(document, lower_rank).await {
-            Ok(true) => {
-                runs.status.take_in();
-                runs.status.note(Doing::Following, clock::now_ms());
-                return Some(true);
+        let (requests, request) = (Arc::clone(&context.body_requests), request.clone());
+        match tasks::blocking("request body", move || requests.add(&[request])).await {
+            Ok(Ok(added)) if added == [true] => {
+                context.status.end_refused_run();
+                context.status.note(Doing::Following, clock::now_ms());
+                return BodyRequest::Added;
             }
-            Ok(false) => return None,
-            Err(FeedError::Store(error @ error::StoreError::NoSpace { .. })) => {
-                no_space(&runs.status, &error)
+            Ok(Ok(_)) => return BodyRequest::NotAdded,
+            Ok(Err(error @ StoreError::NoSpace { .. })) => note_no_space(&context.status, &error),
+            Ok(Err(error)) => {
+                tracing::error!("a request for a body could not be stored: {error}");
+                return BodyRequest::NotAdded;
             }
             Err(error) => {
-                tracing::error!("a killmail to be fetched could not be kept in mind: {error}");
-                return None;
+                tracing::error!("a request for a body could not be stored: {error}");
+                return BodyRequest::NotAdded;
             }
         }
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return Some(false),
-            () = tokio::time::sleep(Duration::from_millis(runs.space_check_ms)) => {}
+        if !pause(context.space_check_ms, &mut stop).await {
+            return BodyRequest::Stopping;
         }
     }
 }
 
-/// Orders the body a document lacks, else keeps it raw, once there is room; any other failure costs only the
-/// evidence. `false` when the server stops first.
+/// Requests the body a document lacks, or else stores it raw, waiting for disk space if necessary. On any
+/// other failure only the raw document is lost. `false` if the server stops first.
 async fn refuse(
-    runs: &RunContext,
+    context: &RunContext,
     document: Refused,
-    lower_rank: Option<&str>,
+    lower_rank: Option<SourceKind>,
     mut stop: watch::Receiver<bool>,
 ) -> bool {
-    let RunContext { feed, status, space_check_ms, .. } = runs;
-    if document.reason == NO_BODY
-        && let Some(ordered) = order(runs, &document, lower_rank, stop.clone()).await
-    {
-        return ordered;
+    let RunContext { feed, status, space_check_ms, .. } = context;
+    if document.reason == NO_BODY {
+        match request_body(context, &document, lower_rank, stop.clone()).await {
+            BodyRequest::Added => return true,
+            BodyRequest::Stopping => return false,
+            BodyRequest::NotAdded => {}
+        }
     }
     if document.reason == PLACEHOLDER {
-        // A missing number is not a document that was refused.
+        // A missing number, which is not a fault of the source.
         status.refused.fetch_add(1, Ordering::Relaxed);
     } else {
-        status.refuse(&document.reason);
+        status.count_refused(&document.reason);
     }
     tracing::warn!(
         killmail.id = document.killmail_id,
@@ -194,30 +226,29 @@ async fn refuse(
         document.reason
     );
     loop {
-        let (store, kept) = (Arc::clone(feed.store()), document.clone());
-        match tasks::blocking("refuse", move || store.add_refused(&kept)).await {
+        let (store, document) = (Arc::clone(feed.store()), document.clone());
+        match tasks::blocking("refuse", move || store.add_refused(&document)).await {
             Ok(Ok(())) => return true,
-            Ok(Err(error @ error::StoreError::NoSpace { .. })) => no_space(status, &error),
+            Ok(Err(error @ StoreError::NoSpace { .. })) => note_no_space(status, &error),
             Ok(Err(error)) => {
-                tracing::error!("a refused document could not be kept: {error}");
+                tracing::error!("a refused document could not be stored: {error}");
                 return true;
             }
             Err(error) => {
-                tracing::error!("a refused document could not be kept: {error}");
+                tracing::error!("a refused document could not be stored: {error}");
                 return true;
             }
         }
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return false,
-            () = tokio::time::sleep(Duration::from_millis(*space_check_ms)) => {}
+        if !pause(*space_check_ms, &mut stop).await {
+            return false;
         }
     }
 }
 
-fn tally(status: &SourceStatus, killmails: &[Incoming], appended: &[Appended]) {
+fn count(status: &SourceStatus, killmails: &[Incoming], appended: &[Appended]) {
     status.note(Doing::Following, clock::now_ms());
     if !killmails.is_empty() {
-        status.take_in();
+        status.end_refused_run();
     }
     for (incoming, outcome) in killmails.iter().zip(appended) {
         let id = incoming.killmail.killmail_id;
@@ -237,7 +268,7 @@ fn tally(status: &SourceStatus, killmails: &[Incoming], appended: &[Appended]) {
             }
         }
         if incoming.origin == Origin::Live {
-            status.beat(incoming.killmail.time, incoming.received_at_ms);
+            status.count_received(incoming.killmail.time, incoming.received_at_ms);
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What the compiling process takes from itself before it reads a byte of an upload: time, memory, files,
+//! How the compiling process confines itself before it reads a byte of an upload: CPU time, memory, files,
 //! network, priority.
 //!
-//! None of it needs privileges. What a system does not offer is left out; the limits of time and memory are
-//! always there.
+//! None of it needs privileges. What a system does not support is skipped, except the limits of time and
+//! memory.
 //!
 //! Must not know: what is compiled.
 #![expect(
@@ -14,7 +14,7 @@ use std::io;
 
 use libc::c_int;
 
-/// What the process may have.
+/// Resource limits of the process.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// CPU time, seconds.
@@ -23,25 +23,25 @@ pub struct Limits {
     pub memory_bytes: u64,
 }
 
-/// Files that the process may have open: images of memories are such.
+/// Files the process may have open; memory images are files, too.
 const FILES_MAX: u64 = 1_024;
-/// `IOPRIO_CLASS_IDLE` in the place of the class (`linux/ioprio.h`).
+/// `IOPRIO_CLASS_IDLE`, shifted to the position of the class (`linux/ioprio.h`).
 const IO_IDLE: c_int = 3 << 13;
 /// `IOPRIO_WHO_PROCESS`.
 const IO_OF_PROCESS: c_int = 1;
 
-/// Stands back when others want the CPU, this much: 0 to 19.
-pub fn stand_back(nice: u8) {
+/// Lowers the CPU priority by `nice`, 0 to 19.
+pub fn lower_priority(nice: u8) {
     // SAFETY: the call takes numbers and touches no memory of ours.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, c_int::from(nice)) };
 }
 
-/// Leaves nothing open but the standard streams, gains no rights, comes last at the disk, and is the first to
-/// go when memory ends.
-pub fn withdraw() {
-    // Where the system has no such file or call, it stays as it was.
+/// Closes everything but the standard streams, gives up gaining rights, takes the lowest disk priority, and
+/// volunteers to be killed first when memory runs out.
+pub fn isolate() {
+    // Skipped on a system that has no such file or call.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
-    // SAFETY: these calls take numbers and touch no memory of ours; descriptors from 3 on were inherited,
+    // SAFETY: these calls take numbers and touch no memory of ours. Descriptors from 3 on were inherited, and
     // nothing here uses them.
     unsafe {
         libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32);
@@ -50,16 +50,16 @@ pub fn withdraw() {
     }
 }
 
-/// Takes these limits for good.
+/// Sets these limits permanently.
 ///
 /// # Errors
-/// The system does not take them.
-pub fn limit(limits: Limits) -> io::Result<()> {
+/// The system does not accept them.
+pub fn set_limits(limits: Limits) -> io::Result<()> {
     let set = |resource, most: u64| {
-        // At the end of its CPU time a process gets the signal that says so, and is killed only at a second
-        // limit behind it.
+        // At the soft limit the process gets SIGXCPU, which tells the server why it ended; only the hard
+        // limit behind it kills.
         let limit = libc::rlimit { rlim_cur: most, rlim_max: most.saturating_add(1) };
-        // SAFETY: the limit is read by the call and not kept.
+        // SAFETY: the call reads the limit and does not keep it.
         if unsafe { libc::setrlimit(resource, &raw const limit) } == 0 {
             Ok(())
         } else {
@@ -73,13 +73,13 @@ pub fn limit(limits: Limits) -> io::Result<()> {
     set(libc::RLIMIT_NOFILE, FILES_MAX)
 }
 
-/// From now on the system answers "there is no such call" to everything a compiler does not need: no file is
-/// opened, no socket made, no program started.
+/// From now on every system call that a compiler does not need fails with `ENOSYS`: no file can be opened, no
+/// socket created, no program started.
 ///
 /// # Errors
-/// The system knows no filters of calls.
+/// The system does not support system call filters.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-pub fn filter_calls() -> io::Result<()> {
+pub fn filter_syscalls() -> io::Result<()> {
     use std::collections::BTreeMap;
 
     use seccompiler::SeccompCmpArgLen::{Dword, Qword};
@@ -89,12 +89,12 @@ pub fn filter_calls() -> io::Result<()> {
     };
 
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
-    // Threads yes, processes no. The call `clone3` keeps its flags where no filter sees them; without it,
-    // threads are made by this one.
+    // Threads are allowed, processes are not. `clone3` passes its flags in memory that a filter cannot see;
+    // it is denied, so threads are created with `clone`.
     let thread = u64::try_from(libc::CLONE_THREAD).unwrap_or_default();
     let is_thread = SeccompCondition::new(0, Qword, MaskedEq(thread), thread).map_err(io::Error::other)?;
     rules.insert(libc::SYS_clone, vec![SeccompRule::new(vec![is_thread]).map_err(io::Error::other)?]);
-    // It may end itself, nobody else.
+    // The process may signal only itself.
     let own = SeccompCondition::new(0, Dword, Eq, u64::from(std::process::id())).map_err(io::Error::other)?;
     rules.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![own]).map_err(io::Error::other)?]);
     let commands = FILE_COMMANDS.iter().map(|command| {
@@ -109,16 +109,16 @@ pub fn filter_calls() -> io::Result<()> {
     apply_filter_all_threads(&program).map_err(io::Error::other)
 }
 
-/// This architecture has no filter yet.
+/// There is no filter for this architecture.
 ///
 /// # Errors
 /// Always.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub fn filter_calls() -> io::Result<()> {
+pub fn filter_syscalls() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// What may be asked of an open file: its flags, and that the image of a memory stays as it is.
+/// The `fcntl` commands on open files: flags, and sealing a memory image.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const FILE_COMMANDS: &[c_int] = &[
     libc::F_GETFD,
@@ -130,7 +130,7 @@ const FILE_COMMANDS: &[c_int] = &[
     libc::F_GET_SEALS,
 ];
 
-/// What compiling and running a guest takes: memory, threads, time, the streams that are open.
+/// What compiling and running a guest needs: memory, threads, time, the open streams.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const ALLOWED: &[i64] = &[
     libc::SYS_read,

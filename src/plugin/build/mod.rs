@@ -1,173 +1,201 @@
 //! Everything that happens to an upload before it may run, in a process of its own: reading, scanning,
-//! compiling, a first instance, the trial. What an upload does to that process is a refusal; the server does
-//! not notice.
+//! compiling, a first instance, the trial. Whatever an upload does to that process ends in a refusal; the
+//! server is not affected.
 //!
 //! Must not know: names and versions of plugins, or who uploads.
 
 pub mod child;
 pub mod compile;
 mod confine;
-pub mod lanes;
-pub mod order;
 mod process;
+pub mod protocol;
+pub mod queue;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::plugin::build::lanes::{Lane, Load, Turn};
-use crate::plugin::build::order::{Order, Report, Stage, Work};
-use crate::plugin::build::process::Run;
+use crate::plugin::build::process::CompileProcess;
+use crate::plugin::build::protocol::{BuildRequest, BuildTask, Report, Stage};
+use crate::plugin::build::queue::{QueueLoad, QueuePlace, TurnQueue};
 use crate::plugin::component_info::About;
-use crate::plugin::error::Failed;
+use crate::plugin::error::BuildError;
 use crate::plugin::judging::probe::Tried;
 use crate::plugin::limits::Config;
 use crate::plugin::resources::machine_memory;
 
-/// What came of a component that may run.
+/// A component that was built and may run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Built {
-    /// What is to be kept beside its code.
+    /// What is stored beside its compiled code.
     pub about: About,
-    /// What came of its trial; it was not tried where it refused the configuration it was to be tried with.
+    /// The result of its trial. It was not tried if it refused the configuration it was to be tried with.
     pub tried: Tried,
 }
 
-/// A component to be compiled.
+/// A component to be built.
 #[derive(Debug, Clone, Copy)]
-pub struct Build<'a> {
+pub struct BuildJob<'a> {
     /// Its bytes, as uploaded.
     pub file: &'a Path,
-    /// Where its compiled code goes.
+    /// Where its compiled code is written.
     pub code: &'a Path,
-    /// Whether its verdicts are tried for repeatability.
+    /// Whether to try that its verdicts are repeatable.
     pub probe: bool,
-    /// Whether somebody waits for it: it goes before those nobody waits for.
+    /// Whether a client waits for it; such components go first.
     pub urgent: bool,
 }
 
-/// Where work is at, told to who waits.
+/// Called with each stage that an upload reaches.
 pub type Progress<'a> = &'a (dyn Fn(Stage) + Send + Sync);
 
-/// Compiles components, each in a process of its own, a small and a large one at a time.
+/// Builds components, each in a process of its own. It compiles at most one small and one large component at
+/// a time.
 #[derive(Debug)]
 pub struct Builder {
     config: Arc<Config>,
-    small: Lanes,
-    large: Lanes,
-    /// Address space that compiling a large component may take, bytes: less where the machine has little.
+    small: SizeQueues,
+    large: SizeQueues,
+    /// Address space for compiling a large component, bytes. Lower than configured on a machine with little
+    /// memory.
     large_memory_bytes: u64,
 }
 
-/// Those of one size: one is looked through while another is compiled.
+/// The queues for components of one size. One component is scanned while another is compiled.
 #[derive(Debug, Clone, Default)]
-struct Lanes {
-    scanning: Arc<Lane>,
-    compiling: Arc<Lane>,
+struct SizeQueues {
+    scanning: Arc<TurnQueue>,
+    compiling: Arc<TurnQueue>,
 }
 
-/// A component that has its place in the lanes of its size.
+/// A component that has its place in the scan queue of its size.
 #[derive(Debug)]
-pub struct Entered {
-    lanes: Lanes,
-    turn: Turn,
+pub struct QueuedUpload {
+    queues: SizeQueues,
+    place: QueuePlace,
 }
 
-/// How many components are in the lanes of one size.
+/// The lengths of the queues of one size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Loads {
+pub struct SizeLoads {
     /// `small` or `large`.
     pub size: &'static str,
-    /// To be looked through.
-    pub scan: Load,
-    /// To be compiled and tried.
-    pub compile: Load,
+    /// Components to be scanned.
+    pub scan: QueueLoad,
+    /// Components to be compiled and tried.
+    pub compile: QueueLoad,
 }
 
-/// Where there is less memory than this, compiling a large component may take half of it.
+/// On a machine with less memory than this, compiling a large component may take half of it.
 const ENOUGH_MEMORY_BYTES: u64 = 4 << 30;
 
 impl Builder {
-    /// With these limits.
+    /// A builder without work.
     #[must_use]
     pub fn new(config: Arc<Config>) -> Self {
-        let large_memory_bytes =
-            large_memory(config.compile_large_memory_bytes, machine_memory::memory_bytes(Path::new("/")));
-        Self { config, small: Lanes::default(), large: Lanes::default(), large_memory_bytes }
+        let large_memory_bytes = large_memory_limit(
+            config.compile_large_memory_bytes,
+            machine_memory::memory_bytes(Path::new("/")),
+        );
+        Self { config, small: SizeQueues::default(), large: SizeQueues::default(), large_memory_bytes }
     }
 
-    /// Address space that compiling a large component may take, bytes.
+    /// Address space for compiling a large component, bytes.
     #[must_use]
     pub const fn large_memory_bytes(&self) -> u64 {
         self.large_memory_bytes
     }
 
-    fn lanes(&self, size: u64) -> &Lanes {
+    fn queues(&self, size: u64) -> &SizeQueues {
         if size <= self.config.compile_small_bytes as u64 { &self.small } else { &self.large }
     }
 
-    /// How many components are on their way.
+    /// The lengths of all queues.
     #[must_use]
-    pub fn loads(&self) -> [Loads; 2] {
-        let loads = |size, lanes: &Lanes| Loads {
+    pub fn loads(&self) -> [SizeLoads; 2] {
+        let loads = |size, queues: &SizeQueues| SizeLoads {
             size,
-            scan: lanes.scanning.load(),
-            compile: lanes.compiling.load(),
+            scan: queues.scanning.load(),
+            compile: queues.compiling.load(),
         };
         [loads("small", &self.small), loads("large", &self.large)]
     }
 
-    /// Takes a place for a component of so many bytes, and tells how many are before it.
+    /// Takes a place for a component of `size` bytes. Returns it with the number of components ahead of it.
     #[must_use]
-    pub fn enter(&self, size: u64) -> (Entered, usize) {
-        let lanes = self.lanes(size).clone();
-        let before = lanes.scanning.load();
-        let position = before.waiting + before.under_way + lanes.compiling.before_urgent();
-        let turn = lanes.scanning.enter(true);
-        (Entered { lanes, turn }, position)
+    pub fn join_queue(&self, size: u64) -> (QueuedUpload, usize) {
+        let queues = self.queues(size).clone();
+        let before = queues.scanning.load();
+        let position = before.waiting + before.under_way + queues.compiling.ahead_of_urgent();
+        let place = queues.scanning.join(true);
+        (QueuedUpload { queues, place }, position)
     }
 
-    /// Looks a component through: a matter of milliseconds, before it waits for a compiler.
+    /// Scans a component, which takes milliseconds, before it waits for a compiler.
     ///
     /// # Errors
-    /// What is wrong with it, or the process could not be started.
-    pub async fn scan(&self, entered: Entered, file: &Path, progress: Progress<'_>) -> Result<About, Failed> {
+    /// What is wrong with the component, or the process could not be started.
+    pub async fn scan(
+        &self,
+        entered: QueuedUpload,
+        file: &Path,
+        progress: Progress<'_>,
+    ) -> Result<About, BuildError> {
         let size = size_of(file)?;
-        let Entered { lanes, turn } = entered;
-        turn.come(Some(&lanes.compiling), &|position| progress(Stage::Queued { position })).await;
-        let order = self.order(Work::Scan, size);
-        let run = Run { program: self.program(), order: &order, file, code: None, stage: &|_| {} };
-        let report = run.report().await;
-        drop(turn);
+        let QueuedUpload { queues, place } = entered;
+        place.wait(Some(&queues.compiling), &|position| progress(Stage::Queued { position })).await;
+        let request = self.request(BuildTask::Scan, size);
+        let process = CompileProcess {
+            program: self.program(),
+            request: &request,
+            file,
+            code: None,
+            progress: &|_| {},
+        };
+        let report = process.run().await;
+        drop(place);
         match report? {
             Report::Scanned(about) => Ok(about),
             Report::Refused(refusal) => Err(refusal.legible(self.config.text_bytes).into()),
-            other => Err(Failed::Failed(format!("the compiling process answered something else: {other:?}"))),
+            other => {
+                Err(BuildError::Internal(format!("unexpected answer from the compiling process: {other:?}")))
+            }
         }
     }
 
-    /// Compiles and tries a component, after those that came before it.
+    /// Compiles and tries a component, after those ahead of it.
     ///
     /// # Errors
-    /// What is wrong with it, or the process could not be started.
-    pub async fn build(&self, component: Build<'_>, progress: Progress<'_>) -> Result<Built, Failed> {
-        let Build { file, code, probe, urgent } = component;
+    /// What is wrong with the component, or the process could not be started.
+    pub async fn build(&self, component: BuildJob<'_>, progress: Progress<'_>) -> Result<Built, BuildError> {
+        let BuildJob { file, code, probe, urgent } = component;
         let size = size_of(file)?;
-        let turn =
-            self.lanes(size).compiling.take(urgent, &|position| progress(Stage::Queued { position })).await;
+        let place = self
+            .queues(size)
+            .compiling
+            .wait_for_turn(urgent, &|position| progress(Stage::Queued { position }))
+            .await;
         progress(Stage::Compiling);
-        let order = self.order(Work::Build { probe }, size);
-        let run = Run { program: self.program(), order: &order, file, code: Some(code), stage: progress };
-        let report = run.report().await;
-        drop(turn);
+        let request = self.request(BuildTask::Build { probe }, size);
+        let process = CompileProcess {
+            program: self.program(),
+            request: &request,
+            file,
+            code: Some(code),
+            progress: progress,
+        };
+        let report = process.run().await;
+        drop(place);
         match report? {
             Report::Built { about, tried, .. } => Ok(Built { about, tried }),
             Report::Refused(refusal) => Err(refusal.legible(self.config.text_bytes).into()),
-            other => Err(Failed::Failed(format!("the compiling process answered something else: {other:?}"))),
+            other => {
+                Err(BuildError::Internal(format!("unexpected answer from the compiling process: {other:?}")))
+            }
         }
     }
 
-    fn order(&self, work: Work, size: u64) -> Order {
+    fn request(&self, task: BuildTask, size: u64) -> BuildRequest {
         let config = &self.config;
         let (cpu_secs, memory_bytes) = if size <= config.compile_small_bytes as u64 {
             (config.compile_small_cpu_secs, config.compile_small_memory_bytes)
@@ -175,8 +203,8 @@ impl Builder {
             (config.compile_large_cpu_secs, self.large_memory_bytes)
         };
         let small = size <= config.compile_small_bytes as u64;
-        let cpu_secs = if work == Work::Scan { config.scan_cpu_secs } else { cpu_secs };
-        Order { config: (**config).clone(), work, size, small, cpu_secs, memory_bytes }
+        let cpu_secs = if task == BuildTask::Scan { config.scan_cpu_secs } else { cpu_secs };
+        BuildRequest { config: (**config).clone(), task, size, small, cpu_secs, memory_bytes }
     }
 
     fn program(&self) -> PathBuf {
@@ -188,12 +216,12 @@ impl Builder {
     }
 }
 
-fn large_memory(wanted: u64, machine: u64) -> u64 {
+fn large_memory_limit(wanted: u64, machine: u64) -> u64 {
     if machine < ENOUGH_MEMORY_BYTES { wanted.min(machine / 2) } else { wanted }
 }
 
-fn size_of(file: &Path) -> Result<u64, Failed> {
-    fs::metadata(file).map(|meta| meta.len()).map_err(|error| Failed::system("read the upload", &error))
+fn size_of(file: &Path) -> Result<u64, BuildError> {
+    fs::metadata(file).map(|meta| meta.len()).map_err(|error| BuildError::io("read the upload", &error))
 }
 
 #[cfg(test)]
@@ -203,8 +231,8 @@ mod tests {
     #[test]
     fn where_there_is_little_memory_the_large_lane_takes_half_of_it() {
         const GIB: u64 = 1 << 30;
-        assert_eq!(large_memory(3 * GIB, 24 * GIB), 3 * GIB);
-        assert_eq!(large_memory(3 * GIB, 2 * GIB), GIB);
-        assert_eq!(large_memory(GIB / 2, 2 * GIB), GIB / 2);
+        assert_eq!(large_memory_limit(3 * GIB, 24 * GIB), 3 * GIB);
+        assert_eq!(large_memory_limit(3 * GIB, 2 * GIB), GIB);
+        assert_eq!(large_memory_limit(GIB / 2, 2 * GIB), GIB / 2);
     }
 }

@@ -1,6 +1,7 @@
-//! The compiling process: started, fed, listened to, and ended when nobody waits for it any more.
+//! Runs the compiling process: starts it, feeds it, reads its reports, and ends it when nobody waits any
+//! more.
 //!
-//! Must not know: what it does with what it is fed.
+//! Must not know: what the process does with what it gets.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -15,70 +16,65 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use crate::plugin::build::Progress;
-use crate::plugin::build::order::{LINE_BYTES_MAX, Order, Report};
-use crate::plugin::error::{Failed, Refusal};
+use crate::plugin::build::protocol::{BuildRequest, LINE_BYTES_MAX, Report};
+use crate::plugin::error::{BuildError, Refusal};
 
 /// The hidden command of our own program.
 pub const COMMAND: &str = "compile-plugin";
-/// Where a machine is busy, CPU time takes longer: the process is ended after so many times its CPU time.
+/// On a busy machine CPU time takes longer. The process is killed after this many times its CPU time.
 const WALL_TIMES: u32 = 10;
-/// Component and code are handed over in pieces of so many bytes.
-const PIECE_BYTES: usize = 64 << 10;
-/// What the process says where there is no filter of system calls.
-pub const NO_FILTER: &str = "no filter of system calls";
-/// What is kept of what it writes to stderr, bytes.
+/// Component and code are copied in chunks of this size.
+const CHUNK_BYTES: usize = 64 << 10;
+/// The most that is kept of its stderr, bytes.
 const STDERR_BYTES_MAX: u64 = 4 << 10;
-/// What the standard library and the system say when memory ends.
-const OUT_OF_MEMORY: [&str; 3] = ["memory allocation of", "out of memory", "Cannot allocate memory"];
 
 /// One component in one process.
-pub struct Run<'a> {
-    /// What is started.
+pub struct CompileProcess<'a> {
+    /// The program to start.
     pub program: PathBuf,
-    /// What it is told to do.
-    pub order: &'a Order,
+    /// The request to send.
+    pub request: &'a BuildRequest,
     /// The component.
     pub file: &'a Path,
-    /// Where compiled code goes.
+    /// Where compiled code is written.
     pub code: Option<&'a Path>,
-    /// Hears what it is at.
-    pub stage: Progress<'a>,
+    /// Called with each stage that is reached.
+    pub progress: Progress<'a>,
 }
 
-impl Run<'_> {
+impl CompileProcess<'_> {
     /// Starts the process and waits for its report. Dropping the future ends the process.
     ///
     /// # Errors
-    /// It cannot be started or fed. What it does to itself is a refusal.
-    pub async fn report(&self) -> Result<Report, Failed> {
+    /// It cannot be started or fed. What it does to itself is a refusal instead.
+    pub async fn run(&self) -> Result<Report, BuildError> {
         let component =
-            File::open(self.file).await.map_err(|error| Failed::system("read the upload", &error))?;
+            File::open(self.file).await.map_err(|error| BuildError::io("read the upload", &error))?;
         let mut child =
-            self.start().map_err(|error| Failed::system("start the compiling process", &error))?;
-        let wall = Duration::from_secs(self.order.cpu_secs.max(1)) * WALL_TIMES;
-        let Ok(talked) = timeout(wall, self.talk(&mut child, component)).await else {
-            end(&mut child).await;
+            self.start().map_err(|error| BuildError::io("start the compiling process", &error))?;
+        let wall = Duration::from_secs(self.request.cpu_secs.max(1)) * WALL_TIMES;
+        let Ok(outcome) = timeout(wall, self.exchange(&mut child, component)).await else {
+            kill(&mut child).await;
             let secs = wall.as_secs();
             let message = format!(
-                "compiling it took more than {secs} s on the clock ({WALL_TIMES} times {})",
-                self.order.setting(true)
+                "compiling it took more than {secs} s of wall time ({WALL_TIMES} times {})",
+                self.request.cpu_setting()
             );
             return Ok(Report::Refused(Refusal::TooSlowToCompile { message, limit: secs }));
         };
-        let (answer, said) = talked;
+        let (answer, stderr) = outcome;
         match answer? {
             Some(report) => {
-                end(&mut child).await;
-                unfiltered(&said);
+                kill(&mut child).await;
                 Ok(report)
             }
-            // It ended, or closed its stream to end.
+            // It has ended, or closed its stdout just before.
             None => match timeout(wall, child.wait()).await {
-                Ok(Ok(status)) => Ok(Report::Refused(self.ended(status, &said))),
-                Ok(Err(error)) => Err(Failed::system("wait for the compiling process", &error)),
+                Ok(Ok(status)) => Ok(Report::Refused(self.refusal_from_exit(status, &stderr))),
+                Ok(Err(error)) => Err(BuildError::io("wait for the compiling process", &error)),
                 Err(_) => {
-                    end(&mut child).await;
-                    Err(Failed::Failed("the compiling process neither answers nor ends".to_owned()))
+                    kill(&mut child).await;
+                    Err(BuildError::Internal("the compiling process neither responds nor exits".to_owned()))
                 }
             },
         }
@@ -92,50 +88,54 @@ impl Run<'_> {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // Signals of the terminal are for the server.
+            // Signals from the terminal are for the server.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
     }
 
-    /// Feeds it and listens, to the report or the end of what it says; and what it wrote to stderr.
-    async fn talk(&self, child: &mut Child, component: File) -> (Result<Option<Report>, Failed>, String) {
+    /// Sends the request, and reads the reports and stderr.
+    async fn exchange(
+        &self,
+        child: &mut Child,
+        component: File,
+    ) -> (Result<Option<Report>, BuildError>, String) {
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
             return (Ok(None), String::new());
         };
         let listen = self.listen(stdout);
-        // It ends when its stdin does, so that stays open until it has answered.
-        let (answer, said, fed) = tokio::join!(listen, heard(stderr), self.feed(stdin, component));
+        // The process ends when its stdin does, so stdin stays open until it has answered.
+        let (answer, stderr, fed) = tokio::join!(listen, read_stderr(stderr), self.feed(stdin, component));
         let answer = fed.and(answer);
-        (answer, said)
+        (answer, stderr)
     }
 
-    /// Writes order and component, as long as anybody reads them: who does not has ended, and that is told
-    /// otherwise.
-    async fn feed(&self, mut stdin: ChildStdin, component: File) -> Result<ChildStdin, Failed> {
-        let mut line = serde_json::to_vec(self.order)
-            .map_err(|error| Failed::system("write an order", &error.into()))?;
+    /// Writes request and component as long as the process reads them. A process that stops reading has
+    /// ended, and the caller reports why.
+    async fn feed(&self, mut stdin: ChildStdin, component: File) -> Result<ChildStdin, BuildError> {
+        let mut line = serde_json::to_vec(self.request)
+            .map_err(|error| BuildError::io("write the request", &error.into()))?;
         line.push(b'\n');
-        let mut taken = stdin.write_all(&line).await.is_ok();
-        let mut component = component.take(self.order.size);
-        let mut piece = vec![0; PIECE_BYTES];
-        while taken {
+        let mut accepted = stdin.write_all(&line).await.is_ok();
+        let mut component = component.take(self.request.size);
+        let mut chunk = vec![0; CHUNK_BYTES];
+        while accepted {
             let read = component
-                .read(&mut piece)
+                .read(&mut chunk)
                 .await
-                .map_err(|error| Failed::system("read the upload", &error))?;
+                .map_err(|error| BuildError::io("read the upload", &error))?;
             if read == 0 {
                 break;
             }
-            taken = stdin.write_all(&piece[..read]).await.is_ok();
+            accepted = stdin.write_all(&chunk[..read]).await.is_ok();
         }
         Ok(stdin)
     }
 
-    /// What it says, to its report; `None`: it ended before, or says something else.
-    async fn listen(&self, stdout: ChildStdout) -> Result<Option<Report>, Failed> {
+    /// Reads reports up to the final one; `None` if the process ends before it or sends something else.
+    async fn listen(&self, stdout: ChildStdout) -> Result<Option<Report>, BuildError> {
         let mut lines = BufReader::new(stdout);
         loop {
             let mut line = Vec::new();
@@ -145,116 +145,124 @@ impl Run<'_> {
             }
             let Ok(report) = serde_json::from_slice::<Report>(&line) else { return Ok(None) };
             match &report {
-                Report::At(stage) => (self.stage)(*stage),
-                // More than it may have in memory it does not have.
-                Report::Built { code_bytes, .. } if *code_bytes > self.order.memory_bytes => return Ok(None),
+                Report::Reached(stage) => (self.progress)(*stage),
+                Report::Unfiltered(error) => warn_unfiltered(error),
+                // It cannot have more code than its memory limit allows.
+                Report::Built { code_bytes, .. } if *code_bytes > self.request.memory_bytes => {
+                    return Ok(None);
+                }
                 Report::Built { code_bytes, .. } => {
-                    return Ok(self.keep(&mut lines, *code_bytes).await?.then_some(report));
+                    return Ok(self.save_code(&mut lines, *code_bytes).await?.then_some(report));
                 }
                 _ => return Ok(Some(report)),
             }
         }
     }
 
-    /// Writes compiled code into its file; `false`: the process ended amid it.
-    async fn keep(&self, code: &mut (impl AsyncRead + Unpin), bytes: u64) -> Result<bool, Failed> {
+    /// Writes compiled code to its file; `false` if the process ended before all of it was sent.
+    async fn save_code(&self, code: &mut (impl AsyncRead + Unpin), bytes: u64) -> Result<bool, BuildError> {
         let Some(path) = self.code else { return Ok(true) };
-        let failed = |error: io::Error| Failed::unwritten("keep compiled code", path, &error);
+        let failed = |error: io::Error| BuildError::write("save compiled code", path, &error);
         let mut file = File::create(path).await.map_err(failed)?;
-        let mut piece = vec![0; PIECE_BYTES];
+        let mut chunk = vec![0; CHUNK_BYTES];
         let mut code = code.take(bytes);
-        let mut kept = 0;
+        let mut saved = 0;
         loop {
-            match code.read(&mut piece).await {
+            match code.read(&mut chunk).await {
                 Ok(0) | Err(_) => break,
                 Ok(read) => {
-                    file.write_all(&piece[..read]).await.map_err(failed)?;
-                    kept += read as u64;
+                    file.write_all(&chunk[..read]).await.map_err(failed)?;
+                    saved += read as u64;
                 }
             }
         }
         file.sync_all().await.map_err(failed)?;
-        Ok(kept == bytes)
+        Ok(saved == bytes)
     }
 
-    /// What its end means for the component.
-    fn ended(&self, status: ExitStatus, said: &str) -> Refusal {
-        let cpu_secs = self.order.cpu_secs;
-        if OUT_OF_MEMORY.iter().any(|words| said.contains(words)) {
-            return self.order.too_much_memory();
+    /// The refusal for a process that ended without a report.
+    fn refusal_from_exit(&self, status: ExitStatus, stderr: &str) -> Refusal {
+        let cpu_secs = self.request.cpu_secs;
+        if ran_out_of_memory(stderr) {
+            return self.request.too_much_memory();
         }
         match status.signal() {
             Some(libc::SIGXCPU) => {
                 let message = format!(
                     "compiling it takes more than {cpu_secs} s of CPU time ({})",
-                    self.order.setting(true)
+                    self.request.cpu_setting()
                 );
                 Refusal::TooSlowToCompile { message, limit: cpu_secs }
             }
             signal => {
-                let advice = advice(signal);
-                let said = last_words(said);
+                let advice = advice_for(signal);
+                let stderr = first_lines(stderr);
                 Refusal::Crashed(format!(
-                    "the process that compiles it ended before it was done ({status}; {said}); {advice}"
+                    "the compiling process ended before it was done ({status}; {stderr}); {advice}"
                 ))
             }
         }
     }
 }
 
-/// What it wrote of its end: where it was, and what.
-fn last_words(said: &str) -> String {
-    let lines: Vec<&str> = said
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.contains(NO_FILTER))
-        .take(2)
-        .collect();
-    if lines.is_empty() { "it said nothing".to_owned() } else { lines.join(" ") }
+/// Whether the process ended because it had no more memory. A failed allocation aborts it, and all it leaves
+/// is what the standard library or the system wrote to stderr.
+fn ran_out_of_memory(stderr: &str) -> bool {
+    const TEXTS: [&str; 3] = ["memory allocation of", "out of memory", "Cannot allocate memory"];
+    TEXTS.iter().any(|text| stderr.contains(text))
 }
 
-/// What can be done after an end by this signal, or by none.
-const fn advice(signal: Option<i32>) -> &'static str {
+/// The first lines it wrote: where it failed, and why.
+fn first_lines(stderr: &str) -> String {
+    let lines: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).take(2).collect();
+    if lines.is_empty() { "it wrote nothing to stderr".to_owned() } else { lines.join(" ") }
+}
+
+/// Advice after an end by this signal, or by none.
+const fn advice_for(signal: Option<i32>) -> &'static str {
     match signal {
         Some(libc::SIGKILL) => {
-            "somebody ended it, mostly the system for want of memory: give the machine more, or lower plugin.compile_large_memory_bytes, \
-             and upload it again"
+            "it was killed, most likely by the system because memory ran out: give the machine more, or lower \
+             plugin.compile_large_memory_bytes, and upload it again"
         }
         Some(libc::SIGSYS) => {
-            "it made a system call that is denied to it: a fault of this server or of a library under it, please report it with the component"
+            "it made a system call that is denied to it, which is a bug of this server or of a library it uses: please report it \
+             with the component"
         }
-        Some(libc::SIGTERM | libc::SIGINT | libc::SIGHUP) => "somebody ended it: upload it again",
+        Some(libc::SIGTERM | libc::SIGINT | libc::SIGHUP) => {
+            "it was terminated from outside: upload it again"
+        }
         _ => {
-            "upload it again; if that ends alike, the compiler cannot cope with this component: build it in another way (other version of \
-             its tools, less optimisation), and please report it"
+            "upload it again; if that ends in the same way, the compiler cannot handle this component: build it differently (another \
+             version of its tools, less optimisation), and please report it"
         }
     }
 }
 
-/// Says once that uploads are compiled without a filter of system calls.
-fn unfiltered(said: &str) {
-    static SAID: AtomicBool = AtomicBool::new(false);
-    if let Some(line) = said.lines().find(|line| line.contains(NO_FILTER))
-        && !SAID.swap(true, Ordering::Relaxed)
-    {
+/// Warns once that uploads are compiled without a filter of system calls.
+fn warn_unfiltered(error: &str) {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    if !WARNED.swap(true, Ordering::Relaxed) {
         tracing::warn!(
-            "uploads are compiled without a filter of system calls, which this system does not offer: {line}"
+            "uploads are compiled without a system call filter, which this system does not support: {error}"
         );
     }
 }
 
-async fn heard(stderr: impl AsyncRead + Unpin) -> String {
-    let mut said = Vec::new();
-    let mut begin = stderr.take(STDERR_BYTES_MAX);
-    // What cannot be read was not said.
-    let _ = begin.read_to_end(&mut said).await;
-    let _ = copy(&mut begin.into_inner(), &mut sink()).await;
-    String::from_utf8_lossy(&said).into_owned()
+/// The first [`STDERR_BYTES_MAX`] bytes of stderr. The rest is read and dropped, so that the process never
+/// blocks on it.
+async fn read_stderr(stderr: impl AsyncRead + Unpin) -> String {
+    let mut bytes = Vec::new();
+    let mut beginning = stderr.take(STDERR_BYTES_MAX);
+    // A read error is treated like the end of the stream, because only the report matters.
+    let _ = beginning.read_to_end(&mut bytes).await;
+    let _ = copy(&mut beginning.into_inner(), &mut sink()).await;
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Ends the process, whatever it is doing.
-async fn end(child: &mut Child) {
+/// Kills the process, whatever it is doing.
+async fn kill(child: &mut Child) {
     if let Err(error) = child.kill().await {
-        tracing::debug!("a compiling process was gone already: {error}");
+        tracing::debug!("a compiling process had already exited: {error}");
     }
 }

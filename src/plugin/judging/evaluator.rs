@@ -26,8 +26,8 @@ use crate::plugin::resources::capacity::{Reservation, Whose};
 use crate::plugin::resources::cpu_clock::calls_cpu;
 use crate::plugin::resources::purse::Purse;
 use crate::plugin::sandbox::component::Component;
-use crate::plugin::sandbox::convert::Needs;
-use crate::plugin::sandbox::guest::{Crowded, Guest, Unready};
+use crate::plugin::sandbox::convert::GuestInterest;
+use crate::plugin::sandbox::guest::{ConfigureError, Guest, MemoryShortage};
 use crate::plugin::sandbox::setup::Setup;
 
 /// What makes two evaluators equal.
@@ -69,7 +69,7 @@ pub struct Shared {
     component: Component,
     digest: Arc<str>,
     key: Key,
-    needs: Needs,
+    needs: GuestInterest,
     shard: usize,
     /// The instance that was configured first, until somebody has a killmail judged.
     first: Mutex<Option<Box<Guest>>>,
@@ -99,7 +99,7 @@ impl Seat {
 /// What an evaluator stands on beside its component.
 pub struct Grounds {
     /// What it needs to see.
-    pub needs: Needs,
+    pub needs: GuestInterest,
     /// An instance that is configured and was not called.
     pub first: Option<Guest>,
     /// Which thread it belongs to.
@@ -358,19 +358,21 @@ impl Evaluator {
     ///
     /// # Errors
     /// The fault, and whose memory ran out if there was too little.
-    pub fn instantiate(&self, setup: &Setup) -> Result<Box<Guest>, (Failure, Option<Crowded>)> {
+    pub fn instantiate(&self, setup: &Setup) -> Result<Box<Guest>, (Failure, Option<MemoryShortage>)> {
         let failure = |fault, refusal: Refusal| {
-            let crowded = Crowded::of(&refusal);
+            let crowded = MemoryShortage::from_refusal(&refusal);
             let message = refusal.legible(setup.config.text_bytes).to_string();
             (Failure::new(if crowded.is_some() { Fault::Memory } else { fault }, message), crowded)
         };
-        let mut guest = Guest::paid(setup, &self.shared.component, &self.shared.purse)
+        let mut guest = Guest::with_purse(setup, &self.shared.component, &self.shared.purse)
             .map_err(|refusal| failure(Fault::Instantiate, refusal))?;
         match guest.configure(setup, &self.shared.key.config) {
             Ok(_) => Ok(Box::new(guest)),
-            Err(Unready::Unwilling(refusal) | Unready::Refused(refusal) | Unready::Faulted(refusal)) => {
-                Err(failure(Fault::Configure, refusal))
-            }
+            Err(
+                ConfigureError::RefusedByGuest(refusal)
+                | ConfigureError::OverLimit(refusal)
+                | ConfigureError::Faulted(refusal),
+            ) => Err(failure(Fault::Configure, refusal)),
         }
     }
 }

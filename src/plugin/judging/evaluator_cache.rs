@@ -17,7 +17,7 @@ use crate::plugin::judging::queue_places::Places;
 use crate::plugin::limits::Config;
 use crate::plugin::resources::capacity::{Unused, Wanted, Whose};
 use crate::plugin::resources::purse::{Payer, Purse};
-use crate::plugin::sandbox::component::{Component, Loaded};
+use crate::plugin::sandbox::component::{Component, WeakComponent};
 use crate::tasks;
 
 /// Tells those waiting for a pair when it is ready, or why it will not be. It does not carry the pair itself:
@@ -135,7 +135,7 @@ struct Outcome {
     /// It is refused to those, too, who do not want it tried.
     for_all: bool,
     since: Instant,
-    loaded: Loaded,
+    loaded: WeakComponent,
 }
 
 impl Outcome {
@@ -295,7 +295,7 @@ impl Kept {
             Ok(_) if !order.tried => return,
             Ok(_) => None,
             Err(
-                refusal @ (Refusal::Configure(_)
+                refusal @ (Refusal::Configure { .. }
                 | Refusal::NotRepeatable(_)
                 | Refusal::Deadline { .. }
                 | Refusal::HostBudget { .. }),
@@ -303,7 +303,7 @@ impl Kept {
             Err(_) => return,
         };
         let pair = (order.key.digest.clone(), order.config_digest.clone());
-        let outcome = Outcome { refusal, for_all, since: Instant::now(), loaded: component.loaded() };
+        let outcome = Outcome { refusal, for_all, since: Instant::now(), loaded: component.downgrade() };
         let mut inner = self.inner.lock();
         if inner.outcomes.insert(pair.clone(), outcome).is_none() {
             inner.order.push_back(pair);

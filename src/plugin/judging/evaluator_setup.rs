@@ -12,10 +12,10 @@ use crate::plugin::judging::probe::Trial;
 use crate::plugin::resources::capacity::Reservation;
 use crate::plugin::resources::purse::Purse;
 use crate::plugin::sandbox::component::Component;
-use crate::plugin::sandbox::convert::Needs;
+use crate::plugin::sandbox::convert::GuestInterest;
 use crate::plugin::sandbox::guest::Guest;
 use crate::plugin::sandbox::setup::Setup;
-use crate::plugin::sandbox::start::Start;
+use crate::plugin::sandbox::start::InstanceStart;
 
 /// An evaluator being made.
 pub struct Making {
@@ -35,7 +35,7 @@ enum Work {
     /// It is tried, which configures it.
     Try(Box<Trial>),
     /// It is only configured.
-    Start(Start),
+    Start(InstanceStart),
 }
 
 impl Work {
@@ -43,13 +43,13 @@ impl Work {
     fn failed_to_configure(&self) -> bool {
         match self {
             Self::Try(trial) => trial.failed_to_configure(),
-            Self::Start(start) => start.is_faulty(),
+            Self::Start(start) => start.has_faulted(),
         }
     }
 }
 
 /// What a bit of the work led to.
-type Step = Option<Result<(Needs, Option<Guest>), Refusal>>;
+type Step = Option<Result<(GuestInterest, Option<Guest>), Refusal>>;
 
 impl Making {
     /// Nothing is done yet. Where the order asks for it, it is tried on the sample.
@@ -59,7 +59,7 @@ impl Making {
         let work = if order.tried() {
             Work::Try(Box::new(Trial::new(Arc::new(sample.to_vec()), Arc::clone(&purse))))
         } else {
-            Work::Start(Start::new(Arc::clone(&purse)))
+            Work::Start(InstanceStart::new(Arc::clone(&purse)))
         };
         Self { order, digest: component.digest().into(), component, shard, work, purse, reserved: None }
     }
@@ -112,7 +112,7 @@ impl Making {
         let Self { order, component, digest, shard, work, purse, reserved: Some(reserved) } = self else {
             return None;
         };
-        let for_all = work.failed_to_configure() || matches!(made, Err(Refusal::Configure(_)));
+        let for_all = work.failed_to_configure() || matches!(made, Err(Refusal::Configure { .. }));
         let made = made.map_err(|refusal| refusal.legible(setup.config.text_bytes)).map(|(needs, first)| {
             let record = kept.records().of(&digest, &order.key().config_digest());
             record.asked_for_by(purse.payer().as_ref());

@@ -22,10 +22,10 @@ use crate::plugin::judging::run::{Answer, Judged};
 use crate::plugin::resources::cpu_clock::calls_cpu;
 use crate::plugin::resources::purse::Purse;
 use crate::plugin::sandbox::component::Component;
-use crate::plugin::sandbox::convert::Needs;
+use crate::plugin::sandbox::convert::GuestInterest;
 use crate::plugin::sandbox::guest::Guest;
 use crate::plugin::sandbox::setup::Setup;
-use crate::plugin::sandbox::start::Start;
+use crate::plugin::sandbox::start::InstanceStart;
 
 /// What a configuration is where none was given.
 pub const NO_CONFIG: &str = "{}";
@@ -50,7 +50,7 @@ pub fn by_default(setup: &Setup, component: &Component, sample: &[SharedEntry]) 
         Ok(()) => {
             Ok(Tried { probed: true, warnings: trial.warning(setup.config.text_bytes).into_iter().collect() })
         }
-        Err(_) if trial.start.is_unwilling() => Ok(Tried::default()),
+        Err(_) if trial.start.is_refused_by_guest() => Ok(Tried::default()),
         Err(refusal) => Err(refusal),
     }
 }
@@ -142,14 +142,14 @@ pub struct Trial {
     /// The order it is at, of all orders, and the call in it.
     order: usize,
     call: usize,
-    start: Start,
+    start: InstanceStart,
     guest: Option<Guest>,
     /// The call took too much, and is made again: alone, on an instance of its own.
     repeats: bool,
     /// What the first order gave.
     answers: Vec<Answer>,
     faults: Faults,
-    needs: Option<Needs>,
+    needs: Option<GuestInterest>,
     spent: Duration,
 }
 
@@ -161,7 +161,7 @@ impl Trial {
             sample,
             order: 0,
             call: 0,
-            start: Start::new(purse),
+            start: InstanceStart::new(purse),
             guest: None,
             repeats: false,
             answers: Vec::new(),
@@ -200,7 +200,7 @@ impl Trial {
     /// It was refused because configuring it ended in a fault.
     #[must_use]
     pub fn failed_to_configure(&self) -> bool {
-        self.start.is_faulty()
+        self.start.has_faulted()
     }
 
     /// What is to be said of it where most of its calls ended in a fault.
@@ -210,7 +210,7 @@ impl Trial {
     }
 
     /// What it needs to see of killmails, as it said when it was configured first.
-    pub fn take_needs(&mut self) -> Option<Needs> {
+    pub fn take_needs(&mut self) -> Option<GuestInterest> {
         self.needs.take()
     }
 

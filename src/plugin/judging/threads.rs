@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::domain::entry::Page;
 use crate::domain::verdict::{Failure, Fault};
-use crate::plugin::error::{Error, Refusal};
+use crate::plugin::error::{EngineError, Refusal};
 use crate::plugin::judging::evaluator::Evaluator;
 use crate::plugin::judging::evaluator_cache::Kept;
 use crate::plugin::judging::evaluator_setup::Making;
@@ -49,7 +49,7 @@ impl Pool {
     ///
     /// # Errors
     /// The system refused to make a thread.
-    pub fn start(setup: &Arc<Setup>, ticker: &TickerHandle, kept: &Arc<Kept>) -> Result<Self, Error> {
+    pub fn start(setup: &Arc<Setup>, ticker: &TickerHandle, kept: &Arc<Kept>) -> Result<Self, EngineError> {
         let config = &setup.config;
         let trials_max = config.trials_waiting_max;
         let mut pool = Self {

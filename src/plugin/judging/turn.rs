@@ -9,7 +9,7 @@ use crate::domain::verdict::{Failure, Fault, Verdict};
 use crate::plugin::history::Bound;
 use crate::plugin::judging::evaluator::Evaluator;
 use crate::plugin::judging::run::{Instance, Judged, Run};
-use crate::plugin::sandbox::guest::{Crowded, Guest};
+use crate::plugin::sandbox::guest::{Guest, MemoryShortage};
 use crate::plugin::sandbox::setup::Setup;
 
 /// An evaluator at work, with its instance at hand; put back when dropped.
@@ -19,7 +19,7 @@ pub struct Turn<'a> {
     run: Run,
     guest: Option<Box<Guest>>,
     /// The last call ended for want of memory that others hold.
-    crowded: Option<Crowded>,
+    crowded: Option<MemoryShortage>,
     /// The fault that the last call of this turn ended in.
     failed: Option<Fault>,
     /// A call of this turn ended because of what all guests hold together.
@@ -80,8 +80,8 @@ impl<'a> Turn<'a> {
         if let Some(crowded) = self.crowded.take() {
             record.undecided();
             match crowded {
-                Crowded::ByAll => self.crowded_out = true,
-                Crowded::ByItsAddress => self.failed = Some(Fault::Memory),
+                MemoryShortage::AllGuests => self.crowded_out = true,
+                MemoryShortage::OneAddress => self.failed = Some(Fault::Memory),
             }
             // The next one may find room: equal pairs must not hear of this one's want of it.
             return answer;
@@ -106,7 +106,8 @@ impl<'a> Turn<'a> {
         };
         let answer = guest.evaluate(page, at, bound(entry, self.run));
         let alive = answer.as_ref().err().is_none_or(|failure| failure.fault == Fault::BadOutput);
-        self.crowded = answer.as_ref().err().and(guest.out_of_budget()).and_then(Crowded::of);
+        self.crowded =
+            answer.as_ref().err().and(guest.out_of_budget()).and_then(MemoryShortage::from_refusal);
         if alive && self.evaluator.instance() == Instance::Warm {
             self.guest = Some(guest);
         }

@@ -272,7 +272,7 @@ mod tests {
         assert_eq!((capacity.memory().used(), capacity.component_memory().used()), (90, 90));
         let refusal = component(101).err().unwrap();
         assert!(
-            !refusal.is_busy() && refusal.is_certain() && refusal.reason() == "too_much_memory",
+            !refusal.is_busy() && refusal.is_permanent() && refusal.reason() == "too_much_memory",
             "{refusal}"
         );
         assert!(component(41).err().is_some_and(|refusal| refusal.is_busy()));

@@ -1,6 +1,6 @@
-//! A component that has passed every check of an upload and can be instantiated.
+//! A compiled component that has passed every check of an upload and can be instantiated.
 //!
-//! Must not know: its name, or who uses it.
+//! Must not know: the plugin's name, or who uses it.
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -23,30 +23,30 @@ struct Inner {
     about: About,
     pre: PluginPre<State>,
     counters: Arc<Counters>,
-    // Given back after what it was charged for is gone.
+    // Last, so that the charge is given back after the memory it stands for.
     charge: Arc<Charge>,
 }
 
-/// Tells whether anybody still has a component, without keeping it.
+/// Tells whether a component is still in memory, without keeping it there.
 #[derive(Clone)]
-pub struct Loaded(Weak<Inner>);
+pub struct WeakComponent(Weak<Inner>);
 
-impl Loaded {
-    /// Somebody has it.
+impl WeakComponent {
+    /// Whether the component is still in memory.
     #[must_use]
     pub fn is_loaded(&self) -> bool {
         self.0.strong_count() > 0
     }
 }
 
-impl std::fmt::Debug for Loaded {
+impl std::fmt::Debug for WeakComponent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Loaded").field(&self.is_loaded()).finish()
+        f.debug_tuple("WeakComponent").field(&self.is_loaded()).finish()
     }
 }
 
 impl Component {
-    /// Puts together what `compile` made.
+    /// Assembles what `build::compile` made.
     #[must_use]
     pub fn new(
         digest: &str,
@@ -67,39 +67,39 @@ impl Component {
         }))
     }
 
-    /// What memory is charged with for it, bytes.
+    /// The memory charged for it, bytes.
     #[must_use]
     pub fn charged_bytes(&self) -> u64 {
         self.0.charge.bytes()
     }
 
-    /// Whether anybody holds it beside this one.
+    /// Whether there is another clone of it.
     #[must_use]
     pub fn is_in_use(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
 
-    /// How many hold it.
+    /// The number of clones, this one included.
     #[must_use]
     pub fn holders(&self) -> usize {
         Arc::strong_count(&self.0)
     }
 
-    /// Whether it is one of these.
+    /// Whether it belongs to `whose`.
     #[must_use]
     pub fn is_of(&self, whose: Whose<'_>) -> bool {
         match whose {
             Whose::Anyones => true,
             Whose::Class(class) => self.class() == class,
-            // They are everybody's.
+            // Components are shared by everyone.
             Whose::Payer(_) => false,
         }
     }
 
-    /// What tells whether anybody still has it.
+    /// A handle that does not keep the component in memory.
     #[must_use]
-    pub fn loaded(&self) -> Loaded {
-        Loaded(Arc::downgrade(&self.0))
+    pub fn downgrade(&self) -> WeakComponent {
+        WeakComponent(Arc::downgrade(&self.0))
     }
 
     /// What is known of it without its code.
@@ -108,13 +108,13 @@ impl Component {
         &self.0.about
     }
 
-    /// What it is held to.
+    /// Its class, which decides its limits.
     #[must_use]
     pub fn class(&self) -> Class {
         self.0.about.class
     }
 
-    /// The configuration its manifest names to be tried with; `None`: it has none.
+    /// The configuration its manifest names for the trial; `None` if the manifest names none.
     #[must_use]
     pub fn default_config(&self) -> Option<&str> {
         self.0.about.default_config.as_deref()
@@ -126,12 +126,12 @@ impl Component {
         &self.0.digest
     }
 
-    /// Says under which name and version it is known to people. Only the first call counts.
+    /// Sets the name and version shown to people. Only the first call counts.
     pub fn set_label(&self, label: &str) {
         let _ = self.0.label.set(label.to_owned());
     }
 
-    /// The name and version people know it by; its digest where nobody said.
+    /// The name and version shown to people; the digest if none was set.
     #[must_use]
     pub fn label(&self) -> &str {
         self.0.label.get().unwrap_or(&self.0.digest)
@@ -143,15 +143,15 @@ impl Component {
         self.0.size_bytes
     }
 
-    /// What its guests did so far.
+    /// What its guests have done so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.0.counters.read()
     }
 
-    /// What instances are made from.
+    /// The prepared instantiation that instances are made from.
     #[must_use]
-    pub fn pre(&self) -> &PluginPre<State> {
+    pub fn instance_pre(&self) -> &PluginPre<State> {
         &self.0.pre
     }
 

@@ -1,5 +1,5 @@
-//! Ours into the contract's and back: killmails into summaries and columns, interests and verdicts into words
-//! of the domain.
+//! Conversions between the domain's types and those of the plugin contract: killmails to summaries and
+//! columns, interests and verdicts back.
 //!
 //! Must not know: how calls are made or limited.
 
@@ -10,24 +10,24 @@ use crate::domain::facts::Facts;
 use crate::domain::filter::{IdSet, Interest, RoleClause};
 use crate::domain::killmail::{Attacker, Item, Killmail};
 use crate::domain::term::{Dimension, Role};
-use crate::domain::verdict::{Fault, Verdict};
+use crate::domain::verdict::{Failure, Fault, Verdict};
 use crate::plugin::history::{HistoryQuestion, Totals};
 use crate::plugin::sandbox::bindings::exports::killstream::plugin::guest;
 use crate::plugin::sandbox::bindings::killstream::plugin::{history as wit_history, types};
 use crate::universe;
 
-/// The largest id of a region of abyssal deadspace, and the smallest.
+/// Ids of the regions of abyssal deadspace.
 const ABYSSAL_REGIONS: std::ops::RangeInclusive<u32> = 12_000_000..=12_999_999;
-/// zKillboard's label of a kill by suicide gank.
+/// zKillboard's label for a suicide gank.
 const GANKED: &str = "ganked";
 
-/// The sixteen values every call carries.
+/// The sixteen values that every call of `evaluate` carries.
 #[must_use]
 pub fn summary(entry: &Entry) -> types::Summary {
     let (killmail, facts) = (&entry.killmail, &entry.facts);
     let victim = &killmail.victim;
     let last = killmail.attackers.iter().find(|a| a.final_blow);
-    let of_last = |id: fn(&Attacker) -> Option<u32>| last.and_then(id).unwrap_or(0);
+    let of_final_blow = |id: fn(&Attacker) -> Option<u32>| last.and_then(id).unwrap_or(0);
     types::Summary {
         id: u64::from(killmail.killmail_id),
         time: killmail.time,
@@ -38,9 +38,9 @@ pub fn summary(entry: &Entry) -> types::Summary {
         victim_alliance: victim.alliance_id.unwrap_or(0),
         victim_ship: victim.ship_type_id.unwrap_or(0),
         victim_ship_group: facts.victim.ship_groups.first().copied().unwrap_or(0),
-        final_blow_character: of_last(|a| a.character_id),
-        final_blow_corporation: of_last(|a| a.corporation_id),
-        final_blow_alliance: of_last(|a| a.alliance_id),
+        final_blow_character: of_final_blow(|a| a.character_id),
+        final_blow_corporation: of_final_blow(|a| a.corporation_id),
+        final_blow_alliance: of_final_blow(|a| a.alliance_id),
         attacker_count: facts.attacker_count,
         points: killmail.zkb.as_ref().and_then(|z| z.points).and_then(|p| u32::try_from(p).ok()).unwrap_or(0),
         total_value: facts.total_value.unwrap_or(0.0),
@@ -48,26 +48,26 @@ pub fn summary(entry: &Entry) -> types::Summary {
     }
 }
 
-/// The marks of a killmail.
+/// The flags of a killmail.
 #[must_use]
 pub fn traits(entry: &Entry) -> types::Traits {
     let facts: &Facts = &entry.facts;
     let mut traits = types::Traits::empty();
-    let mut mark = |is: bool, flag: types::Traits| {
+    let mut set = |is: bool, flag: types::Traits| {
         if is {
             traits |= flag;
         }
     };
-    mark(facts.npc, types::Traits::NPC);
-    mark(facts.solo, types::Traits::SOLO);
-    mark(facts.awox, types::Traits::AWOX);
-    mark(ABYSSAL_REGIONS.contains(&facts.region), types::Traits::ABYSSAL);
-    mark(facts.labels.iter().any(|label| label == GANKED), types::Traits::GANKED);
-    mark(entry.is_late(), types::Traits::LATE);
+    set(facts.npc, types::Traits::NPC);
+    set(facts.solo, types::Traits::SOLO);
+    set(facts.awox, types::Traits::AWOX);
+    set(ABYSSAL_REGIONS.contains(&facts.region), types::Traits::ABYSSAL);
+    set(facts.labels.iter().any(|label| label == GANKED), types::Traits::GANKED);
+    set(entry.is_late(), types::Traits::LATE);
     traits
 }
 
-/// All attackers in columns.
+/// All attackers, in columns.
 #[must_use]
 pub fn attackers(killmail: &Killmail) -> types::AttackerColumns {
     let all = &killmail.attackers;
@@ -80,12 +80,12 @@ pub fn attackers(killmail: &Killmail) -> types::AttackerColumns {
         ships: ids(|a| a.ship_type_id),
         weapons: ids(|a| a.weapon_type_id),
         damage: all.iter().map(|a| clamp_u32(a.damage_done)).collect(),
-        security: all.iter().map(|a| narrow(a.security_status)).collect(),
+        security: all.iter().map(|a| to_f32(a.security_status)).collect(),
         final_blow: all.iter().position(|a| a.final_blow).and_then(|row| u32::try_from(row).ok()),
     }
 }
 
-/// What the victim carried, in columns; what lies in an item follows it.
+/// What the victim carried, in columns. The contents of an item follow it.
 #[must_use]
 pub fn items(killmail: &Killmail) -> types::ItemColumns {
     let mut columns = types::ItemColumns {
@@ -100,7 +100,7 @@ pub fn items(killmail: &Killmail) -> types::ItemColumns {
     columns
 }
 
-/// How many items there are, those within others too.
+/// The number of items, contents of other items included.
 #[must_use]
 pub fn item_count(killmail: &Killmail) -> u64 {
     fn count(items: &[Item]) -> u64 {
@@ -121,7 +121,7 @@ fn add_items(columns: &mut types::ItemColumns, items: &[Item], depth: u8) {
     }
 }
 
-/// What it is worth.
+/// The ISK values of a killmail; 0 where unknown.
 #[must_use]
 pub fn values(killmail: &Killmail) -> types::IskValues {
     let zkb = killmail.zkb.as_ref();
@@ -134,7 +134,7 @@ pub fn values(killmail: &Killmail) -> types::IskValues {
     }
 }
 
-/// One property of those in a role, a row each, 0 where absent.
+/// One property of the participants in a role, a row each, 0 where absent.
 #[must_use]
 pub fn column(entry: &Entry, kind: Dimension, role: Role) -> Vec<u32> {
     if let Some(place) = entry.facts.place(kind) {
@@ -143,19 +143,19 @@ pub fn column(entry: &Entry, kind: Dimension, role: Role) -> Vec<u32> {
     let attackers = &entry.killmail.attackers;
     let mut rows = Vec::with_capacity(attackers.len() + 1);
     if matches!(role, Role::Any | Role::Victim) {
-        rows.push(of_victim(&entry.killmail, kind));
+        rows.push(victim_id(&entry.killmail, kind));
     }
     match role {
         Role::Victim => {}
-        Role::Any | Role::Attacker => rows.extend(attackers.iter().map(|a| of_attacker(a, kind))),
+        Role::Any | Role::Attacker => rows.extend(attackers.iter().map(|a| attacker_id(a, kind))),
         Role::FinalBlow => {
-            rows.extend(attackers.iter().filter(|a| a.final_blow).map(|a| of_attacker(a, kind)))
+            rows.extend(attackers.iter().filter(|a| a.final_blow).map(|a| attacker_id(a, kind)))
         }
     }
     rows
 }
 
-fn of_victim(killmail: &Killmail, kind: Dimension) -> u32 {
+fn victim_id(killmail: &Killmail, kind: Dimension) -> u32 {
     let victim = &killmail.victim;
     let id = match kind {
         Dimension::Character => victim.character_id,
@@ -169,7 +169,7 @@ fn of_victim(killmail: &Killmail, kind: Dimension) -> u32 {
     id.unwrap_or(0)
 }
 
-fn of_attacker(attacker: &Attacker, kind: Dimension) -> u32 {
+fn attacker_id(attacker: &Attacker, kind: Dimension) -> u32 {
     let id = match kind {
         Dimension::Character => attacker.character_id,
         Dimension::Corporation => attacker.corporation_id,
@@ -183,21 +183,21 @@ fn of_attacker(attacker: &Attacker, kind: Dimension) -> u32 {
     id.unwrap_or(0)
 }
 
-/// Whether anyone in the role, or the place, has one of the ids.
+/// Whether a participant in the role, or the place, has one of the ids.
 #[must_use]
 pub fn involves(facts: &Facts, kind: Dimension, role: Role, ids: &[u32]) -> bool {
     if let Some(place) = facts.place(kind) {
         return place != 0 && ids.contains(&place);
     }
     facts.columns(role).into_iter().flatten().map(|columns| columns.of(kind)).any(|column| {
-        // The column is sorted and holds no 0, so 0 finds nothing.
+        // The column is sorted and contains no 0, so 0 is never found.
         !column.is_empty() && ids.iter().any(|id| column.binary_search(id).is_ok())
     })
 }
 
-/// The dimension.
+/// The contract's kind as a dimension.
 #[must_use]
-pub const fn kind(of: types::Kind) -> Dimension {
+pub const fn dimension(of: types::Kind) -> Dimension {
     match of {
         types::Kind::Character => Dimension::Character,
         types::Kind::Corporation => Dimension::Corporation,
@@ -212,7 +212,7 @@ pub const fn kind(of: types::Kind) -> Dimension {
     }
 }
 
-/// The role.
+/// The contract's role as a role.
 #[must_use]
 pub const fn role(role: types::Role) -> Role {
     match role {
@@ -223,22 +223,22 @@ pub const fn role(role: types::Role) -> Role {
     }
 }
 
-/// One term; ids that name nothing are left out.
+/// One term; ids of 0 are left out.
 #[must_use]
-pub fn wanted(of: types::Kind, in_role: types::Role, mut ids: Vec<u32>) -> RoleClause {
+pub fn role_clause(of: types::Kind, in_role: types::Role, mut ids: Vec<u32>) -> RoleClause {
     ids.retain(|id| *id != 0);
-    RoleClause { kind: kind(of), role: role(in_role), ids: IdSet::new(ids) }
+    RoleClause { kind: dimension(of), role: role(in_role), ids: IdSet::new(ids) }
 }
 
-/// Terms with a time; 0 is no bound.
+/// Terms with a time range, unix seconds; 0 is no bound.
 #[must_use]
-pub fn history_query(terms: Vec<types::Term>, since: i64, until: i64) -> HistoryQuestion {
+pub fn history_question(terms: Vec<types::Term>, since: i64, until: i64) -> HistoryQuestion {
     let bound = |at: i64| (at != 0).then_some(at);
-    let terms = terms.into_iter().map(|t| wanted(t.of, t.role, t.ids)).collect();
+    let terms = terms.into_iter().map(|t| role_clause(t.of, t.role, t.ids)).collect();
     HistoryQuestion { terms, since: bound(since), until: bound(until) }
 }
 
-/// Totals in the contract's words.
+/// Totals in the contract's type.
 #[must_use]
 pub const fn totals(totals: Totals) -> wit_history::Totals {
     wit_history::Totals {
@@ -249,24 +249,24 @@ pub const fn totals(totals: Totals) -> wit_history::Totals {
     }
 }
 
-/// What a guest said it needs: the part the index knows, and the marks.
+/// Which killmails a guest needs to see: the part that the index can answer, and the flags.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Needs {
-    /// The part the index knows; `None` restricts nothing.
+pub struct GuestInterest {
+    /// The part that the index can answer; `None` restricts nothing.
     pub interest: Option<Interest>,
-    /// Marks a killmail must carry.
+    /// Flags a killmail must have.
     pub having: types::Traits,
-    /// Marks a killmail must not carry.
+    /// Flags a killmail must not have.
     pub lacking: types::Traits,
 }
 
-impl Default for Needs {
+impl Default for GuestInterest {
     fn default() -> Self {
         Self { interest: None, having: types::Traits::empty(), lacking: types::Traits::empty() }
     }
 }
 
-impl Needs {
+impl GuestInterest {
     /// Whether the guest needs to see this killmail.
     #[must_use]
     pub fn accepts(&self, entry: &Entry) -> bool {
@@ -282,49 +282,50 @@ impl Needs {
     }
 }
 
-/// What the guest answered to `configure`, with the number of ids it names.
+/// What the guest answered to `configure`, and the number of ids it names.
 #[must_use]
-pub fn needs(interest: Option<guest::Interest>) -> (Needs, usize) {
-    let Some(said) = interest else { return (Needs::default(), 0) };
-    let named = said.any_of.iter().map(|term| term.ids.len()).sum();
+pub fn guest_interest(interest: Option<guest::Interest>) -> (GuestInterest, usize) {
+    let Some(answer) = interest else { return (GuestInterest::default(), 0) };
+    let named = answer.any_of.iter().map(|term| term.ids.len()).sum();
     let interest = Interest {
-        any_of: said.any_of.into_iter().map(|t| wanted(t.of, t.role, t.ids)).collect(),
-        min_value: (said.min_value > 0.0).then_some(said.min_value),
-        min_attackers: (said.min_attackers > 0).then_some(said.min_attackers),
-        max_attackers: (said.max_attackers > 0).then_some(said.max_attackers),
+        any_of: answer.any_of.into_iter().map(|t| role_clause(t.of, t.role, t.ids)).collect(),
+        min_value: (answer.min_value > 0.0).then_some(answer.min_value),
+        min_attackers: (answer.min_attackers > 0).then_some(answer.min_attackers),
+        max_attackers: (answer.max_attackers > 0).then_some(answer.max_attackers),
     };
     let interest = (interest != Interest::default()).then_some(interest);
-    (Needs { interest, having: said.having, lacking: said.lacking }, named)
+    (GuestInterest { interest, having: answer.having, lacking: answer.lacking }, named)
 }
 
-/// A verdict as the guest gave it.
+/// Checks the guest's verdict.
 ///
 /// # Errors
-/// `Output` for annotations over the limit, `BadOutput` for an error or for annotations that are no JSON
+/// `Output` for annotations over the limit, `BadOutput` for an error or for annotations that are not a JSON
 /// object.
-pub fn verdict(said: Result<guest::Verdict, String>, bytes_max: usize) -> Result<Verdict, (Fault, String)> {
-    match said {
+pub fn verdict(answer: Result<guest::Verdict, String>, bytes_max: usize) -> Result<Verdict, Failure> {
+    match answer {
         Ok(guest::Verdict::Drop) => Ok(Verdict::Drop),
         Ok(guest::Verdict::Keep) => Ok(Verdict::Keep),
         Ok(guest::Verdict::KeepWith(json)) => annotations(&json, bytes_max),
-        Err(text) => Err((Fault::BadOutput, text)),
+        Err(text) => Err(Failure::new(Fault::BadOutput, text)),
     }
 }
 
-fn annotations(json: &str, bytes_max: usize) -> Result<Verdict, (Fault, String)> {
+fn annotations(json: &str, bytes_max: usize) -> Result<Verdict, Failure> {
     if json.len() > bytes_max {
-        return Err((
-            Fault::Output,
-            format!("annotations of {} bytes; at most {bytes_max} (plugin.verdict_bytes)", json.len()),
-        ));
+        let message =
+            format!("annotations of {} bytes; at most {bytes_max} (plugin.verdict_bytes)", json.len());
+        return Err(Failure::new(Fault::Output, message));
     }
-    // Parsed as a whole: numbers out of range and nesting beyond what clients can read must not reach them.
+    // Parsed completely: numbers out of range, and nesting that clients cannot read, must not reach them.
     let value = match serde_json::from_str::<Value>(json) {
         Ok(value @ Value::Object(_)) => value,
-        Ok(_) => return Err((Fault::BadOutput, "the annotations are no JSON object".to_owned())),
-        Err(error) => return Err((Fault::BadOutput, format!("the annotations are no JSON: {error}"))),
+        Ok(_) => return Err(Failure::new(Fault::BadOutput, "the annotations are not a JSON object")),
+        Err(error) => {
+            return Err(Failure::new(Fault::BadOutput, format!("the annotations are not JSON: {error}")));
+        }
     };
-    // Line breaks are lawful between JSON's words but end a line of an event stream.
+    // Line breaks are allowed between JSON tokens but would end a line of an event stream.
     let has_breaks = json.bytes().any(|b| b.is_ascii_control());
     Ok(Verdict::KeepWith(if has_breaks { value.to_string().into() } else { json.trim().into() }))
 }
@@ -334,6 +335,6 @@ fn clamp_u32(number: i64) -> u32 {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a security status has few digits")]
-const fn narrow(number: f64) -> f32 {
+const fn to_f32(number: f64) -> f32 {
     number as f32
 }

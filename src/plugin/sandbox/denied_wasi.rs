@@ -1,6 +1,6 @@
-//! What WASI 0.2 has beyond what is linked for every plugin (HTTP, sockets, whatever later versions add):
-//! linked for the components that import it, so that those of ordinary toolchains start, and denied. A call
-//! of it is a trap that names it.
+//! The rest of WASI 0.2 (HTTP, sockets, whatever later versions add), linked only for components that import
+//! it, so that those of ordinary toolchains start. A call of any of it traps with a message that names the
+//! function.
 //!
 //! Must not know: whether a component ever calls it.
 
@@ -12,51 +12,62 @@ use crate::plugin::sandbox::state::State;
 use crate::plugin::sandbox::wasi;
 use crate::plugin::scan::imports;
 
-/// What the component may import: all that this linker has, and what else of WASI 0.2 it asks for.
+/// A linker with everything that `linker` has, and stubs for what else of WASI 0.2 the component imports.
 ///
 /// # Errors
 /// The component imports one thing in two ways.
-pub fn link(linker: &Linker<State>, engine: &Engine, component: &Component) -> Result<Linker<State>> {
+pub fn link_with_denied(
+    linker: &Linker<State>,
+    engine: &Engine,
+    component: &Component,
+) -> Result<Linker<State>> {
     let mut linker = linker.clone();
     let ty = component.component_type();
-    // Resources go from one interface to the next (a request's body is a stream): each stays what it is where
-    // it comes from.
-    let mut known: Vec<(ResourceType, ResourceType)> = Vec::new();
+    // Interfaces share resources (a request's body is a stream). A shared resource keeps the type it has in
+    // the interface that defines it.
+    let mut our_resources: Vec<(ResourceType, ResourceType)> = Vec::new();
     for (name, import) in ty.imports(engine) {
-        let (Some(interface), ComponentItem::ComponentInstance(instance)) = (imports::wasi(name), &import.ty)
+        let (Some(interface), ComponentItem::ComponentInstance(instance)) =
+            (imports::wasi_interface(name), &import.ty)
         else {
             continue;
         };
         for (export, item) in instance.exports(engine) {
             if let (ComponentItem::Resource(theirs), Some(ours)) =
-                (item.ty, wasi::resource(interface, export))
+                (item.ty, wasi::resource_type(interface, export))
             {
-                known.push((theirs, ours));
+                our_resources.push((theirs, ours));
             }
         }
     }
     for (name, import) in ty.imports(engine) {
-        let (Some(interface), ComponentItem::ComponentInstance(instance)) = (imports::wasi(name), &import.ty)
+        let (Some(interface), ComponentItem::ComponentInstance(instance)) =
+            (imports::wasi_interface(name), &import.ty)
         else {
             continue;
         };
-        let linked = wasi::linked(interface);
-        let place = linked.then(|| format!("wasi:{interface}@{}", wasi::VERSION));
-        let mut into = linker.instance(place.as_deref().unwrap_or(name))?;
+        let linked = wasi::is_linked(interface);
+        let name_in_linker = linked.then(|| format!("wasi:{interface}@{}", wasi::VERSION));
+        let mut instance_linker = linker.instance(name_in_linker.as_deref().unwrap_or(name))?;
         for (export, item) in instance.exports(engine) {
             match item.ty {
                 ComponentItem::ComponentFunc(_) => {
                     let called = format!("{name}#{export}");
-                    let denied =
-                        into.func_new(export, move |_, _, _, _| bail!("`{called}` is denied to plugins"));
-                    // What is linked already stays as it is.
+                    let denied = instance_linker
+                        .func_new(export, move |_, _, _, _| bail!("`{called}` is denied to plugins"));
+                    // Functions that are linked already stay as they are.
                     if !linked {
                         denied?;
                     }
                 }
                 ComponentItem::Resource(theirs) if !linked => {
-                    let ours = known.iter().find(|(known, _)| *known == theirs).map(|(_, ours)| *ours);
-                    into.resource(export, ours.unwrap_or_else(ResourceType::host::<Denied>), |_, _| Ok(()))?;
+                    let ours =
+                        our_resources.iter().find(|(known, _)| *known == theirs).map(|(_, ours)| *ours);
+                    instance_linker.resource(
+                        export,
+                        ours.unwrap_or_else(ResourceType::host::<Denied>),
+                        |_, _| Ok(()),
+                    )?;
                 }
                 _ => {}
             }

@@ -1,7 +1,7 @@
-//! What is told of a call that ended in a fault: the cause first, with the limit where it is one, then what
-//! the guest said of errors last, then where it was.
+//! The message for a call that ended in a fault: the cause first, with the limit if there is one, then the
+//! tail of the guest's stderr, then where it was.
 //!
-//! Must not know: who hears it.
+//! Must not know: who reads it.
 
 use wasmtime::Error;
 
@@ -9,18 +9,18 @@ use crate::domain::legible::{legible, legible_end};
 use crate::domain::verdict::Fault;
 use crate::plugin::sandbox::state::State;
 
-/// What was to be done, as far as its time is concerned.
+/// A call of a guest; each has its own time limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doing {
-    /// An instance was made: its start functions.
+pub enum GuestCall {
+    /// An instance is created: its start functions run.
     Start,
-    /// It was configured.
+    /// `configure`.
     Configure,
-    /// It judged.
+    /// `evaluate`.
     Evaluate,
 }
 
-impl Doing {
+impl GuestCall {
     const fn setting(self) -> &'static str {
         match self {
             Self::Start | Self::Configure => "configure_cpu_ms",
@@ -31,25 +31,28 @@ impl Doing {
 
 /// One legible line of at most `text_bytes`.
 #[must_use]
-pub fn of_failure(state: &State, doing: Doing, fault: Fault, error: &Error) -> String {
+pub fn describe_fault(state: &State, call: GuestCall, fault: Fault, error: &Error) -> String {
     let max = state.config.text_bytes;
     let mut causes: Vec<String> = error.chain().map(ToString::to_string).collect();
     let root = causes.pop().unwrap_or_default();
     let cause = match fault {
-        Fault::Deadline => deadline(state, doing).0,
+        Fault::Deadline => time_limit(state, call).text,
         Fault::Stack => {
             format!("it takes more than {} bytes of stack (plugin.stack_bytes)", state.config.stack_bytes)
         }
         Fault::Output => format!(
-            "it hands over more than {} bytes in one call (plugin.hostcall_bytes)",
+            "it passes more than {} bytes in one call (plugin.hostcall_bytes)",
             state.config.hostcall_bytes
         ),
         _ => root,
     };
-    let said = legible_end(&state.stdio.end(), max / 2);
-    let mut text =
-        if said.is_empty() { cause } else { format!("{}; it said last: {said}", legible(&cause, max / 3)) };
-    // Where it was comes last: it may be long.
+    let stderr = legible_end(&state.stdio.stderr_tail(), max / 2);
+    let mut text = if stderr.is_empty() {
+        cause
+    } else {
+        format!("{}; it said last: {stderr}", legible(&cause, max / 3))
+    };
+    // Where it was comes last, because it may be long.
     for context in causes.iter().rev() {
         text.push_str("; ");
         text.push_str(context);
@@ -57,21 +60,31 @@ pub fn of_failure(state: &State, doing: Doing, fault: Fault, error: &Error) -> S
     legible(&text, max)
 }
 
-/// Which limit of time the call met, in words and in milliseconds.
-#[must_use]
-pub fn deadline(state: &State, doing: Doing) -> (String, u64) {
-    if state.watch.is_over_by_the_clock() {
-        let limit = state.config.call_wall_ms;
-        return (format!("it takes more than {limit} ms on the clock (plugin.call_wall_ms)"), limit);
-    }
-    let bounds = state.bounds();
-    let limit = if doing == Doing::Evaluate { bounds.evaluate_cpu_ms } else { bounds.configure_cpu_ms };
-    (format!("it takes more than {limit} ms of CPU time ({}{})", bounds.prefix, doing.setting()), limit)
+/// The time limit that a call exceeded.
+pub struct TimeLimit {
+    /// The limit and its setting, in words.
+    pub text: String,
+    /// The limit, milliseconds.
+    pub ms: u64,
 }
 
-/// The guest's own words, or that it has none.
+/// The time limit that the call exceeded.
 #[must_use]
-pub fn own(text: &str, bytes_max: usize, none: &str) -> String {
+pub fn time_limit(state: &State, call: GuestCall) -> TimeLimit {
+    if state.stopwatch.is_over_by_the_clock() {
+        let limit = state.config.call_wall_ms;
+        let text = format!("it takes more than {limit} ms of wall time (plugin.call_wall_ms)");
+        return TimeLimit { text, ms: limit };
+    }
+    let bounds = state.bounds();
+    let limit = if call == GuestCall::Evaluate { bounds.evaluate_cpu_ms } else { bounds.configure_cpu_ms };
+    let text = format!("it takes more than {limit} ms of CPU time ({}{})", bounds.prefix, call.setting());
+    TimeLimit { text, ms: limit }
+}
+
+/// The guest's own text, or `fallback` if it is blank.
+#[must_use]
+pub fn guest_text_or(text: &str, bytes_max: usize, fallback: &str) -> String {
     let shown = legible(text, bytes_max);
-    if shown.trim().is_empty() { none.to_owned() } else { shown }
+    if shown.trim().is_empty() { fallback.to_owned() } else { shown }
 }

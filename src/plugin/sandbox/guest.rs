@@ -1,4 +1,4 @@
-//! One instance of a component, configured: called on one thread at a time, thrown away after any trap.
+//! One configured instance of a component. It is called on one thread at a time and dropped after any trap.
 //!
 //! Must not know: who shares it, or on which thread it runs.
 
@@ -15,195 +15,217 @@ use crate::plugin::resources::purse::Purse;
 use crate::plugin::sandbox::bindings::Plugin;
 use crate::plugin::sandbox::component::Component;
 use crate::plugin::sandbox::convert;
-use crate::plugin::sandbox::convert::Needs;
+use crate::plugin::sandbox::convert::GuestInterest;
 use crate::plugin::sandbox::fault_text;
-use crate::plugin::sandbox::fault_text::Doing;
+use crate::plugin::sandbox::fault_text::GuestCall;
 use crate::plugin::sandbox::setup::Setup;
 use crate::plugin::sandbox::state::State;
 
-/// Why an instance did not take its configuration. It is of no use then.
-pub enum Unready {
-    /// The guest refused it, in its own words.
-    Unwilling(Refusal),
-    /// What it said is over a limit, or guests have no memory left.
-    Refused(Refusal),
-    /// The call ended in a fault: whether the guest or a busy machine is to blame shows when it is made
-    /// again.
+/// Why an instance could not be configured. The instance cannot be used then.
+pub enum ConfigureError {
+    /// The guest refused the configuration, in its own words.
+    RefusedByGuest(Refusal),
+    /// Its answer exceeds a limit, or guests have no memory left.
+    OverLimit(Refusal),
+    /// The call ended in a fault. Only a second call shows whether the guest or a busy machine is to blame.
     Faulted(Refusal),
 }
 
-/// Whose memory was used up when a call ended for want of it. Neither is the pair's doing: it neither rests
-/// nor is that remembered.
+/// Whose memory ran out when a call ended because of it. Neither is the fault of the pair of plugin and
+/// configuration: the pair is not suspended, and the failure is not remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Crowded {
-    /// That of all guests.
-    ByAll,
-    /// That of the address which alone uses it, and so what the call cost is its own matter.
-    ByItsAddress,
+pub enum MemoryShortage {
+    /// The memory of all guests.
+    AllGuests,
+    /// The memory of the only address that uses the pair, so the cost of the call is counted against that
+    /// address alone.
+    OneAddress,
 }
 
-impl Crowded {
-    /// What this refusal tells; `None`: it is not for want of memory.
+impl MemoryShortage {
+    /// The shortage that a refusal is about; `None` if it is about something else.
     #[must_use]
-    pub fn of(refusal: &Refusal) -> Option<Self> {
+    pub fn from_refusal(refusal: &Refusal) -> Option<Self> {
         match refusal {
-            Refusal::AddressFull { .. } => Some(Self::ByItsAddress),
-            refusal => refusal.is_busy().then_some(Self::ByAll),
+            Refusal::AddressFull { .. } => Some(Self::OneAddress),
+            refusal => refusal.is_busy().then_some(Self::AllGuests),
         }
     }
 }
 
-/// An instance ready to judge.
+/// An instance that is ready to evaluate killmails.
 pub struct Guest {
     store: Store<State>,
     plugin: Plugin,
 }
 
-/// What is told where a guest refuses a configuration and does not say why.
-const REFUSED_IN_SILENCE: &str = "the plugin refused the configuration without a text";
-/// What is told where a guest cannot judge a killmail and does not say why.
-const FAILED_IN_SILENCE: &str = "the plugin could not judge it and gave no text";
+/// The message if a guest refuses a configuration and does not say why.
+const REFUSED_WITHOUT_TEXT: &str = "the plugin rejected the configuration without giving a reason";
+/// The message if a guest cannot evaluate a killmail and does not say why.
+const FAILED_WITHOUT_TEXT: &str = "the plugin could not evaluate the killmail and gave no reason";
 
 impl Guest {
     /// Instantiates the component, without configuring it.
     ///
     /// # Errors
-    /// `Instantiate` with what it did wrong, `Deadline` or `HostBudget` with the limit; `Full` where guests
-    /// have no memory left.
+    /// `Instantiate` with what it did wrong, `Deadline` or `HostBudget` with the limit; `Full` if guests have
+    /// no memory left.
     pub fn new(setup: &Setup, component: &Component) -> Result<Self, Refusal> {
-        Self::paid(setup, component, &Purse::new(None))
+        Self::with_purse(setup, component, &Purse::new(None))
     }
 
-    /// The same, with its memory charged to this purse as well.
+    /// As [`Guest::new`], with its memory charged to `purse` as well.
     ///
     /// # Errors
     /// As [`Guest::new`].
-    pub fn paid(setup: &Setup, component: &Component, purse: &Arc<Purse>) -> Result<Self, Refusal> {
+    pub fn with_purse(setup: &Setup, component: &Component, purse: &Arc<Purse>) -> Result<Self, Refusal> {
         let charge = Charge::new(&setup.capacity, component.class(), purse);
-        let state = State::new(&setup.config, &setup.outside, component, charge);
-        let mut store = Store::new(&setup.world(component.class()).wasm, state);
+        let state = State::new(&setup.config, &setup.services, component, charge);
+        let mut store = Store::new(&setup.class_engine(component.class()).engine, state);
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(setup.config.hostcall_bytes);
-        store.epoch_deadline_callback(look);
+        store.epoch_deadline_callback(check_deadline);
         store.set_epoch_deadline(1);
-        store.data_mut().configure();
+        store.data_mut().begin_configure();
         component.counters().instance();
-        let made = component.pre().instantiate(&mut store);
+        let instantiated = component.instance_pre().instantiate(&mut store);
         store.data_mut().end_call();
-        match made {
+        match instantiated {
             Ok(plugin) => Ok(Self { store, plugin }),
-            Err(error) => Err(refused(&store, setup, Doing::Start, &error)),
+            Err(error) => Err(refusal_from(&store, setup, GuestCall::Start, &error)),
         }
     }
 
-    /// Configures the instance: what it needs to see.
+    /// Configures the instance. Returns which killmails the guest needs to see.
     ///
     /// # Errors
-    /// As [`Unready`] tells.
-    pub fn configure(&mut self, setup: &Setup, config: &str) -> Result<Needs, Unready> {
-        self.store.data_mut().configure();
+    /// See [`ConfigureError`].
+    pub fn configure(&mut self, setup: &Setup, config: &str) -> Result<GuestInterest, ConfigureError> {
+        self.store.data_mut().begin_configure();
         self.store.set_epoch_deadline(1);
-        let said = self.plugin.killstream_plugin_guest().call_configure(&mut self.store, config);
+        let answer = self.plugin.killstream_plugin_guest().call_configure(&mut self.store, config);
         self.store.data_mut().end_call();
-        let own = |why: &str| fault_text::own(why, setup.config.text_bytes, REFUSED_IN_SILENCE);
-        let said = match said {
-            Ok(said) => said.map_err(|why| Unready::Unwilling(Refusal::Configure(own(&why))))?,
+        let guest_text =
+            |why: &str| fault_text::guest_text_or(why, setup.config.text_bytes, REFUSED_WITHOUT_TEXT);
+        let answer = match answer {
+            Ok(answer) => answer.map_err(|why| {
+                ConfigureError::RefusedByGuest(Refusal::Configure { message: guest_text(&why), limit: None })
+            })?,
             Err(error) => {
-                let refusal = refused(&self.store, setup, Doing::Configure, &error);
+                let refusal = refusal_from(&self.store, setup, GuestCall::Configure, &error);
                 return Err(if refusal.is_busy() {
-                    Unready::Refused(refusal)
+                    ConfigureError::OverLimit(refusal)
                 } else {
-                    Unready::Faulted(refusal)
+                    ConfigureError::Faulted(refusal)
                 });
             }
         };
-        let (needs, named) = convert::needs(said);
+        let (needs, named) = convert::guest_interest(answer);
         let max = setup.config.interest_ids_max;
         if named > max {
-            let why =
+            let message =
                 format!("the plugin's interest names {named} ids; at most {max} (plugin.interest_ids_max)");
-            return Err(Unready::Refused(Refusal::Configure(why)));
+            return Err(ConfigureError::OverLimit(Refusal::Configure { message, limit: Some(max as u64) }));
         }
         Ok(needs)
     }
 
-    /// Judges the killmail at this place of the page.
+    /// Evaluates the killmail at index `at` of the page.
     ///
     /// # Errors
-    /// What the guest did wrong. After anything but `BadOutput` the instance is dead.
+    /// The guest's fault. The instance can be used again only after `BadOutput`.
     pub fn evaluate(&mut self, page: &Page, at: usize, bound: Bound) -> Result<Verdict, Failure> {
-        self.store.data_mut().judge(page, at, bound);
+        self.store.data_mut().begin_evaluate(page, at, bound);
         self.store.set_epoch_deadline(1);
         let summary = convert::summary(&page[at]);
-        let said = self.plugin.killstream_plugin_guest().call_evaluate(&mut self.store, summary);
+        let answer = self.plugin.killstream_plugin_guest().call_evaluate(&mut self.store, summary);
         let state = self.store.data_mut();
         state.end_call();
         let config = &state.config;
-        match said {
-            Ok(said) => {
-                let said = said.map_err(|why| fault_text::own(&why, config.text_bytes, FAILED_IN_SILENCE));
-                convert::verdict(said, config.verdict_bytes).map_err(|(fault, why)| Failure::new(fault, why))
+        match answer {
+            Ok(answer) => {
+                let answer = answer
+                    .map_err(|why| fault_text::guest_text_or(&why, config.text_bytes, FAILED_WITHOUT_TEXT));
+                convert::verdict(answer, config.verdict_bytes)
             }
             Err(error) => {
-                let fault = fault_of(state, &error);
-                Err(Failure::new(fault, fault_text::of_failure(state, Doing::Evaluate, fault, &error)))
+                let fault = classify_fault(state, &error);
+                Err(Failure::new(
+                    fault,
+                    fault_text::describe_fault(state, GuestCall::Evaluate, fault, &error),
+                ))
             }
         }
     }
 
-    /// What ended the last call, where that was not what this guest alone asked for: guests have no memory
-    /// left that it could have.
+    /// The refusal that ended the last call, if guests had no memory left, rather than this guest exceeding
+    /// its own limits.
     #[must_use]
     pub fn out_of_budget(&self) -> Option<&Refusal> {
         self.store.data().limiter.out_of_budget.as_ref()
     }
 }
 
-/// What a call that ended before its time is refused with.
-fn refused(store: &Store<State>, setup: &Setup, doing: Doing, error: &Error) -> Refusal {
+/// The refusal for a call that did not return.
+fn refusal_from(store: &Store<State>, setup: &Setup, call: GuestCall, error: &Error) -> Refusal {
     let state = store.data();
     if let Some(full) = &state.limiter.out_of_budget {
         return full.clone();
     }
-    let fault = fault_of(state, error);
-    let told = fault_text::of_failure(state, doing, fault, error);
-    let message = match doing {
-        Doing::Start => format!("making an instance of the plugin ended in the fault {fault}: {told}"),
-        _ => format!("configuring the plugin ended in the fault {fault}: {told}"),
+    let fault = classify_fault(state, error);
+    let description = fault_text::describe_fault(state, call, fault, error);
+    let message = match call {
+        GuestCall::Start => {
+            format!("creating an instance of the plugin ended in the fault {fault}: {description}")
+        }
+        _ => format!("configuring the plugin ended in the fault {fault}: {description}"),
     };
     match fault {
-        Fault::Deadline => Refusal::Deadline { message, limit: fault_text::deadline(state, doing).1 },
+        Fault::Deadline => Refusal::Deadline { message, limit: fault_text::time_limit(state, call).ms },
         Fault::HostBudget => Refusal::HostBudget { message, limit: setup.config.host_cpu_ms },
-        _ if doing == Doing::Start => Refusal::Instantiate(format!("{fault}: {told}")),
-        _ => Refusal::Configure(message),
+        _ if call == GuestCall::Start => Refusal::Instantiate {
+            message: format!("{fault}: {description}"),
+            limit: limit_exceeded(state, fault),
+        },
+        _ => Refusal::Configure { message, limit: limit_exceeded(state, fault) },
     }
 }
 
-/// Called at each tick a guest lives to see.
-fn look(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
+/// The single limit that a call exceeded, in the unit its message names.
+fn limit_exceeded(state: &State, fault: Fault) -> Option<u64> {
+    match fault {
+        Fault::Stack => Some(state.config.stack_bytes as u64),
+        Fault::Output => Some(state.config.hostcall_bytes as u64),
+        Fault::Memory | Fault::Table => state.limiter.exceeded.and_then(|exceeded| exceeded.limit),
+        _ => None,
+    }
+}
+
+/// Called at each epoch tick while a guest runs.
+fn check_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
     let state = store.data_mut();
-    if state.watch.is_over() {
+    if state.stopwatch.is_over() {
         state.fault = Some(Fault::Deadline);
         return Ok(UpdateDeadline::Interrupt);
     }
     Ok(UpdateDeadline::Continue(1))
 }
 
-/// The word for what ended a call: what the host saw first, else what WebAssembly says.
-fn fault_of(state: &State, error: &Error) -> Fault {
-    if let Some(fault) = state.fault.or(state.limiter.exceeded) {
+/// The fault that ended a call: what the host noticed first, else what WebAssembly reports.
+fn classify_fault(state: &State, error: &Error) -> Fault {
+    if let Some(fault) = state.fault.or(state.limiter.exceeded.map(|exceeded| exceeded.fault)) {
         return fault;
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::StackOverflow) => Fault::Stack,
         Some(Trap::Interrupt) => Fault::Deadline,
         Some(_) => Fault::Trap,
-        None if is_too_much_data(error) => Fault::Output,
+        None if is_hostcall_data_exceeded(error) => Fault::Output,
         None => Fault::Trap,
     }
 }
 
-/// wasmtime keeps the type of this error to itself; a test holds on to its words.
-fn is_too_much_data(error: &Error) -> bool {
+/// wasmtime keeps the type of this error private; a test pins its text.
+fn is_hostcall_data_exceeded(error: &Error) -> bool {
     error.chain().any(|cause| cause.to_string().contains("fuel allocated for hostcalls has been exhausted"))
 }

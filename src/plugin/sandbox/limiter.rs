@@ -1,6 +1,6 @@
-//! Watches the memory and the tables of one instance, and has them charged to what all guests share.
+//! Limits the memory and the tables of one instance, and charges them to the budget that all guests share.
 //!
-//! Must not know: what a guest does with what it may have.
+//! Must not know: what a guest does with its memory.
 
 use wasmtime::{Error, ResourceLimiter, Result, bail};
 
@@ -9,19 +9,28 @@ use crate::plugin::error::Refusal;
 use crate::plugin::limits::Bounds;
 use crate::plugin::resources::charge::Charge;
 
-/// An element of a table takes so much memory, bytes: a pointer.
+/// Memory that an element of a table takes, bytes: a pointer.
 const TABLE_ELEMENT_BYTES: usize = 8;
 
-/// Watches what one instance takes; the first excess is remembered as its fault. What was taken is given back
-/// with the instance.
+/// A limit that an instance exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exceeded {
+    /// The fault it counts as.
+    pub fault: Fault,
+    /// The limit, bytes or elements; `None` if it was not the instance's own limit.
+    pub limit: Option<u64>,
+}
+
+/// Limits one instance. The first limit it exceeds is kept as its fault. Its memory is given back when the
+/// instance is dropped.
 pub struct Limiter {
     memory_bytes: usize,
     table_elements: usize,
     bounds: Bounds,
     charge: Charge,
-    /// What was exceeded, if anything was.
-    pub exceeded: Option<Fault>,
-    /// It was not this instance that took too much: what it shares with others is used up.
+    /// The limit that was exceeded, if any.
+    pub exceeded: Option<Exceeded>,
+    /// The refusal, if the budget shared with other guests ran out rather than the instance's own limit.
     pub out_of_budget: Option<Refusal>,
 }
 
@@ -38,14 +47,18 @@ impl Limiter {
         self.memory_bytes.saturating_add(self.table_elements.saturating_mul(TABLE_ELEMENT_BYTES)) as u64
     }
 
+    const fn exceed(&mut self, fault: Fault, limit: usize) {
+        self.exceeded = Some(Exceeded { fault, limit: Some(limit as u64) });
+    }
+
     /// Charges what memories and tables take now.
     fn charge(&mut self) -> Result<()> {
         let bytes = self.bytes();
         let Err(refusal) = self.charge.reach(bytes) else { return Ok(()) };
-        self.exceeded = Some(Fault::Memory);
-        let told = format!("asks for {bytes} bytes of memory; {refusal}");
+        self.exceeded = Some(Exceeded { fault: Fault::Memory, limit: None });
+        let message = format!("asks for {bytes} bytes of memory; {refusal}");
         self.out_of_budget = Some(refusal);
-        bail!("{told}");
+        bail!("{message}");
     }
 }
 
@@ -53,7 +66,7 @@ impl ResourceLimiter for Limiter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
         let sum = self.memory_bytes.saturating_add(desired.saturating_sub(current));
         if sum > self.bounds.memory_bytes {
-            self.exceeded = Some(Fault::Memory);
+            self.exceed(Fault::Memory, self.bounds.memory_bytes);
             bail!(
                 "asks for {sum} bytes of memory; it may have {} ({}memory_bytes)",
                 self.bounds.memory_bytes,
@@ -61,7 +74,7 @@ impl ResourceLimiter for Limiter {
             );
         }
         if let Some(max) = maximum.filter(|max| desired > *max) {
-            self.exceeded = Some(Fault::Memory);
+            self.exceed(Fault::Memory, max);
             bail!("asks for {desired} bytes in one memory; it may have {max}");
         }
         self.memory_bytes = sum;
@@ -70,22 +83,22 @@ impl ResourceLimiter for Limiter {
     }
 
     fn memory_grow_failed(&mut self, error: Error) -> Result<()> {
-        self.exceeded = Some(Fault::Memory);
+        self.exceeded = Some(Exceeded { fault: Fault::Memory, limit: None });
         Err(error.context("memory could not grow"))
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
         let elements_max = self.bounds.table_elements_max;
         if desired > elements_max {
-            self.exceeded = Some(Fault::Table);
+            self.exceed(Fault::Table, elements_max);
             bail!(
                 "asks for a table of {desired} elements; it may have {elements_max} ({}table_elements_max)",
                 self.bounds.prefix
             );
         }
         if let Some(max) = maximum.filter(|max| desired > *max) {
-            self.exceeded = Some(Fault::Table);
-            bail!("asks for a table of {desired} elements; it said at most {max}");
+            self.exceed(Fault::Table, max);
+            bail!("asks for a table of {desired} elements; it declared at most {max}");
         }
         self.table_elements = self.table_elements.saturating_add(desired.saturating_sub(current));
         self.charge()?;
@@ -93,7 +106,7 @@ impl ResourceLimiter for Limiter {
     }
 
     fn table_grow_failed(&mut self, error: Error) -> Result<()> {
-        self.exceeded = Some(Fault::Table);
+        self.exceeded = Some(Exceeded { fault: Fault::Table, limit: None });
         Err(error.context("a table could not grow"))
     }
 

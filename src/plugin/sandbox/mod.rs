@@ -1,4 +1,4 @@
-//! One plugin instance in its sandbox: what it may import, what it may take, how it is called.
+//! One plugin instance in its sandbox: what it may import, what it may use, how it is called.
 //!
 //! Must not know: which threads run instances, or who shares them.
 

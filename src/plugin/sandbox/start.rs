@@ -1,7 +1,7 @@
-//! The start of an instance: it is made, then configured, a call at a time.
+//! Starts an instance step by step: creates it, then configures it.
 //!
-//! A call of `configure` that ends in a fault is made once more, on another instance: on a busy machine any
-//! may end so once.
+//! If `configure` ends in a fault, it is called once more, on another instance, because any call may fail
+//! once on a busy machine.
 //!
 //! Must not know: what the instance is for.
 
@@ -10,47 +10,48 @@ use std::sync::Arc;
 use crate::plugin::error::Refusal;
 use crate::plugin::resources::purse::Purse;
 use crate::plugin::sandbox::component::Component;
-use crate::plugin::sandbox::convert::Needs;
-use crate::plugin::sandbox::guest::{Guest, Unready};
+use crate::plugin::sandbox::convert::GuestInterest;
+use crate::plugin::sandbox::guest::{ConfigureError, Guest};
 use crate::plugin::sandbox::setup::Setup;
 
 /// An instance being started.
-pub struct Start {
-    /// What the memory of its instances is charged to.
+pub struct InstanceStart {
+    /// The purse that the memory of the instances is charged to.
     purse: Arc<Purse>,
     guest: Option<Guest>,
-    /// The first call ended in a fault.
+    /// The first call of `configure` ended in a fault.
     faulted: bool,
-    refused: Option<By>,
+    refused_by: Option<RefusedBy>,
 }
 
-/// What a configuration was refused by.
+/// What refused the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum By {
-    Words,
+enum RefusedBy {
+    Guest,
     Fault,
 }
 
-impl Start {
+impl InstanceStart {
     /// Nothing is done yet.
     #[must_use]
     pub const fn new(purse: Arc<Purse>) -> Self {
-        Self { purse, guest: None, faulted: false, refused: None }
+        Self { purse, guest: None, faulted: false, refused_by: None }
     }
 
-    /// Makes the instance or calls it; gives it away once it is configured, and is ready to start the next.
+    /// Creates the instance, or configures it. Returns it once it is configured; then the next step starts
+    /// another one.
     ///
     /// # Errors
-    /// `Instantiate`; `Configure` with the guest's words; `Deadline`, `HostBudget` or `Configure` where its
-    /// call ended in a fault twice; `Full` where guests have no memory left.
+    /// `Instantiate`; `Configure` with the guest's own text; `Deadline`, `HostBudget` or `Configure` if
+    /// `configure` ended in a fault twice; `Full` if guests have no memory left.
     pub fn step(
         &mut self,
         setup: &Setup,
         component: &Component,
         config: &str,
-    ) -> Result<Option<(Guest, Needs)>, Refusal> {
+    ) -> Result<Option<(Guest, GuestInterest)>, Refusal> {
         let Some(mut guest) = self.guest.take() else {
-            self.guest = Some(Guest::paid(setup, component, &self.purse)?);
+            self.guest = Some(Guest::with_purse(setup, component, &self.purse)?);
             return Ok(None);
         };
         match guest.configure(setup, config) {
@@ -58,31 +59,31 @@ impl Start {
                 self.faulted = false;
                 Ok(Some((guest, needs)))
             }
-            Err(Unready::Faulted(_)) if !self.faulted => {
+            Err(ConfigureError::Faulted(_)) if !self.faulted => {
                 self.faulted = true;
                 Ok(None)
             }
-            Err(Unready::Faulted(refusal)) => {
-                self.refused = Some(By::Fault);
+            Err(ConfigureError::Faulted(refusal)) => {
+                self.refused_by = Some(RefusedBy::Fault);
                 Err(refusal)
             }
-            Err(Unready::Unwilling(refusal)) => {
-                self.refused = Some(By::Words);
+            Err(ConfigureError::RefusedByGuest(refusal)) => {
+                self.refused_by = Some(RefusedBy::Guest);
                 Err(refusal)
             }
-            Err(Unready::Refused(refusal)) => Err(refusal),
+            Err(ConfigureError::OverLimit(refusal)) => Err(refusal),
         }
     }
 
-    /// The guest refused the configuration in its own words.
+    /// Whether the guest refused the configuration in its own words.
     #[must_use]
-    pub fn is_unwilling(&self) -> bool {
-        self.refused == Some(By::Words)
+    pub fn is_refused_by_guest(&self) -> bool {
+        self.refused_by == Some(RefusedBy::Guest)
     }
 
-    /// Configuring ended in a fault twice.
+    /// Whether `configure` ended in a fault twice.
     #[must_use]
-    pub fn is_faulty(&self) -> bool {
-        self.refused == Some(By::Fault)
+    pub fn has_faulted(&self) -> bool {
+        self.refused_by == Some(RefusedBy::Fault)
     }
 }

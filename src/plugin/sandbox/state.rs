@@ -1,4 +1,4 @@
-//! What the host keeps for one instance: the killmail now judged, its time, its limits, its log.
+//! What the host keeps for one instance: the killmail being evaluated, its stopwatch, its limits, its log.
 //!
 //! Must not know: how instances are made or shared.
 
@@ -19,33 +19,32 @@ use crate::plugin::resources::cpu_clock::Stopwatch;
 use crate::plugin::sandbox::bindings::killstream::plugin::log::Level;
 use crate::plugin::sandbox::component::Component;
 use crate::plugin::sandbox::limiter::Limiter;
-use crate::plugin::sandbox::stdio;
-use crate::plugin::sandbox::stdio::{Stdio, Stream};
+use crate::plugin::sandbox::stdio::{Stdio, StdioLimits, Stream};
 
-/// What guests may ask of the rest of the house.
-pub struct Outside {
-    /// The killmails before.
+/// What the host provides to guests.
+pub struct HostServices {
+    /// The killmails that came before.
     pub history: Arc<dyn History>,
     /// The canonical JSON of an entry.
     pub json: fn(&Entry) -> Bytes,
 }
 
-impl std::fmt::Debug for Outside {
+impl std::fmt::Debug for HostServices {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Outside")
+        f.write_str("HostServices")
     }
 }
 
-/// The killmail now judged.
-pub struct Now {
+/// The killmail being evaluated.
+pub struct CurrentKillmail {
     page: Page,
     at: usize,
-    /// What may be seen of history.
+    /// The part of history that the guest may see.
     pub bound: Bound,
 }
 
-impl Now {
-    /// The killmail.
+impl CurrentKillmail {
+    /// The killmail's entry.
     #[must_use]
     pub fn entry(&self) -> &SharedEntry {
         &self.page[self.at]
@@ -54,31 +53,31 @@ impl Now {
 
 /// The host's side of one instance.
 pub struct State {
-    /// The killmail now judged; `None` while configuring.
-    pub now: Option<Now>,
-    /// The time of the call.
-    pub watch: Stopwatch,
-    /// That of one which is about to judge.
-    judging: Stopwatch,
-    /// That of one which is about to configure.
-    configuring: Stopwatch,
-    /// What the host may still do for the call, by what it is asked.
+    /// The killmail being evaluated; `None` while configuring.
+    pub current: Option<CurrentKillmail>,
+    /// Measures the time of the current call.
+    pub stopwatch: Stopwatch,
+    /// Copied to `stopwatch` when `evaluate` is called.
+    evaluate_stopwatch: Stopwatch,
+    /// Copied to `stopwatch` when `configure` is called.
+    configure_stopwatch: Stopwatch,
+    /// The work that the host may still do in this call, counted by what the guest asks for.
     pub allowance: Allowance,
-    /// What that may cost by the clock: where a machine is slower than the charges say.
+    /// The CPU time that work may take, for machines that are slower than the charges assume.
     pub host_cpu_max: Duration,
-    /// Questions asked of history in the call.
+    /// Questions to history in this call.
     pub history_calls: u32,
-    /// What the call did wrong, where the host saw it.
+    /// The fault of this call, if the host noticed one.
     pub fault: Option<Fault>,
-    /// Memory and tables.
+    /// Limits memory and tables.
     pub limiter: Limiter,
-    /// The limits.
+    /// The settings of plugins.
     pub config: Arc<Config>,
-    /// The rest of the house.
-    pub outside: Arc<Outside>,
-    /// What it writes to stdout and stderr.
+    /// What the host provides to guests.
+    pub services: Arc<HostServices>,
+    /// Collects what the guest writes to stdout and stderr.
     pub stdio: Stdio,
-    /// The state of the seeded random numbers.
+    /// The state of the seeded random number generator.
     pub random: u64,
     component: Component,
     wasi: WasiCtx,
@@ -87,33 +86,38 @@ pub struct State {
 }
 
 impl State {
-    /// The state of a new instance of this component, whose memory is charged to `charge`.
+    /// The state of a new instance of `component`, whose memory is charged to `charge`.
     #[must_use]
-    pub fn new(config: &Arc<Config>, outside: &Arc<Outside>, component: &Component, charge: Charge) -> Self {
+    pub fn new(
+        config: &Arc<Config>,
+        services: &Arc<HostServices>,
+        component: &Component,
+        charge: Charge,
+    ) -> Self {
         let bounds = config.bounds(component.class());
         let configuring = Stopwatch::new(bounds.configure_cpu_ms, config.call_wall_ms);
         let mut table = ResourceTable::new();
         table.set_max_capacity(config.handles_max);
-        let stdio = Stdio::new(stdio::Bounds {
+        let stdio = Stdio::new(StdioLimits {
             lines: config.log_lines_per_call as usize,
-            // One more, so that a longer line is seen to be cut.
+            // One more byte, so that a line that is too long is seen to be cut.
             line_bytes: config.log_line_bytes.saturating_add(1),
-            end_bytes: config.text_bytes,
+            tail_bytes: config.text_bytes,
         });
         let wasi =
             WasiCtx::builder().stdout(stdio.stream(Stream::Out)).stderr(stdio.stream(Stream::Err)).build();
         Self {
-            now: None,
-            watch: configuring,
-            judging: Stopwatch::new(bounds.evaluate_cpu_ms, config.call_wall_ms),
-            configuring,
+            current: None,
+            stopwatch: configuring,
+            evaluate_stopwatch: Stopwatch::new(bounds.evaluate_cpu_ms, config.call_wall_ms),
+            configure_stopwatch: configuring,
             allowance: allowance(config),
             host_cpu_max: Duration::from_millis(config.host_cpu_ms),
             history_calls: 0,
             fault: None,
             limiter: Limiter::new(bounds, charge),
             config: Arc::clone(config),
-            outside: Arc::clone(outside),
+            services: Arc::clone(services),
             random: 0,
             component: component.clone(),
             stdio,
@@ -123,54 +127,54 @@ impl State {
         }
     }
 
-    /// Makes ready for one judgment.
-    pub fn judge(&mut self, page: &Page, at: usize, bound: Bound) {
-        self.watch = self.judging;
+    /// Prepares for a call of `evaluate`.
+    pub fn begin_evaluate(&mut self, page: &Page, at: usize, bound: Bound) {
+        self.stopwatch = self.evaluate_stopwatch;
         self.allowance = allowance(&self.config);
         self.history_calls = 0;
         self.log_lines = 0;
-        self.stdio.begin();
+        self.stdio.reset();
         self.random = u64::from(page[at].killmail.killmail_id);
-        self.now = Some(Now { page: Arc::clone(page), at, bound });
+        self.current = Some(CurrentKillmail { page: Arc::clone(page), at, bound });
     }
 
-    /// Makes ready for `configure`.
-    pub fn configure(&mut self) {
-        self.watch = self.configuring;
+    /// Prepares for a call of `configure`.
+    pub fn begin_configure(&mut self) {
+        self.stopwatch = self.configure_stopwatch;
         self.allowance = allowance(&self.config);
         self.log_lines = 0;
-        self.stdio.begin();
+        self.stdio.reset();
         self.random = 0;
-        self.now = None;
+        self.current = None;
     }
 
-    /// The limits of its class.
+    /// The limits of the component's class.
     #[must_use]
     pub fn bounds(&self) -> limits::Bounds {
         self.config.bounds(self.component.class())
     }
 
-    /// The call is over: what it wrote to stdout and stderr goes into our log, as far as it may.
+    /// Ends a call: what it wrote to stdout and stderr goes to the server's log, within the limits.
     pub fn end_call(&mut self) {
-        self.now = None;
-        let Some(written) = self.stdio.take() else { return };
-        for (stream, line) in written.lines {
+        self.current = None;
+        let Some(output) = self.stdio.take_output() else { return };
+        for (stream, line) in output.lines {
             let level = if stream == Stream::Err { Level::Warn } else { Level::Info };
-            self.write(level, &String::from_utf8_lossy(&line));
+            self.write_log(level, &String::from_utf8_lossy(&line));
         }
-        self.component.counters().log_lines_cut(written.left_out);
+        self.component.counters().log_lines_cut(output.dropped_lines);
     }
 
-    /// Writes a line of the guest's into our log, as far as it may. What it says of an error counts as
-    /// written to stderr, too.
-    pub fn say(&mut self, level: Level, message: &str) {
+    /// Writes a line of the guest to the server's log, within the limits. An error counts as written to
+    /// stderr, too.
+    pub fn log_line(&mut self, level: Level, message: &str) {
         if level == Level::Error {
-            self.stdio.note(message);
+            self.stdio.add_to_stderr_tail(message);
         }
-        self.write(level, message);
+        self.write_log(level, message);
     }
 
-    fn write(&mut self, level: Level, message: &str) {
+    fn write_log(&mut self, level: Level, message: &str) {
         self.log_lines = self.log_lines.saturating_add(1);
         let line = legible(message, self.config.log_line_bytes);
         let fits = self.log_lines <= self.config.log_lines_per_call && self.may_log(&line);

@@ -1,7 +1,7 @@
-//! What a guest writes to stdout and stderr: runtimes of languages tell their errors there. Its lines go to
-//! its log when the call is over, and the end of what it said of errors is kept for the words of a fault.
+//! What a guest writes to stdout and stderr, where language runtimes report their errors. After the call its
+//! lines go to the guest's log, and the tail of stderr is kept for the message of a fault.
 //!
-//! To the guest nothing shows: both take whatever is written, at once, as much as it likes.
+//! The guest notices nothing of this: both streams accept whatever is written, at once, in any amount.
 //!
 //! Must not know: where the log is, or what ends a call.
 
@@ -19,112 +19,113 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError};
 /// What a guest may write at once, bytes.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
-/// One of the two streams.
+/// Which of the two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
-    /// For words.
+    /// stdout.
     Out,
-    /// For errors.
+    /// stderr.
     Err,
 }
 
 /// What is kept of one call, at most.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
-    /// Lines.
+pub struct StdioLimits {
+    /// Lines of both streams together.
     pub lines: usize,
-    /// Bytes of a line.
+    /// Bytes of one line; the rest of a longer line is dropped.
     pub line_bytes: usize,
-    /// Bytes of the end of what was said of errors.
-    pub end_bytes: usize,
+    /// Bytes of the tail of stderr.
+    pub tail_bytes: usize,
 }
 
 /// What was written in one call.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Written {
-    /// Whole lines, in the order in which they ended.
+pub struct GuestOutput {
+    /// Complete lines, in the order in which they ended.
     pub lines: Vec<(Stream, Vec<u8>)>,
-    /// Lines beyond those.
-    pub left_out: u64,
+    /// Lines beyond the limit.
+    pub dropped_lines: u64,
 }
 
-/// A line that has not ended.
+/// A line that has not ended yet.
 #[derive(Debug, Default)]
-struct Open {
+struct PartialLine {
     bytes: Vec<u8>,
-    /// Something is in it, kept or not.
+    /// Something was written to it, even if nothing of it was kept.
     begun: bool,
 }
 
 #[derive(Debug)]
 struct Inner {
-    bounds: Bounds,
-    written: Written,
-    out: Open,
-    err: Open,
-    end: Vec<u8>,
+    limits: StdioLimits,
+    output: GuestOutput,
+    out: PartialLine,
+    err: PartialLine,
+    stderr_tail: Vec<u8>,
 }
 
-/// What a guest writes, shared with the streams it holds.
+/// Collects what one guest writes. Clones share the same output.
 #[derive(Debug, Clone)]
 pub struct Stdio(Arc<(AtomicBool, Mutex<Inner>)>);
 
 impl Stdio {
-    /// Nothing was written.
+    /// Nothing was written yet.
     #[must_use]
-    pub fn new(bounds: Bounds) -> Self {
+    pub fn new(limits: StdioLimits) -> Self {
         let inner = Inner {
-            bounds,
-            written: Written::default(),
-            out: Open::default(),
-            err: Open::default(),
-            end: Vec::new(),
+            limits,
+            output: GuestOutput::default(),
+            out: PartialLine::default(),
+            err: PartialLine::default(),
+            stderr_tail: Vec::new(),
         };
         Self(Arc::new((AtomicBool::new(false), Mutex::new(inner))))
     }
 
-    /// The stream as the guest gets it.
+    /// The stream to give to the guest.
     #[must_use]
     pub fn stream(&self, stream: Stream) -> Sink {
         Sink { stdio: self.clone(), stream }
     }
 
-    /// Takes what was written; a line that has not ended ends here.
+    /// Takes what was written since the last reset and ends unfinished lines. `None` if nothing was written.
     #[must_use]
-    pub fn take(&self) -> Option<Written> {
-        let (any, inner) = &*self.0;
-        // Nearly no call writes anything.
-        if !any.load(Ordering::Relaxed) {
+    pub fn take_output(&self) -> Option<GuestOutput> {
+        let (wrote, inner) = &*self.0;
+        // Checked without the lock, because almost no call writes anything.
+        if !wrote.load(Ordering::Relaxed) {
             return None;
         }
         let mut inner = inner.lock();
         inner.end_line(Stream::Out);
         inner.end_line(Stream::Err);
-        Some(mem::take(&mut inner.written))
+        Some(mem::take(&mut inner.output))
     }
 
-    /// The end of what was said of errors in the call.
+    /// The tail of what was written to stderr in this call.
     #[must_use]
-    pub fn end(&self) -> String {
-        String::from_utf8_lossy(&self.0.1.lock().end).into_owned()
+    pub fn stderr_tail(&self) -> String {
+        String::from_utf8_lossy(&self.0.1.lock().stderr_tail).into_owned()
     }
 
-    /// Notes what was said of an error on another way.
-    pub fn note(&self, line: &str) {
-        let (any, inner) = &*self.0;
-        any.store(true, Ordering::Relaxed);
+    /// Adds a line to the tail of stderr: an error that the guest logged in another way.
+    pub fn add_to_stderr_tail(&self, line: &str) {
+        let (wrote, inner) = &*self.0;
+        wrote.store(true, Ordering::Relaxed);
         let mut inner = inner.lock();
-        inner.keep_end(line.as_bytes());
-        inner.keep_end(b"\n");
+        inner.extend_tail(line.as_bytes());
+        inner.extend_tail(b"\n");
     }
 
-    /// A new call begins.
-    pub fn begin(&self) {
-        let (any, inner) = &*self.0;
-        if any.swap(false, Ordering::Relaxed) {
+    /// Forgets the output of the last call.
+    pub fn reset(&self) {
+        let (wrote, inner) = &*self.0;
+        if wrote.swap(false, Ordering::Relaxed) {
             let mut inner = inner.lock();
-            inner.written = Written::default();
-            (inner.out, inner.err, inner.end) = (Open::default(), Open::default(), Vec::new());
+            inner.output = GuestOutput::default();
+            (inner.out, inner.err, inner.stderr_tail) =
+                (PartialLine::default(), PartialLine::default(), Vec::new());
         }
     }
 }
@@ -133,69 +134,69 @@ impl Inner {
     fn write(&mut self, stream: Stream, bytes: &[u8]) {
         let mut pieces = bytes.split(|byte| *byte == b'\n');
         if let Some(first) = pieces.next() {
-            self.open(stream).take(first);
+            self.partial_line(stream).push(first);
         }
         for piece in pieces {
             self.end_whole_line(stream);
-            self.open(stream).take(piece);
+            self.partial_line(stream).push(piece);
         }
         if stream == Stream::Err {
-            self.keep_end(bytes);
+            self.extend_tail(bytes);
         }
     }
 
-    fn open(&mut self, stream: Stream) -> Filling<'_> {
-        let room = if self.written.lines.len() < self.bounds.lines { self.bounds.line_bytes } else { 0 };
-        let open = match stream {
+    fn partial_line(&mut self, stream: Stream) -> LineWriter<'_> {
+        let room = if self.output.lines.len() < self.limits.lines { self.limits.line_bytes } else { 0 };
+        let line = match stream {
             Stream::Out => &mut self.out,
             Stream::Err => &mut self.err,
         };
-        Filling { open, room }
+        LineWriter { line, room }
     }
 
-    /// Ends a line that may have nothing in it.
+    /// Ends an unfinished line, if there is one.
     fn end_line(&mut self, stream: Stream) {
-        if self.open(stream).open.begun {
+        if self.partial_line(stream).line.begun {
             self.end_whole_line(stream);
         }
     }
 
     fn end_whole_line(&mut self, stream: Stream) {
-        let Open { bytes, begun } = mem::take(self.open(stream).open);
+        let PartialLine { bytes, begun } = mem::take(self.partial_line(stream).line);
         if !begun {
-            // Empty lines say nothing.
-        } else if self.written.lines.len() < self.bounds.lines {
-            self.written.lines.push((stream, bytes));
+            // Empty lines are not logged.
+        } else if self.output.lines.len() < self.limits.lines {
+            self.output.lines.push((stream, bytes));
         } else {
-            self.written.left_out += 1;
+            self.output.dropped_lines += 1;
         }
     }
 
-    fn keep_end(&mut self, bytes: &[u8]) {
-        let max = self.bounds.end_bytes;
+    fn extend_tail(&mut self, bytes: &[u8]) {
+        let max = self.limits.tail_bytes;
         let last = &bytes[bytes.len().saturating_sub(max)..];
-        self.end.extend_from_slice(last);
-        // Not at each write: taking away the beginning moves the rest.
-        if self.end.len() > max.saturating_mul(2) {
-            self.end.drain(..self.end.len() - max);
+        self.stderr_tail.extend_from_slice(last);
+        // Not at each write, because removing the beginning moves the rest.
+        if self.stderr_tail.len() > max.saturating_mul(2) {
+            self.stderr_tail.drain(..self.stderr_tail.len() - max);
         }
     }
 }
 
-struct Filling<'a> {
-    open: &'a mut Open,
+struct LineWriter<'a> {
+    line: &'a mut PartialLine,
     room: usize,
 }
 
-impl Filling<'_> {
-    fn take(self, piece: &[u8]) {
-        let Self { open, room } = self;
-        open.begun |= !piece.is_empty();
-        open.bytes.extend_from_slice(&piece[..piece.len().min(room.saturating_sub(open.bytes.len()))]);
+impl LineWriter<'_> {
+    fn push(self, piece: &[u8]) {
+        let Self { line, room } = self;
+        line.begun |= !piece.is_empty();
+        line.bytes.extend_from_slice(&piece[..piece.len().min(room.saturating_sub(line.bytes.len()))]);
     }
 }
 
-/// One of the two streams as a guest holds it.
+/// One of the two streams, as a guest holds it.
 #[derive(Debug, Clone)]
 pub struct Sink {
     stdio: Stdio,
@@ -213,7 +214,7 @@ impl StdoutStream for Sink {
         Box::new(self.clone())
     }
 
-    // Of a later version of WASI, which is not linked.
+    // Belongs to WASI 0.3, which is not linked.
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(empty())
     }
@@ -221,8 +222,8 @@ impl StdoutStream for Sink {
 
 impl OutputStream for Sink {
     fn write(&mut self, bytes: Bytes) -> Result<(), StreamError> {
-        let (any, inner) = &*self.stdio.0;
-        any.store(true, Ordering::Relaxed);
+        let (wrote, inner) = &*self.stdio.0;
+        wrote.store(true, Ordering::Relaxed);
         inner.lock().write(self.stream, &bytes);
         Ok(())
     }
@@ -246,7 +247,7 @@ mod tests {
     use super::*;
 
     fn stdio(lines: usize) -> Stdio {
-        Stdio::new(Bounds { lines, line_bytes: 8, end_bytes: 10 })
+        Stdio::new(StdioLimits { lines, line_bytes: 8, tail_bytes: 10 })
     }
 
     fn write(stdio: &Stdio, stream: Stream, text: &str) {
@@ -255,18 +256,18 @@ mod tests {
         assert!(sink.write(Bytes::copy_from_slice(text.as_bytes())).is_ok());
     }
 
-    fn lines(written: &Written) -> Vec<(Stream, &str)> {
-        written.lines.iter().map(|(stream, bytes)| (*stream, str::from_utf8(bytes).unwrap())).collect()
+    fn lines(output: &GuestOutput) -> Vec<(Stream, &str)> {
+        output.lines.iter().map(|(stream, bytes)| (*stream, str::from_utf8(bytes).unwrap())).collect()
     }
 
     #[test]
     fn lines_are_put_together_and_cut() {
         let stdio = stdio(9);
-        assert_eq!(stdio.take(), None, "nothing was written");
+        assert_eq!(stdio.take_output(), None, "nothing was written");
         write(&stdio, Stream::Out, "on");
         write(&stdio, Stream::Err, "\nbad\n\nwor");
         write(&stdio, Stream::Out, "e\n0123456789\nlast");
-        let written = stdio.take().unwrap();
+        let output = stdio.take_output().unwrap();
         let expected = [
             (Stream::Err, "bad"),
             (Stream::Out, "one"),
@@ -274,9 +275,9 @@ mod tests {
             (Stream::Out, "last"),
             (Stream::Err, "wor"),
         ];
-        assert_eq!((lines(&written), written.left_out), (expected.to_vec(), 0));
-        stdio.begin();
-        assert_eq!((stdio.take(), stdio.end()), (None, String::new()));
+        assert_eq!((lines(&output), output.dropped_lines), (expected.to_vec(), 0));
+        stdio.reset();
+        assert_eq!((stdio.take_output(), stdio.stderr_tail()), (None, String::new()));
     }
 
     #[test]
@@ -287,11 +288,11 @@ mod tests {
         }
         write(&stdio, Stream::Err, "the end");
         let inner = stdio.0.1.lock();
-        assert!(inner.end.capacity() <= 64 && inner.err.bytes.capacity() <= 8, "{inner:?}");
+        assert!(inner.stderr_tail.capacity() <= 64 && inner.err.bytes.capacity() <= 8, "{inner:?}");
         drop(inner);
-        let written = stdio.take().unwrap();
-        assert_eq!((written.lines.len(), written.left_out), (2, 999));
-        assert!(stdio.end().ends_with("xx\nthe end"), "{}", stdio.end());
+        let output = stdio.take_output().unwrap();
+        assert_eq!((output.lines.len(), output.dropped_lines), (2, 999));
+        assert!(stdio.stderr_tail().ends_with("xx\nthe end"), "{}", stdio.stderr_tail());
     }
 
     #[test]
@@ -299,7 +300,7 @@ mod tests {
         let stdio = stdio(2);
         write(&stdio, Stream::Err, "one\n");
         write(&stdio, Stream::Out, "another matter\n");
-        stdio.note("two");
-        assert_eq!(stdio.end(), "one\ntwo\n");
+        stdio.add_to_stderr_tail("two");
+        assert_eq!(stdio.stderr_tail(), "one\ntwo\n");
     }
 }

@@ -1,10 +1,10 @@
-//! WASI 0.2 with everything denied, so that guests of ordinary toolchains start: no files, network,
-//! environment or arguments; stdin is closed, stdout and stderr go to the log (`stdio`), the clock stands at
-//! the killmail's time, random numbers are seeded by the killmail.
+//! WASI 0.2 with no access to the outside, so that guests built by ordinary toolchains start: no files,
+//! network, environment or arguments; stdin is closed, stdout and stderr go to the log (`stdio`), the clock
+//! stands at the killmail's time, random numbers are seeded by the killmail.
 //!
-//! Law 7 (same in, same out) rests on it. Sockets and HTTP are not here: `denied` answers for them.
+//! Law 7 (same input, same output) depends on this. Sockets and HTTP are in `denied_wasi`.
 //!
-//! Must not know: what is judged, beyond its time and number.
+//! Must not know: what is evaluated, beyond its time and id.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -24,12 +24,12 @@ use crate::plugin::sandbox::state::State;
 
 /// Random bytes a guest may ask for at once.
 const RANDOM_BYTES_MAX: u64 = 64 * 1024;
-/// Guests seed their hash maps with this once and keep it: it must be the same in every instance, whichever
-/// killmail came first.
+/// Guests seed their hash maps with this once and keep it, so it must be the same in every instance,
+/// whichever killmail came first.
 const HASH_SEED: (u64, u64) = (0x6b69_6c6c_7374_7265, 0x616d_2070_6c75_6769);
 const NANOS: u64 = 1_000_000_000;
 
-/// The version that is linked; components of another 0.2.x get the same.
+/// The version that is linked. Components built for another 0.2.x get the same one.
 pub const VERSION: &str = "0.2.12";
 
 /// The interfaces that are linked.
@@ -56,15 +56,15 @@ const LINKED: [&str; 20] = [
     "random/random",
 ];
 
-/// Whether an interface, as `io/streams`, is linked.
+/// Whether an interface such as `io/streams` is linked.
 #[must_use]
-pub fn linked(interface: &str) -> bool {
+pub fn is_linked(interface: &str) -> bool {
     LINKED.contains(&interface)
 }
 
-/// What stands behind a resource that other interfaces use, too.
+/// The host type of a resource that other interfaces use, too.
 #[must_use]
-pub fn resource(interface: &str, name: &str) -> Option<ResourceType> {
+pub fn resource_type(interface: &str, name: &str) -> Option<ResourceType> {
     match (interface, name) {
         ("io/error", "error") => Some(ResourceType::host::<io::error::Error>()),
         ("io/poll", "pollable") => Some(ResourceType::host::<sync_io::poll::Pollable>()),
@@ -81,40 +81,39 @@ impl HasData for Io {
     type Data<'a> = &'a mut ResourceTable;
 }
 
-/// Adds the closed world to what guests may import.
+/// Adds these interfaces to a linker.
 ///
 /// # Errors
-/// Two interfaces of the same name; does not happen.
+/// Two interfaces have the same name; does not happen.
 pub fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
-    let l = linker;
     let state: fn(&mut State) -> &mut State = |state| state;
-    wall_clock::add_to_linker::<_, HasSelf<State>>(l, state)?;
-    monotonic_clock::add_to_linker::<_, HasSelf<State>>(l, state)?;
-    random::add_to_linker::<_, HasSelf<State>>(l, state)?;
-    insecure::add_to_linker::<_, HasSelf<State>>(l, state)?;
-    insecure_seed::add_to_linker::<_, HasSelf<State>>(l, state)?;
-    io::error::add_to_linker::<_, Io>(l, |s| s.ctx().table)?;
-    sync_io::poll::add_to_linker::<_, Io>(l, |s| s.ctx().table)?;
-    sync_io::streams::add_to_linker::<_, Io>(l, |s| s.ctx().table)?;
-    filesystem::preopens::add_to_linker::<_, WasiFilesystem>(l, State::filesystem)?;
-    files::add_to_linker::<_, WasiFilesystem>(l, State::filesystem)?;
-    cli::exit::add_to_linker::<_, WasiCli>(l, State::cli)?;
-    cli::environment::add_to_linker::<_, WasiCli>(l, State::cli)?;
-    cli::stdin::add_to_linker::<_, WasiCli>(l, State::cli)?;
-    cli::stdout::add_to_linker::<_, WasiCli>(l, State::cli)?;
-    cli::stderr::add_to_linker::<_, WasiCli>(l, State::cli)?;
-    cli::terminal_input::add_to_linker::<_, WasiCli>(l, State::cli)?;
-    cli::terminal_output::add_to_linker::<_, WasiCli>(l, State::cli)?;
-    cli::terminal_stdin::add_to_linker::<_, WasiCli>(l, State::cli)?;
-    cli::terminal_stdout::add_to_linker::<_, WasiCli>(l, State::cli)?;
-    cli::terminal_stderr::add_to_linker::<_, WasiCli>(l, State::cli)?;
+    wall_clock::add_to_linker::<_, HasSelf<State>>(linker, state)?;
+    monotonic_clock::add_to_linker::<_, HasSelf<State>>(linker, state)?;
+    random::add_to_linker::<_, HasSelf<State>>(linker, state)?;
+    insecure::add_to_linker::<_, HasSelf<State>>(linker, state)?;
+    insecure_seed::add_to_linker::<_, HasSelf<State>>(linker, state)?;
+    io::error::add_to_linker::<_, Io>(linker, |s| s.ctx().table)?;
+    sync_io::poll::add_to_linker::<_, Io>(linker, |s| s.ctx().table)?;
+    sync_io::streams::add_to_linker::<_, Io>(linker, |s| s.ctx().table)?;
+    filesystem::preopens::add_to_linker::<_, WasiFilesystem>(linker, State::filesystem)?;
+    files::add_to_linker::<_, WasiFilesystem>(linker, State::filesystem)?;
+    cli::exit::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::environment::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::stdin::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::stdout::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::stderr::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::terminal_input::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::terminal_output::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::terminal_stdin::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::terminal_stdout::add_to_linker::<_, WasiCli>(linker, State::cli)?;
+    cli::terminal_stderr::add_to_linker::<_, WasiCli>(linker, State::cli)?;
     Ok(())
 }
 
 impl State {
-    /// Seconds the clock shows: the killmail's time, 0 while configuring.
+    /// Unix seconds that the clock shows: the killmail's time, 0 while configuring.
     fn seconds(&self) -> u64 {
-        self.now.as_ref().map_or(0, |now| u64::try_from(now.entry().killmail.time).unwrap_or(0))
+        self.current.as_ref().map_or(0, |current| u64::try_from(current.entry().killmail.time).unwrap_or(0))
     }
 
     /// The next number of a splitmix64 sequence.
@@ -144,11 +143,10 @@ impl wall_clock::Host for State {
     }
 }
 
-/// The clock stands still, so whoever waits for it is told at once that the time has come: nothing here may
-/// block a thread.
-struct Now;
+/// The clock stands still, so a wait for a time ends at once: nothing here may block a thread.
+struct AlwaysReady;
 
-impl Pollable for Now {
+impl Pollable for AlwaysReady {
     fn ready<'a, 'b>(&'a mut self) -> Pin<Box<dyn Future<Output = ()> + Send + 'b>>
     where
         'a: 'b,
@@ -169,8 +167,8 @@ impl monotonic_clock::Host for State {
 
     fn subscribe_instant(&mut self, _when: u64) -> Result<Resource<DynPollable>> {
         let table = self.ctx().table;
-        let now = table.push(Now)?;
-        subscribe(table, now)
+        let pollable = table.push(AlwaysReady)?;
+        subscribe(table, pollable)
     }
 
     fn subscribe_duration(&mut self, _duration: u64) -> Result<Resource<DynPollable>> {

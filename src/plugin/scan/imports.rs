@@ -1,5 +1,5 @@
-//! What an upload asks for and gives, read from the names in it before any compiler sees it: whether the
-//! server has all of it is known in microseconds, and said in the words of the tool that made the upload.
+//! Checks the names an upload imports and exports before any compiler sees it. Whether the server provides
+//! all of it is known within microseconds, and the message can name the tool that made the upload.
 //!
 //! Must not know: how anything is provided.
 
@@ -10,7 +10,7 @@ use wasmparser::{
 };
 
 use crate::plugin::error::Refusal;
-use crate::plugin::scan::{check_types, malformed, outermost};
+use crate::plugin::scan::{check_type_section, refusal_from, visit_outermost};
 
 /// The version of the contract, as in `wit/`.
 pub const VERSION: &str = "1.0.0-rc.1";
@@ -30,63 +30,66 @@ pub const PROVIDED: &[(&str, &[&str])] = &[
     ),
     ("log", &["log"]),
 ];
-/// What to do about something that is not a plugin.
+/// Advice for something that is not a plugin.
 const HOW_TO_BUILD: &str = "in Rust: `crate-type = [\"cdylib\"]`, `killstream_plugin::export!(YourType)`, and \
      `cargo build --release --target wasm32-wasip2`; in other languages, build a component for the world `killstream:plugin/plugin`";
 /// The section in which toolchains describe the world a core module was made for.
 const WORLD_SECTION: &str = "component-type";
-const NO_WORLD: &str = "this is a core module without a `component-type` section, so it exports no";
-/// What to do about the asynchronous ABI, and about the WASI that needs it.
+const NO_WORLD: &str = "this is a core module without a `component-type` section, so it does not export";
+/// Advice about the async ABI, and about WASI 0.3, which needs it.
 const BUILD_SYNC: &str = "build for WASI 0.2 and without async (componentize-qjs: build with `--sync`)";
 
-/// What the type of an import needs.
+/// What an imported instance contains.
 #[derive(Debug, Default)]
-struct Needs<'b> {
+struct ImportedInstance<'b> {
     functions: Vec<&'b str>,
-    /// A resource, or something within it again: names alone do not do.
-    more: bool,
+    /// It also contains a resource or another instance, so that the function names alone do not decide.
+    has_more: bool,
 }
 
 /// The names of the outermost component or module.
 #[derive(Debug, Default)]
 struct Names<'b> {
-    /// For each index of a type, what it needs if it is of an instance.
-    types: Vec<Option<Needs<'b>>>,
+    /// For each type index, its content if it is the type of an instance.
+    types: Vec<Option<ImportedInstance<'b>>>,
     exports: Vec<&'b str>,
-    /// Imports of a component that nobody provides, with what to do about them.
-    wrong: Vec<(&'b str, String)>,
-    /// The first import of a core module that no component has.
-    foreign: Option<(&'b str, &'b str)>,
+    /// Imports of a component that nobody provides, with advice.
+    unknown: Vec<(&'b str, String)>,
+    /// The first import of a core module that no component can provide, as module and name.
+    core_import: Option<(&'b str, &'b str)>,
     has_world: bool,
 }
 
-/// Looks at what a component or core module imports.
+/// Checks what a component or core module imports.
 ///
 /// # Errors
-/// `UnknownImport` with what to build otherwise, `NotWasm`.
+/// `UnknownImport` with advice, `NotWasm`.
 pub fn check_imports(bytes: &[u8]) -> Result<(), Refusal> {
-    let names = Names::of(bytes)?;
-    if let Some((_, what)) = names.wrong.first() {
-        let wrong: Vec<&str> = names.wrong.iter().map(|(name, _)| *name).collect();
-        return Err(Refusal::UnknownImport(format!("the component imports {}; {what}", listed(&wrong))));
+    let names = Names::read(bytes)?;
+    if let Some((_, what)) = names.unknown.first() {
+        let unknown: Vec<&str> = names.unknown.iter().map(|(name, _)| *name).collect();
+        return Err(Refusal::UnknownImport(format!(
+            "the component imports {}; {what}",
+            list_names(&unknown)
+        )));
     }
-    let Some((module, name)) = names.foreign else { return Ok(()) };
-    let whose = if module == "env" {
-        ", which no plugin is given"
+    let Some((module, name)) = names.core_import else { return Ok(()) };
+    let origin = if module == "env" {
+        ", which is not provided to plugins"
     } else {
         " of WASI preview 1, which is not provided"
     };
     Err(Refusal::UnknownImport(format!(
-        "the core module imports `{module}.{name}`{whose}; build with `--target wasm32-wasip2`"
+        "the core module imports `{module}.{name}`{origin}; build with `--target wasm32-wasip2`"
     )))
 }
 
-/// Looks at what a component exports, or whether a core module says that it was made for a world that does.
+/// Checks what a component exports, or whether a core module says it was made for a world that exports it.
 ///
 /// # Errors
-/// `MissingExport` with what to build otherwise, `NotWasm`.
+/// `MissingExport` with advice, `NotWasm`.
 pub fn check_exports(bytes: &[u8]) -> Result<(), Refusal> {
-    let names = Names::of(bytes)?;
+    let names = Names::read(bytes)?;
     if !Parser::is_component(bytes) {
         return if names.has_world {
             Ok(())
@@ -99,15 +102,15 @@ pub fn check_exports(bytes: &[u8]) -> Result<(), Refusal> {
     }
     let found = match names.exports.as_slice() {
         [] => "it exports nothing, as a library without `export!` does".to_owned(),
-        some => format!("it exports {}", listed(some)),
+        some => format!("it exports {}", list_names(some)),
     };
     Err(Refusal::MissingExport(format!("the component does not export `{GUEST}`; {found}; {HOW_TO_BUILD}")))
 }
 
-/// Looks at a conversion between component and core module: those of the asynchronous ABI are not provided.
+/// Checks a canonical function: those of the async ABI are not provided.
 ///
 /// # Errors
-/// `UnknownImport`, with what to build otherwise.
+/// `UnknownImport` with advice.
 pub fn check_conversion(function: &CanonicalFunction) -> Result<(), Refusal> {
     let asynchronous = |options: &[CanonicalOption]| {
         options.iter().any(|option| matches!(option, CanonicalOption::Async | CanonicalOption::Callback(_)))
@@ -134,46 +137,45 @@ pub fn check_conversion(function: &CanonicalFunction) -> Result<(), Refusal> {
         _ => "streams, futures or threads",
     };
     Err(Refusal::UnknownImport(format!(
-        "the component asks for {name} of the async ABI, which is not provided; {BUILD_SYNC}"
+        "the component uses {name} of the async ABI, which is not provided; {BUILD_SYNC}"
     )))
 }
 
-/// Looks at the type of a function.
+/// Checks the type of a function.
 ///
 /// # Errors
-/// `UnknownImport` if it is asynchronous, with what to build otherwise.
-pub fn check_function(function: &ComponentFuncType<'_>) -> Result<(), Refusal> {
+/// `UnknownImport` with advice, if it is async.
+pub fn check_function_type(function: &ComponentFuncType<'_>) -> Result<(), Refusal> {
     if function.async_ {
-        let what = "an `async` function, which is of the async ABI";
         return Err(Refusal::UnknownImport(format!(
-            "the component names {what} and not provided; {BUILD_SYNC}"
+            "the component has an `async` function, and the async ABI is not provided; {BUILD_SYNC}"
         )));
     }
     Ok(())
 }
 
-/// The interface of WASI 0.2 that a name means, as `io/streams`; `None` where it is something else.
+/// The interface of WASI 0.2 that a name stands for, such as `io/streams`; `None` if it is something else.
 #[must_use]
-pub fn wasi(name: &str) -> Option<&str> {
+pub fn wasi_interface(name: &str) -> Option<&str> {
     let (interface, version) = name.strip_prefix("wasi:")?.split_once('@')?;
     let patch = version.strip_prefix("0.2.")?;
     patch.bytes().all(|digit| digit.is_ascii_digit()).then_some(interface)
 }
 
 impl<'b> Names<'b> {
-    fn of(bytes: &'b [u8]) -> Result<Self, Refusal> {
+    fn read(bytes: &'b [u8]) -> Result<Self, Refusal> {
         let mut names = Self::default();
-        outermost(bytes, |payload| names.section(payload, bytes.len()))?;
+        visit_outermost(bytes, |payload| names.section(payload, bytes.len()))?;
         Ok(names)
     }
 
     fn section(&mut self, payload: Payload<'b>, len: usize) -> Result<(), Refusal> {
-        let unreadable = |error| malformed(&error, len);
+        let unreadable = |error| refusal_from(&error, len);
         match payload {
             Payload::ComponentTypeSection(section) => {
-                check_types(&section)?;
+                check_type_section(&section)?;
                 for ty in section {
-                    self.types.push(needs(&ty.map_err(unreadable)?));
+                    self.types.push(imported_instance(&ty.map_err(unreadable)?));
                 }
             }
             Payload::ComponentAliasSection(section) => {
@@ -206,10 +208,10 @@ impl<'b> Names<'b> {
             Payload::ImportSection(section) => {
                 for import in section.into_imports() {
                     let import = import.map_err(unreadable)?;
-                    if self.foreign.is_none()
+                    if self.core_import.is_none()
                         && (import.module.starts_with("wasi_") || import.module == "env")
                     {
-                        self.foreign = Some((import.module, import.name));
+                        self.core_import = Some((import.module, import.name));
                     }
                 }
             }
@@ -220,8 +222,8 @@ impl<'b> Names<'b> {
     }
 
     fn import(&mut self, name: &'b str, ty: &ComponentTypeRef) {
-        let nothing = Needs::default();
-        let needs = match ty {
+        let nothing = ImportedInstance::default();
+        let imported = match ty {
             ComponentTypeRef::Type(_) => {
                 self.types.push(None);
                 return;
@@ -229,75 +231,76 @@ impl<'b> Names<'b> {
             ComponentTypeRef::Instance(index) => {
                 self.types.get(*index as usize).and_then(Option::as_ref).unwrap_or(&nothing)
             }
-            _ => return self.wrong.push((name, words(name))),
+            _ => return self.unknown.push((name, advice(name))),
         };
         if let Some(rest) = name.strip_prefix(PACKAGE) {
-            if let Some(what) = lacking(rest, needs) {
-                self.wrong.push((name, what));
+            if let Some(what) = missing_in_contract(rest, imported) {
+                self.unknown.push((name, what));
             }
-        } else if wasi(name).is_none() && (needs.more || !needs.functions.is_empty()) {
-            self.wrong.push((name, words(name)));
+        } else if wasi_interface(name).is_none() && (imported.has_more || !imported.functions.is_empty()) {
+            self.unknown.push((name, advice(name)));
         }
     }
 }
 
-fn needs<'b>(ty: &ComponentType<'b>) -> Option<Needs<'b>> {
+fn imported_instance<'b>(ty: &ComponentType<'b>) -> Option<ImportedInstance<'b>> {
     let ComponentType::Instance(declared) = ty else { return None };
-    let mut needs = Needs::default();
+    let mut imported = ImportedInstance::default();
     for declaration in declared {
         let InstanceTypeDeclaration::Export { name, ty } = declaration else { continue };
         match ty {
-            ComponentTypeRef::Func(_) => needs.functions.push(name.name),
+            ComponentTypeRef::Func(_) => imported.functions.push(name.name),
             ComponentTypeRef::Type(TypeBounds::Eq(_)) => {}
-            _ => needs.more = true,
+            _ => imported.has_more = true,
         }
     }
-    Some(needs)
+    Some(imported)
 }
 
-/// What of the contract is not there, if anything.
-fn lacking(rest: &str, needs: &Needs<'_>) -> Option<String> {
+/// What the server's version of the contract lacks, if anything.
+fn missing_in_contract(rest: &str, imported: &ImportedInstance<'_>) -> Option<String> {
     let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
     let Some((_, functions)) = PROVIDED.iter().find(|(name, _)| *name == interface) else {
         return Some(format!(
             "this server's version of the contract, {VERSION}, has no interface `{interface}`"
         ));
     };
-    if !fits(version) {
+    if !is_compatible(version) {
         return Some(format!(
             "this server has version {VERSION} of the contract; build against its `wit/plugin.wit`"
         ));
     }
-    let unknown = needs.functions.iter().find(|name| !functions.contains(*name));
+    let unknown = imported.functions.iter().find(|name| !functions.contains(*name));
     unknown.map(|name| {
-        format!("this server's version of the contract, {VERSION}, has no function `{name}` in it")
+        format!(
+            "this server's version of the contract, {VERSION}, has no function `{name}` in this interface"
+        )
     })
 }
 
-/// Whether something made for this version of the contract runs with ours: versions before the first are fit
-/// for themselves only.
-fn fits(version: &str) -> bool {
+/// Whether something made for this version of the contract runs with the server's. A release candidate is
+/// only compatible with itself.
+fn is_compatible(version: &str) -> bool {
     let major = |version: &str| version.split('.').next().map(str::to_owned);
     let is_final = |version: &str| !version.contains('-');
     version == VERSION || (is_final(version) && is_final(VERSION) && major(version) == major(VERSION))
 }
 
-/// What to do about an import that nobody provides.
-fn words(name: &str) -> String {
+/// Advice about an import that nobody provides.
+fn advice(name: &str) -> String {
     let version = name.split_once('@').map_or("", |(_, version)| version);
     if name.starts_with("wasi:") && version.starts_with("0.3") {
         return format!("WASI 0.3 is not provided, 0.2 is; {BUILD_SYNC}");
     }
     if name.starts_with("wasi:") {
-        return "of WASI only version 0.2 is provided; build for it (in Rust: `--target wasm32-wasip2`)"
-            .to_owned();
+        return "only WASI 0.2 is provided; build for it (in Rust: `--target wasm32-wasip2`)".to_owned();
     }
     format!(
-        "that is not provided; a plugin may import the interfaces of `{PACKAGE}` and of WASI 0.2, so take it out of the world it is built for"
+        "it is not provided; a plugin may import the interfaces of `{PACKAGE}` and of WASI 0.2, so remove it from the world it is built for"
     )
 }
 
-fn listed(names: &[&str]) -> String {
+fn list_names(names: &[&str]) -> String {
     const SHOWN: usize = 5;
     let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
     let more = names.len().saturating_sub(SHOWN);

@@ -73,9 +73,9 @@ fn what_is_not_there_is_named_with_what_to_build() {
     for (import, words) in [
         (
             r#""acme:tools/bell@1.0.0" (instance (export "ring" (func)))"#,
-            ["`acme:tools/bell@1.0.0`", "take it out of the world"],
+            ["`acme:tools/bell@1.0.0`", "remove it from the world"],
         ),
-        (r#""ring" (func)"#, ["`ring`", "take it out of the world"]),
+        (r#""ring" (func)"#, ["`ring`", "remove it from the world"]),
         (
             r#""wasi:http/handler@0.3.0" (instance (export "f" (func)))"#,
             ["`wasi:http/handler@0.3.0`", "--sync"],

@@ -138,7 +138,7 @@ fn a_start_that_takes_too_long_is_refused_with_the_limit() {
     let refusal =
         engine.compile(&guests::guest(&Text { head, ..Text::default() })).expect_err("it never ends");
     let Refusal::Deadline { message, limit: 20 } = refusal else { panic!("{refusal}") };
-    assert!(message.contains("20 ms on the clock (plugin.call_wall_ms)"), "{message}");
+    assert!(message.contains("20 ms of wall time (plugin.call_wall_ms)"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,7 +156,10 @@ async fn a_refusal_without_a_text_says_so() {
         let refusal = engine.evaluator(&component, "{}", Instance::Warm).await.expect_err("it refuses");
         assert_eq!(
             refusal,
-            Refusal::Configure("the plugin refused the configuration without a text".to_owned()),
+            Refusal::Configure {
+                message: "the plugin rejected the configuration without giving a reason".to_owned(),
+                limit: None,
+            },
             "{text:?}"
         );
         let failure =
@@ -164,7 +167,7 @@ async fn a_refusal_without_a_text_says_so() {
                 .await;
         assert_eq!(
             failure,
-            Failure::new(Fault::BadOutput, "the plugin could not judge it and gave no text"),
+            Failure::new(Fault::BadOutput, "the plugin could not evaluate the killmail and gave no reason"),
             "{text:?}"
         );
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::plugin::build::compile;
-use crate::plugin::build::compile::Upload;
+use crate::plugin::build::compile::UploadId;
 use crate::plugin::component_info::About;
 use crate::plugin::error::Refusal;
 use crate::plugin::history::NoHistory;
@@ -20,7 +20,7 @@ use crate::plugin::judging::run::{Instance, Run};
 use crate::plugin::limits::Config;
 use crate::plugin::resources::capacity::Memory;
 use crate::plugin::sandbox::setup::Setup;
-use crate::plugin::sandbox::state::Outside;
+use crate::plugin::sandbox::state::HostServices;
 use crate::plugin::scan;
 use crate::plugin::tests::guests::{self, Text};
 use crate::plugin::tests::trial::{self, killmail};
@@ -29,8 +29,8 @@ use crate::plugin::tests::trial::{self, killmail};
 const COPIES: u64 = 8;
 
 fn setup() -> Setup {
-    let outside = Outside { history: Arc::new(NoHistory), json: |_| Bytes::from_static(b"{}") };
-    Setup::new(Config::default(), outside, Memory::OnDemand).expect("the engine starts")
+    let services = HostServices { history: Arc::new(NoHistory), json: |_| Bytes::from_static(b"{}") };
+    Setup::new(Config::default(), services, Memory::OnDemand).expect("the engine starts")
 }
 
 /// A line of the process's status, bytes.
@@ -72,9 +72,14 @@ fn compiled_to(file: &Path, bytes: &[u8]) -> Result<About, Refusal> {
     let setup = setup();
     let about = scan::scan(bytes, &setup.config)?.about;
     let compiled = compile::compile(&setup, bytes)?;
-    fs::write(file, compile::code(&compiled)?).expect("it is written");
-    Ok(compile::component(&setup, &compiled, Upload { digest: "", size_bytes: bytes.len() }, Arc::default())
-        .map_or(about, |component| component.about().clone()))
+    fs::write(file, compile::serialize(&compiled)?).expect("it is written");
+    Ok(compile::check_linkage(
+        &setup,
+        &compiled,
+        UploadId { digest: "", size_bytes: bytes.len() },
+        Arc::default(),
+    )
+    .map_or(about, |component| component.about().clone()))
 }
 
 /// What it takes of the heap must be within the estimate.
@@ -89,10 +94,10 @@ fn measure(name: &str, bytes: &[u8]) {
     // One engine for each, so that none finds what another has registered.
     let setups: Vec<Setup> = (0..COPIES).map(|_| setup()).collect();
     let load = |setup: &Setup| {
-        let charge = compile::charge(setup, &about, file_bytes).expect("there is memory");
+        let charge = compile::charge_memory(setup, &about, file_bytes).expect("there is memory");
         let compiled = compile::load(setup, about.clone(), &file, charge).expect("it loads");
         let component =
-            compile::component(setup, &compiled, Upload { digest: "", size_bytes }, Arc::default());
+            compile::check_linkage(setup, &compiled, UploadId { digest: "", size_bytes }, Arc::default());
         (compiled, component)
     };
     let before = (heap(), status("RssFile:"));
@@ -221,7 +226,7 @@ async fn what_loaded_guests_of_scripting_languages_take() {
         let charge =
             engine.charge(&about, fs::metadata(&file).expect("it is there").len()).expect("there is memory");
         let component = engine
-            .load(Upload { digest: "0", size_bytes: bytes.len() }, about, &file, charge)
+            .load(UploadId { digest: "0", size_bytes: bytes.len() }, about, &file, charge)
             .expect("it loads");
         println!(
             "  {name}: charged with {} for the component; the file is mapped so:{}",

@@ -12,6 +12,7 @@ mod law;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod loaded;
 mod multiplied;
+mod refusal_limits;
 mod refused;
 mod room;
 mod shared;

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::plugin::class::Class;
 use crate::plugin::limits::Config;
-use crate::plugin::scan::{self, Seen};
+use crate::plugin::scan::{self, ScanResult};
 use crate::plugin::tests::guests::{self, KEEP};
 
 /// Looks through a component of this text, with the export of a plugin.
-fn scanned(text: &str) -> Result<Seen, (&'static str, String)> {
+fn scanned(text: &str) -> Result<ScanResult, (&'static str, String)> {
     looked_through(&encoded(text), &Config::default())
 }
 
@@ -22,7 +22,7 @@ fn encoded(text: &str) -> Vec<u8> {
     wat::parse_str(text).expect("the text is a component")
 }
 
-fn looked_through(bytes: &[u8], limits: &Config) -> Result<Seen, (&'static str, String)> {
+fn looked_through(bytes: &[u8], limits: &Config) -> Result<ScanResult, (&'static str, String)> {
     let begun = Instant::now();
     let seen = scan::scan(bytes, limits).map_err(|refusal| (refusal.reason(), refusal.to_string()));
     assert!(begun.elapsed() < Duration::from_millis(900), "it took {:?}", begun.elapsed());
@@ -116,7 +116,7 @@ fn types_within_types_end_at_a_depth() {
             Ok(_) => assert!(fine, "{depth}"),
             Err((reason, told)) => {
                 assert_eq!(reason, "too_complex", "{depth}: {told}");
-                assert!(!fine && told.contains("component types within one another"), "{depth}: {told}");
+                assert!(!fine && told.contains("component types nested"), "{depth}: {told}");
             }
         }
         // The same in what a toolchain says of a core module.
@@ -162,12 +162,12 @@ fn blocks_and_loops_within_one_another_are_refused() {
     refused(
         &nested("(loop ", 20_000),
         "too_complex",
-        &["blocks within one another", "(plugin.scripting_block_depth_max)"],
+        &["nested blocks", "(plugin.scripting_block_depth_max)"],
     );
     refused(
         &nested("(loop ", 65),
         "too_complex",
-        &["65 loops within one another", "at most 64 (plugin.scripting_loop_depth_max)"],
+        &["65 nested loops", "at most 64 (plugin.scripting_loop_depth_max)"],
     );
     scanned(&nested("(loop ", 64)).expect("64 compile quickly");
     scanned(&nested("(block ", 2_000)).expect("2,000 compile quickly");
@@ -192,8 +192,7 @@ fn many_loops_and_calls_are_refused() {
 
 #[test]
 fn values_carried_by_blocks_and_branches_are_refused() {
-    let work =
-        &["units of work to compile one function, as estimated", "(plugin.scripting_function_work_max)"];
+    let work = &["estimated units of work to compile one function", "(plugin.scripting_function_work_max)"];
     let many = "i32 ".repeat(1_000);
     let ones = "(i32.const 1)".repeat(1_000);
     let ty = format!("(type $t (func (param {many}) (result {many})))");
@@ -267,7 +266,7 @@ fn what_is_only_declared_counts_too() {
         assert!(told.contains("at most 1000 (plugin.scripting_items_max)"), "{told}");
     }
     let deep = (0..20).fold(String::new(), |within, _| format!("(component {within})"));
-    refused(&deep, "too_complex", &["components within one another"]);
+    refused(&deep, "too_complex", &["components nested"]);
 }
 
 #[test]

@@ -62,8 +62,8 @@ fn a_manifest_names_the_configuration_to_be_tried_with() {
     assert_eq!(engine.compile(&guests::evaluating(KEEP)).expect("it compiles").default_config(), None);
     let long = format!("{{\"default_config\":\"{}\"}}", "x".repeat(9_000));
     for (manifest, words) in [
-        ("text", "no JSON object"),
-        ("[]", "no JSON object"),
+        ("text", "not a JSON object"),
+        ("[]", "not a JSON object"),
         (&long, "plugin.config_bytes"),
         (&" ".repeat(70_000), "70000 bytes"),
     ] {

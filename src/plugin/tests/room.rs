@@ -188,7 +188,8 @@ async fn a_refusal_of_four_megabytes_is_a_short_line() {
     let configure = "(drop (memory.grow (i32.const 70))) (i32.const 128)";
     let component = engine.compile(&guests::guest(&Text { head, configure, ..Text::default() })).unwrap();
     let refused = engine.evaluator(&component, "{}", Instance::Warm).await.unwrap_err();
-    assert_eq!(refused, Refusal::Configure("no [31msuch thing".to_owned()));
+    let message = "no [31msuch thing".to_owned();
+    assert_eq!(refused, Refusal::Configure { message, limit: None });
     let head = head.replace("no \\1b[31msuch\\0athing", &"x".repeat(2_000));
     let component =
         engine.compile(&guests::guest(&Text { head: &head, configure, ..Text::default() })).unwrap();

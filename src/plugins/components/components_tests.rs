@@ -1,4 +1,4 @@
-//! Components whose compiled code is kept, over a real store.
+//! Tests of components whose compiled code is kept, with a real store.
 //!
 //! Must not know: who uses them.
 
@@ -19,7 +19,7 @@ use crate::plugin::history::NoHistory;
 use crate::plugin::judging::run::Instance;
 use crate::plugin::limits::Config;
 use crate::plugins::Plugins;
-use crate::plugins::upload::{Accepted, Upload as How};
+use crate::plugins::upload::{CheckedUpload, UploadOptions};
 
 const HIGH_VALUE: &[u8] = include_bytes!("../../../plugins/prebuilt/high-value.wasm");
 const GATECAMP: &[u8] = include_bytes!("../../../plugins/prebuilt/gatecamp.wasm");
@@ -33,17 +33,17 @@ fn open(dir: &Path) -> Arc<Plugins> {
     Plugins::open(Store::open(config, |_| Bytes::new()).unwrap(), engine, Vec::new()).unwrap()
 }
 
-/// Keeps what the compiling process would make of it.
-fn keep(components: &Components, bytes: &[u8]) -> Held {
+/// Saves what the compiling process would make of `bytes`.
+fn save_compiled(components: &Components, bytes: &[u8]) -> KeptComponent {
     let (about, code) = built(bytes);
     let digest = sha256_hex(bytes);
-    let upload = Upload { digest: &digest, size_bytes: bytes.len() };
-    let draft = Draft(components.store.code_draft(&digest, &components.compiler).unwrap());
+    let upload = UploadId { digest: &digest, size_bytes: bytes.len() };
+    let draft = CodeDraft(components.store.code_draft(&digest, &components.compiler).unwrap());
     fs::write(&draft.0, code).unwrap();
-    components.keep(&draft, upload, about).unwrap()
+    components.save_compiled(&draft, upload, about).unwrap()
 }
 
-/// Leaves guests no memory.
+/// Takes all memory of guests.
 fn fill(components: &Components) -> Share {
     let memory = components.engine.capacity().memory();
     let mut share = memory.share();
@@ -51,19 +51,23 @@ fn fill(components: &Components) -> Share {
     share
 }
 
-/// As many threads for blocking work as two who wait would take.
+/// A runtime with as many threads for blocking work as two waiting tasks would take.
 fn two_threads() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).max_blocking_threads(2).enable_all().build().unwrap()
 }
 
-fn accepted(plugins: &Plugins, name: &str, bytes: &[u8]) -> Held {
-    let held = keep(plugins.components(), bytes);
+fn accepted(plugins: &Plugins, name: &str, bytes: &[u8]) -> KeptComponent {
+    let held = save_compiled(plugins.components(), bytes);
     let file = plugins.components().store.upload_file().unwrap();
     file.write(bytes).unwrap();
-    let how = How { instance: Some(Instance::Fresh), ..How::default() };
-    let again = Held { digest: held.digest.clone(), component: held.component.clone(), ..held };
+    let options = UploadOptions { instance: Some(Instance::Fresh), ..UploadOptions::default() };
+    let again = KeptComponent { digest: held.digest.clone(), component: held.component.clone(), ..held };
     plugins
-        .accept(name, Accepted { file: &file, held: again, tried: Tried::default(), how }, || true)
+        .accept(
+            name,
+            CheckedUpload { file: &file, component: again, tried: Tried::default(), options },
+            || true,
+        )
         .unwrap();
     held
 }
@@ -77,7 +81,7 @@ fn those_who_wait_for_a_component_take_no_threads() {
     let dir = tempfile::tempdir().unwrap();
     let plugins = open(dir.path());
     let digest = accepted(&plugins, "one", HIGH_VALUE).digest;
-    plugins.components().known.lock().clear();
+    plugins.components().cache.lock().clear();
     let runtime = two_threads();
     let loading = plugins.components().loading.lock();
     let asking: Vec<_> = (0..20)
@@ -88,7 +92,8 @@ fn those_who_wait_for_a_component_take_no_threads() {
             })
         })
         .collect();
-    // All of them run up to where they wait: there is one thread, and it comes to this last.
+    // There is one worker thread, so by the time it runs this, all the others have reached the point where
+    // they wait.
     runtime.block_on(runtime.spawn(async {})).unwrap();
     let other = async { timeout(Duration::from_secs(20), tasks::blocking("other", || 7)).await };
     assert_eq!(runtime.block_on(other).expect("others find a thread").unwrap(), 7);
@@ -103,24 +108,24 @@ fn memory_is_charged_before_code_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let plugins = open(dir.path());
     let components = plugins.components();
-    let Held { digest, size_bytes, .. } = accepted(&plugins, "one", HIGH_VALUE);
-    components.known.lock().clear();
+    let KeptComponent { digest, size_bytes, .. } = accepted(&plugins, "one", HIGH_VALUE);
+    components.cache.lock().clear();
     let code = components.store.compiled_code(&digest, &components.compiler).unwrap().unwrap().path;
     let mut changed = fs::read(&code).unwrap();
     changed[100] ^= 1;
     fs::write(&code, changed).unwrap();
     let others = fill(components);
-    // Had it been read, it would be prepared anew.
-    assert!(matches!(components.get(&digest, size_bytes), Err(Missing::Full(_))));
+    // If the code were read first, the damage would be noticed and the component rebuilt.
+    assert!(matches!(components.get_blocking(&digest, size_bytes), Err(LoadError::NoMemory(_))));
     let memory = components.engine.capacity().memory();
     let before = memory.refused();
     let runtime = two_threads();
     for _ in 0..50 {
-        assert!(matches!(runtime.block_on(components.ask(&digest, size_bytes)), Err(Missing::Full(_))));
+        assert!(matches!(runtime.block_on(components.get(&digest, size_bytes)), Err(LoadError::NoMemory(_))));
     }
     assert!(memory.refused() - before < 50, "a refusal holds for a moment");
     drop(others);
-    assert!(matches!(components.get(&digest, size_bytes), Err(Missing::Preparing)));
+    assert!(matches!(components.get_blocking(&digest, size_bytes), Err(LoadError::Preparing)));
 }
 
 #[test]
@@ -131,13 +136,13 @@ fn what_there_is_no_memory_for_is_accepted_and_loaded_later() {
     let others = fill(components);
     let held = accepted(&plugins, "one", HIGH_VALUE);
     assert!(held.component.is_none());
-    // Nor is it compiled again when it is uploaded again.
-    let (again, version) = plugins.known("two", &held.digest).expect("its code is kept");
+    // Uploading it again does not compile it again.
+    let (again, version) = plugins.find_kept("two", &held.digest).expect("its code is kept");
     assert!(again.component.is_none() && Some(again.class) == version.class);
     let runtime = two_threads();
-    assert!(runtime.block_on(plugins.resolve(&used("one"))).unwrap_err().is_passing());
+    assert!(runtime.block_on(plugins.resolve(&used("one"))).unwrap_err().is_transient());
     drop(others);
-    let component = components.get(&held.digest, held.size_bytes).unwrap();
+    let component = components.get_blocking(&held.digest, held.size_bytes).unwrap();
     assert!(component.charged_bytes() > 0);
 }
 
@@ -146,15 +151,15 @@ fn a_component_is_loaded_once_however_many_ask() {
     let dir = tempfile::tempdir().unwrap();
     let plugins = open(dir.path());
     let components = plugins.components();
-    let Held { digest, size_bytes, component, .. } = accepted(&plugins, "one", GATECAMP);
+    let KeptComponent { digest, size_bytes, component, .. } = accepted(&plugins, "one", GATECAMP);
     let charged = component.expect("there is memory").charged_bytes();
     for _ in 0..10 {
-        components.known.lock().clear();
+        components.cache.lock().clear();
         let begin = Barrier::new(4);
-        let all: Vec<Held> = thread::scope(|scope| {
+        let all: Vec<KeptComponent> = thread::scope(|scope| {
             let ask = || {
                 begin.wait();
-                components.kept(&digest, size_bytes).unwrap()
+                components.get_kept(&digest, size_bytes).unwrap()
             };
             let asking: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
             asking.into_iter().map(|asked| asked.join().unwrap()).collect()
@@ -169,7 +174,7 @@ fn what_was_compiled_stays_while_an_equal_upload_is_on_its_way() {
     let dir = tempfile::tempdir().unwrap();
     let plugins = open(dir.path());
     let components = plugins.components();
-    let digest = keep(components, HIGH_VALUE).digest;
+    let digest = save_compiled(components, HIGH_VALUE).digest;
     let is_kept = || components.store.compiled_code(&digest, &components.compiler).unwrap().is_some();
     let claims = [components.claim(&digest), components.claim(&digest)];
     for claim in claims {

@@ -1,14 +1,14 @@
-//! Components by digest: which are ready to run, which are being prepared, which no longer can.
+//! Components by digest: which can run, which are being built, and which no longer can.
 //!
-//! What was compiled once is kept and mapped when it is first used: a matter of milliseconds. What is not
-//! kept, because the compiler is a new one or the file was damaged, is compiled in the background; nobody but
-//! its own readers waits for it.
+//! Compiled code is kept on disk and mapped on first use, which takes milliseconds. If it is missing, because
+//! the compiler is a new version or the file was damaged, it is compiled again in the background; only the
+//! component's own readers wait for that.
 //!
 //! Must not know: names of plugins, or who uses them.
 
-mod draft;
-mod preparing;
-mod turns;
+mod background_builds;
+mod code_draft;
+mod load_turns;
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,52 +19,52 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::plugin::build::compile::Upload;
-use crate::plugin::build::{self, Build, Built};
+use crate::plugin::build::compile::UploadId;
+use crate::plugin::build::{self, BuildJob, Built};
 use crate::plugin::class::Class;
 use crate::plugin::component_info::About;
 use crate::plugin::engine::Engine;
-use crate::plugin::error::{Failed, Refusal};
+use crate::plugin::error::{BuildError, Refusal};
 use crate::plugin::judging::probe::Tried;
 use crate::plugin::resources::capacity::{Unused, Wanted, Whose};
 use crate::plugin::sandbox::component::Component;
-use crate::plugins::components::draft::{Draft, check_unchanged, failed};
-use crate::plugins::components::preparing::Queue;
-use crate::plugins::components::turns::{Claims, Turns};
+use crate::plugins::components::background_builds::Queue;
+use crate::plugins::components::code_draft::{CodeDraft, build_error_from, check_unchanged};
+use crate::plugins::components::load_turns::{Claims, LoadTurns};
 use crate::store::plugins::compiled::SealedCode;
 use crate::store::{self, Store};
 use crate::tasks;
 
 /// Why a component cannot be used now.
 #[derive(Debug)]
-pub enum Missing {
+pub enum LoadError {
     /// It is being compiled.
     Preparing,
-    /// Today's limits or compiler refuse it.
+    /// The current limits or the current compiler refuse it.
     Unusable(Refusal),
-    /// There is no memory for it now.
-    Full(Refusal),
-    /// It is not kept.
+    /// There is not enough memory for it now.
+    NoMemory(Refusal),
+    /// It is not stored.
     Unknown,
     /// The store failed.
     Store(store::error::StoreError),
-    /// Work was lost.
+    /// The task that loads it was lost.
     Lost(tasks::Lost),
 }
 
 /// Whether a component can run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
-    /// It can, or will when it is first used.
+pub enum Readiness {
+    /// It can run, or be loaded on first use.
     Usable,
     /// It is being compiled.
     Preparing,
-    /// It cannot.
+    /// It cannot run.
     Unusable(Refusal),
 }
 
 #[derive(Debug, Clone)]
-enum Known {
+enum CacheEntry {
     Loaded { component: Component, used: Instant },
     Preparing,
     Unusable(Refusal),
@@ -72,14 +72,14 @@ enum Known {
 
 /// A component whose compiled code is kept.
 #[derive(Debug)]
-pub struct Held {
+pub struct KeptComponent {
     /// SHA-256 of its bytes, hex.
     pub digest: String,
-    /// How many they are.
+    /// Its size, bytes.
     pub size_bytes: usize,
-    /// What it is held to.
+    /// Its class, which decides its limits.
     pub class: Class,
-    /// `None`: there is no memory for it now; who uses it loads it.
+    /// `None` if there was not enough memory to load it; the first user tries again.
     pub component: Option<Component>,
 }
 
@@ -88,13 +88,13 @@ pub struct Components {
     store: Arc<Store>,
     engine: Arc<Engine>,
     compiler: String,
-    known: Mutex<HashMap<String, Known>>,
-    /// What is known of the classes of components that today's limits let in, loaded or not.
+    cache: Mutex<HashMap<String, CacheEntry>>,
+    /// The classes of components that the current limits accept, loaded or not.
     classes: Mutex<HashMap<String, Class>>,
-    /// Held while one is loaded, so that many who ask at once load it once.
+    /// Held while a component is loaded, so that concurrent requests load it once.
     loading: Mutex<()>,
-    /// Those who ask wait here for `loading`, off the threads for blocking work.
-    turns: Turns,
+    /// Async callers wait here for `loading`, without occupying a thread for blocking work.
+    turns: LoadTurns,
     claims: Claims,
     small: Arc<Queue>,
     large: Arc<Queue>,
@@ -103,8 +103,8 @@ pub struct Components {
 }
 
 impl Components {
-    /// None yet. `changes` is moved when one becomes ready or turns out to be unusable. Those that nobody
-    /// uses are unloaded where guests' memory ends.
+    /// No components yet. `changes` is incremented when a component becomes ready or unusable. Unused
+    /// components are unloaded when guests' memory runs out.
     #[must_use]
     pub fn new(store: Arc<Store>, engine: Arc<Engine>, changes: Arc<watch::Sender<u64>>) -> Arc<Self> {
         let compiler = engine.compatibility();
@@ -112,10 +112,10 @@ impl Components {
             store,
             engine,
             compiler,
-            known: Mutex::default(),
+            cache: Mutex::default(),
             classes: Mutex::default(),
             loading: Mutex::default(),
-            turns: Turns::default(),
+            turns: LoadTurns::default(),
             claims: Claims::default(),
             small: Arc::default(),
             large: Arc::default(),
@@ -126,7 +126,7 @@ impl Components {
         components
     }
 
-    /// The server stops: nothing is compiled any more.
+    /// Stops all builds, because the server stops.
     pub fn close(&self) {
         self.closing.send_replace(true);
     }
@@ -139,34 +139,34 @@ impl Components {
         }
     }
 
-    /// Removes what is kept of components that are not known any more, and of other compilers.
-    pub fn tidy(&self, is_known: impl Fn(&str) -> bool) {
+    /// Removes compiled code of components that are not known any more, and of other compilers.
+    pub fn remove_stale(&self, is_known: impl Fn(&str) -> bool) {
         if let Err(error) = self.store.remove_stale_code(&self.compiler, is_known) {
-            tracing::warn!("compiled plugins that nobody needs could not be removed: {error}");
+            tracing::warn!("unused compiled plugins could not be removed: {error}");
         }
     }
 
     /// Whether it can run, as far as is known.
     #[must_use]
-    pub fn state(&self, digest: &str) -> State {
-        match self.known.lock().get(digest) {
-            Some(Known::Unusable(why)) => State::Unusable(why.clone()),
-            Some(Known::Preparing) => State::Preparing,
-            Some(Known::Loaded { .. }) | None => State::Usable,
+    pub fn state(&self, digest: &str) -> Readiness {
+        match self.cache.lock().get(digest) {
+            Some(CacheEntry::Unusable(why)) => Readiness::Unusable(why.clone()),
+            Some(CacheEntry::Preparing) => Readiness::Preparing,
+            Some(CacheEntry::Loaded { .. }) | None => Readiness::Usable,
         }
     }
 
-    /// What today's limits hold it to, as far as is known.
+    /// The class that the current limits give it, as far as is known.
     #[must_use]
     pub fn class(&self, digest: &str) -> Option<Class> {
         self.classes.lock().get(digest).copied()
     }
 
-    /// A component that is loaded.
+    /// The component, if it is loaded.
     #[must_use]
-    pub fn at_hand(&self, digest: &str) -> Option<Component> {
-        match self.known.lock().get_mut(digest) {
-            Some(Known::Loaded { component, used }) => {
+    pub fn get_loaded(&self, digest: &str) -> Option<Component> {
+        match self.cache.lock().get_mut(digest) {
+            Some(CacheEntry::Loaded { component, used }) => {
                 *used = Instant::now();
                 Some(component.clone())
             }
@@ -174,86 +174,87 @@ impl Components {
         }
     }
 
-    /// As [`Components::get`], without a thread of its own for each who asks: one component is loaded at a
-    /// time, and once for all who ask for it. Where there is no memory for it, all who ask within a second
-    /// are told so without another look.
+    /// As [`Components::get_blocking`], but waiting callers do not occupy threads: one component is loaded at
+    /// a time, and once for all who want it. If there is not enough memory, callers within the next second
+    /// get the same refusal.
     ///
     /// # Errors
-    /// See [`Missing`].
-    pub async fn ask(self: &Arc<Self>, digest: &str, size_bytes: usize) -> Result<Component, Missing> {
-        let now = || {
-            self.known_now(digest)
-                .map(Known::ready)
-                .or_else(|| self.turns.refusal(digest).map(|full| Err(Missing::Full(full))))
+    /// See [`LoadError`].
+    pub async fn get(self: &Arc<Self>, digest: &str, size_bytes: usize) -> Result<Component, LoadError> {
+        let cached_or_refused = || {
+            self.cached(digest)
+                .map(CacheEntry::ready)
+                .or_else(|| self.turns.recent_refusal(digest).map(|full| Err(LoadError::NoMemory(full))))
         };
-        if let Some(known) = now() {
-            return known;
+        if let Some(outcome) = cached_or_refused() {
+            return outcome;
         }
-        let own = self.turns.of(digest).await;
-        if let Some(known) = now() {
-            return known;
+        let own_turn = self.turns.for_component(digest).await;
+        if let Some(outcome) = cached_or_refused() {
+            return outcome;
         }
-        let turn = (self.turns.any().await, own);
+        let turn = (self.turns.for_any().await, own_turn);
         let (components, digest) = (Arc::clone(self), digest.to_owned());
-        let got = tasks::blocking("plugin-load", move || {
-            // Given up while it waits or works, it still has its turn to the end.
+        let loaded = tasks::blocking("plugin-load", move || {
+            // A caller that gives up does not end the turn before the load has ended.
             let _turn = turn;
-            let got = components.get(&digest, size_bytes);
-            if let Err(Missing::Full(refusal)) = &got {
-                components.turns.refuse(&digest, refusal);
+            let loaded = components.get_blocking(&digest, size_bytes);
+            if let Err(LoadError::NoMemory(refusal)) = &loaded {
+                components.turns.remember_refusal(&digest, refusal);
             }
-            got
+            loaded
         });
-        got.await.unwrap_or_else(|lost| Err(Missing::Lost(lost)))
+        loaded.await.unwrap_or_else(|lost| Err(LoadError::Lost(lost)))
     }
 
-    /// A component, loaded if need be; what is not compiled is then being prepared. Blocks while it is read.
+    /// The component, loaded if necessary. Starts a build if its code is not kept. Blocks while the code is
+    /// read.
     ///
     /// # Errors
-    /// See [`Missing`].
-    pub fn get(&self, digest: &str, size_bytes: usize) -> Result<Component, Missing> {
-        if let Some(known) = self.known_now(digest) {
-            return known.ready();
+    /// See [`LoadError`].
+    pub fn get_blocking(&self, digest: &str, size_bytes: usize) -> Result<Component, LoadError> {
+        if let Some(entry) = self.cached(digest) {
+            return entry.ready();
         }
-        let _one = self.loading.lock();
-        // Perhaps loaded meanwhile.
-        if let Some(known) = self.known_now(digest) {
-            return known.ready();
+        let _loading = self.loading.lock();
+        // It may have been loaded meanwhile.
+        if let Some(entry) = self.cached(digest) {
+            return entry.ready();
         }
-        let known = match self.load(digest, size_bytes)? {
-            Some(known) => known,
+        let entry = match self.load(digest, size_bytes)? {
+            Some(entry) => entry,
             None if self.engine.config().compile_here => self.compile_here(digest)?,
-            None if self.store.component_file(digest).map_err(Missing::Store)?.is_none() => {
-                return Err(Missing::Unknown);
+            None if self.store.component_file(digest).map_err(LoadError::Store)?.is_none() => {
+                return Err(LoadError::Unknown);
             }
-            None => Known::Preparing,
+            None => CacheEntry::Preparing,
         };
-        self.known.lock().insert(digest.to_owned(), known.clone());
-        if matches!(known, Known::Preparing) {
-            // Only after the insert: a worker that finishes at once must find the entry.
-            self.want(preparing::Wanted { digest: digest.to_owned(), size_bytes, tries: 0 });
+        self.cache.lock().insert(digest.to_owned(), entry.clone());
+        if matches!(entry, CacheEntry::Preparing) {
+            // Only after the insert, because a worker that finishes at once must find the entry.
+            self.enqueue(background_builds::PendingBuild { digest: digest.to_owned(), size_bytes, tries: 0 });
         }
-        known.ready()
+        entry.ready()
     }
 
-    /// A component whose compiled code is kept, loaded if there is memory for it. Blocks while it is read.
+    /// A component whose compiled code is kept, loaded if there is enough memory. Blocks while it is read.
     #[must_use]
-    pub fn kept(&self, digest: &str, size_bytes: usize) -> Option<Held> {
-        let held = |known: Known| known.ready().ok().map(Held::from);
-        if let Some(known) = self.known_now(digest) {
-            return held(known);
+    pub fn get_kept(&self, digest: &str, size_bytes: usize) -> Option<KeptComponent> {
+        let into_kept = |entry: CacheEntry| entry.ready().ok().map(KeptComponent::from);
+        if let Some(entry) = self.cached(digest) {
+            return into_kept(entry);
         }
-        let _one = self.loading.lock();
-        // Perhaps loaded meanwhile.
-        if let Some(known) = self.known_now(digest) {
-            return held(known);
+        let _loading = self.loading.lock();
+        // It may have been loaded meanwhile.
+        if let Some(entry) = self.cached(digest) {
+            return into_kept(entry);
         }
         match self.load(digest, size_bytes) {
-            Ok(Some(known)) => {
-                self.known.lock().insert(digest.to_owned(), known.clone());
-                held(known)
+            Ok(Some(entry)) => {
+                self.cache.lock().insert(digest.to_owned(), entry.clone());
+                into_kept(entry)
             }
-            Err(Missing::Full(_)) => Some(Held {
+            Err(LoadError::NoMemory(_)) => Some(KeptComponent {
                 digest: digest.to_owned(),
                 size_bytes,
                 class: self.class(digest)?,
@@ -263,104 +264,116 @@ impl Components {
         }
     }
 
-    /// Says that this component is being taken in: what is compiled of it stays until the answer is dropped.
+    /// Keeps the compiled code of a component on disk until the claim is dropped, because it is being
+    /// uploaded.
     #[must_use]
-    pub fn claim(&self, digest: &str) -> turns::Claim {
+    pub fn claim(&self, digest: &str) -> load_turns::Claim {
         self.claims.claim(digest)
     }
 
-    fn known_now(&self, digest: &str) -> Option<Known> {
-        let mut all = self.known.lock();
-        let known = all.get_mut(digest)?;
-        if let Known::Loaded { used, .. } = known {
+    fn cached(&self, digest: &str) -> Option<CacheEntry> {
+        let mut cache = self.cache.lock();
+        let entry = cache.get_mut(digest)?;
+        if let CacheEntry::Loaded { used, .. } = entry {
             *used = Instant::now();
         }
-        Some(known.clone())
+        Some(entry.clone())
     }
 
-    /// Unloads the component that was not asked for for longest, of those nobody uses; `false`: there is
-    /// none. It is mapped again when it is asked for.
+    /// Unloads the least recently used component that nobody uses; `false` if there is none. It is mapped
+    /// again on its next use.
     fn unload_one(&self, whose: Whose<'_>) -> bool {
-        let mut all = self.known.lock();
-        let unused = all.iter().filter_map(|(digest, known)| match known {
-            Known::Loaded { component, used } if !component.is_in_use() && component.is_of(whose) => {
+        let mut cache = self.cache.lock();
+        let unused = cache.iter().filter_map(|(digest, entry)| match entry {
+            CacheEntry::Loaded { component, used } if !component.is_in_use() && component.is_of(whose) => {
                 Some((*used, digest))
             }
             _ => None,
         });
         let Some(oldest) = unused.min().map(|(_, digest)| digest.clone()) else { return false };
-        let unloaded = all.remove(&oldest);
-        drop(all);
+        let unloaded = cache.remove(&oldest);
+        drop(cache);
         tracing::debug!(plugin.digest = oldest, "the component {oldest} is unloaded to make room");
         unloaded.is_some()
     }
 
-    /// What was just compiled.
-    pub fn put(&self, held: Held) {
-        self.classes.lock().insert(held.digest.clone(), held.class);
-        let mut all = self.known.lock();
-        match held.component {
-            Some(component) => drop(all.insert(held.digest, Known::loaded(component))),
-            // Whatever it was before, it can be loaded now.
-            None if matches!(all.get(&held.digest), Some(Known::Loaded { .. })) => {}
-            None => drop(all.remove(&held.digest)),
+    /// Adds what was just compiled.
+    pub fn insert(&self, kept: KeptComponent) {
+        self.classes.lock().insert(kept.digest.clone(), kept.class);
+        let mut cache = self.cache.lock();
+        match kept.component {
+            Some(component) => drop(cache.insert(kept.digest, CacheEntry::loaded(component))),
+            // Whatever the entry said before, the component can be loaded now.
+            None if matches!(cache.get(&kept.digest), Some(CacheEntry::Loaded { .. })) => {}
+            None => drop(cache.remove(&kept.digest)),
         }
     }
 
-    /// Lets go of what nobody uses but `is_needed`; it is mapped again when it is asked for. Compiled code
-    /// beyond `compiled_max_bytes` on disk goes, too, and is made again then.
-    pub fn let_go(&self, is_needed: impl Fn(&str) -> bool) {
-        self.known.lock().retain(|digest, known| match known {
-            Known::Loaded { component, .. } => is_needed(digest) || component.is_in_use(),
-            Known::Preparing | Known::Unusable(_) => true,
+    /// Unloads components that nobody uses and that are not `is_needed`; they are mapped again on their next
+    /// use. Also removes compiled code on disk beyond `compiled_max_bytes`, which is then compiled again when
+    /// needed.
+    pub fn unload_except(&self, is_needed: impl Fn(&str) -> bool) {
+        self.cache.lock().retain(|digest, entry| match entry {
+            CacheEntry::Loaded { component, .. } => is_needed(digest) || component.is_in_use(),
+            CacheEntry::Preparing | CacheEntry::Unusable(_) => true,
         });
         if let Err(error) = self.store.evict_code(self.engine.config().compiled_max_bytes, is_needed) {
             tracing::warn!("compiled plugins could not be removed: {error}");
         }
     }
 
-    /// Forgets a component and what was compiled of it; the latter not while an upload of the same is on its
-    /// way.
+    /// Removes a component and its compiled code; the code stays while an equal upload is in progress.
     ///
     /// # Errors
-    /// The store.
-    pub fn forget(&self, digest: &str) -> Result<(), store::error::StoreError> {
-        self.known.lock().remove(digest);
+    /// The store fails.
+    pub fn remove(&self, digest: &str) -> Result<(), store::error::StoreError> {
+        self.cache.lock().remove(digest);
         self.classes.lock().remove(digest);
         self.engine.forget(digest);
         self.claims.unless_claimed(digest, || self.store.remove_code(digest))?;
         self.store.remove_component(digest)
     }
 
-    /// Compiles and keeps an upload, and loads what came of it if there is memory for it.
+    /// Compiles an upload and saves the code, and loads it if there is enough memory.
     ///
     /// # Errors
     /// It is refused, or could not be compiled.
-    pub async fn build(self: &Arc<Self>, order: Order<'_>) -> Result<(Held, Tried), Failed> {
-        let Order { file, digest, size_bytes, probe, urgent, progress } = order;
-        self.store.check_space().map_err(failed)?;
-        let draft = self.store.code_draft(digest, &self.compiler).map_err(failed)?;
-        let draft = Draft(draft);
-        let component = Build { file, code: &draft.0, probe, urgent };
+    pub async fn build(
+        self: &Arc<Self>,
+        order: BuildOrder<'_>,
+    ) -> Result<(KeptComponent, Tried), BuildError> {
+        let BuildOrder { file, digest, size_bytes, probe, urgent, progress } = order;
+        self.store.check_space().map_err(build_error_from)?;
+        let draft = self.store.code_draft(digest, &self.compiler).map_err(build_error_from)?;
+        let draft = CodeDraft(draft);
+        let component = BuildJob { file, code: &draft.0, probe, urgent };
         let Built { about, tried } = self.engine.builder().build(component, progress).await?;
         let (components, digest) = (Arc::clone(self), digest.to_owned());
         let loaded = tasks::blocking("plugin-load", move || {
-            components.keep(&draft, Upload { digest: &digest, size_bytes }, about)
+            components.save_compiled(&draft, UploadId { digest: &digest, size_bytes }, about)
         });
-        let held = loaded.await.map_err(|lost| Failed::Failed(lost.to_string()))??;
-        Ok((held, tried))
+        let kept = loaded.await.map_err(|lost| BuildError::Internal(lost.to_string()))??;
+        Ok((kept, tried))
     }
 
-    /// Keeps code that was just compiled, and loads it if there is memory for it.
-    fn keep(&self, draft: &Draft, upload: Upload<'_>, about: About) -> Result<Held, Failed> {
-        let Upload { digest, size_bytes } = upload;
-        let kept = serde_json::to_vec(&about).map_err(|error| Failed::Failed(error.to_string()))?;
-        let _one = self.loading.lock();
-        let code = self.store.keep_code(digest, &self.compiler, &draft.0, &kept).map_err(failed)?;
-        let code_bytes =
-            fs::metadata(&code).map_err(|error| Failed::system("look at compiled code", &error))?.len();
+    /// Saves code that was just compiled, and loads it if there is enough memory.
+    fn save_compiled(
+        &self,
+        draft: &CodeDraft,
+        upload: UploadId<'_>,
+        about: About,
+    ) -> Result<KeptComponent, BuildError> {
+        let UploadId { digest, size_bytes } = upload;
+        let about_json =
+            serde_json::to_vec(&about).map_err(|error| BuildError::Internal(error.to_string()))?;
+        let _loading = self.loading.lock();
+        let code =
+            self.store.keep_code(digest, &self.compiler, &draft.0, &about_json).map_err(build_error_from)?;
+        let code_bytes = fs::metadata(&code)
+            .map_err(|error| BuildError::io("read the size of the compiled code", &error))?
+            .len();
         let class = about.class;
-        // Just written: there is no need to check the seal.
+        // It was just written, so the seal need not be checked.
         let loaded = self
             .engine
             .charge(&about, code_bytes)
@@ -370,52 +383,56 @@ impl Components {
             Err(refusal) if refusal.is_busy() => None,
             Err(refusal) => return Err(refusal.into()),
         };
-        Ok(Held { digest: digest.to_owned(), size_bytes, class, component })
+        Ok(KeptComponent { digest: digest.to_owned(), size_bytes, class, component })
     }
 
-    /// The compiled code of a component, and what is known of it, if it is kept and can be understood; its
-    /// content was not looked at yet.
-    fn sealed(&self, digest: &str) -> Result<Option<(SealedCode, About)>, store::error::StoreError> {
+    /// The compiled code of a component and what is known of it, if it is kept and readable. The content of
+    /// the code is not checked yet.
+    fn read_sealed(&self, digest: &str) -> Result<Option<(SealedCode, About)>, store::error::StoreError> {
         let Some(sealed) = self.store.sealed_code(digest, &self.compiler)? else { return Ok(None) };
         let Ok(about) = serde_json::from_slice::<About>(&sealed.unverified.metadata) else { return Ok(None) };
         self.classes.lock().insert(digest.to_owned(), about.class);
         Ok(Some((sealed, about)))
     }
 
-    /// Maps the compiled code of a component, if it is kept and can be used. Memory is charged before the
-    /// code is read.
-    fn load(&self, digest: &str, size_bytes: usize) -> Result<Option<Known>, Missing> {
-        let Some((sealed, about)) = self.sealed(digest).map_err(Missing::Store)? else { return Ok(None) };
+    /// Maps the compiled code of a component, if it is kept and usable. Memory is charged before the code is
+    /// read.
+    fn load(&self, digest: &str, size_bytes: usize) -> Result<Option<CacheEntry>, LoadError> {
+        let Some((sealed, about)) = self.read_sealed(digest).map_err(LoadError::Store)? else {
+            return Ok(None);
+        };
         let charge = match self.engine.charge(&about, sealed.bytes) {
             Ok(charge) => charge,
-            Err(refusal) if refusal.is_busy() => return Err(Missing::Full(refusal)),
-            Err(refusal) => return Ok(Some(Known::Unusable(refusal))),
+            Err(refusal) if refusal.is_busy() => return Err(LoadError::NoMemory(refusal)),
+            Err(refusal) => return Ok(Some(CacheEntry::Unusable(refusal))),
         };
-        let Some(kept) = self.store.verify_code(digest, &self.compiler, sealed).map_err(Missing::Store)?
+        let Some(kept) = self.store.verify_code(digest, &self.compiler, sealed).map_err(LoadError::Store)?
         else {
             return Ok(None);
         };
-        match self.engine.load(Upload { digest, size_bytes }, about, &kept.path, charge) {
-            Ok(component) => Ok(Some(Known::loaded(component))),
+        match self.engine.load(UploadId { digest, size_bytes }, about, &kept.path, charge) {
+            Ok(component) => Ok(Some(CacheEntry::loaded(component))),
             Err(refusal) => {
-                tracing::warn!("what was compiled of {digest} cannot be loaded and is made again: {refusal}");
+                tracing::warn!(
+                    "the compiled code of {digest} cannot be loaded and is compiled again: {refusal}"
+                );
                 Ok(None)
             }
         }
     }
 
-    fn compile_here(&self, digest: &str) -> Result<Known, Missing> {
-        let bytes = self.store.read_component(digest).map_err(Missing::Store)?.ok_or(Missing::Unknown)?;
+    fn compile_here(&self, digest: &str) -> Result<CacheEntry, LoadError> {
+        let bytes = self.store.read_component(digest).map_err(LoadError::Store)?.ok_or(LoadError::Unknown)?;
         if let Err(refusal) = check_unchanged(digest, &bytes) {
-            return Ok(Known::Unusable(refusal));
+            return Ok(CacheEntry::Unusable(refusal));
         }
         Ok(match self.engine.compile(&bytes) {
             Ok(component) => {
                 self.classes.lock().insert(digest.to_owned(), component.class());
-                Known::loaded(component)
+                CacheEntry::loaded(component)
             }
-            Err(refusal) if refusal.is_busy() => return Err(Missing::Full(refusal)),
-            Err(refusal) => Known::Unusable(refusal),
+            Err(refusal) if refusal.is_busy() => return Err(LoadError::NoMemory(refusal)),
+            Err(refusal) => CacheEntry::Unusable(refusal),
         })
     }
 }
@@ -423,9 +440,9 @@ impl Components {
 impl Unused for Weak<Components> {
     fn amount(&self, wanted: Wanted<'_>, whose: Whose<'_>) -> u64 {
         let (Wanted::Memory, Some(components)) = (wanted, self.upgrade()) else { return 0 };
-        let all = components.known.lock();
-        let bytes = all.values().filter_map(|known| match known {
-            Known::Loaded { component, .. } if !component.is_in_use() && component.is_of(whose) => {
+        let cache = components.cache.lock();
+        let bytes = cache.values().filter_map(|entry| match entry {
+            CacheEntry::Loaded { component, .. } if !component.is_in_use() && component.is_of(whose) => {
                 Some(component.charged_bytes())
             }
             _ => None,
@@ -438,40 +455,40 @@ impl Unused for Weak<Components> {
     }
 }
 
-/// A component to be compiled and kept.
+/// A component to be compiled and saved.
 #[derive(Clone, Copy)]
-pub struct Order<'a> {
-    /// Its bytes.
+pub struct BuildOrder<'a> {
+    /// The file with its bytes.
     pub file: &'a Path,
-    /// Their SHA-256, hex.
+    /// SHA-256 of the bytes, hex.
     pub digest: &'a str,
-    /// How many they are.
+    /// Their number.
     pub size_bytes: usize,
-    /// Whether its verdicts are tried for repeatability.
+    /// Whether to try that its verdicts are repeatable.
     pub probe: bool,
-    /// Whether somebody waits.
+    /// Whether a client waits.
     pub urgent: bool,
-    /// Hears what it is at.
+    /// Called with each stage that is reached.
     pub progress: build::Progress<'a>,
 }
 
-impl From<Component> for Held {
+impl From<Component> for KeptComponent {
     fn from(component: Component) -> Self {
         let (digest, size_bytes) = (component.digest().to_owned(), component.size_bytes());
         Self { digest, size_bytes, class: component.class(), component: Some(component) }
     }
 }
 
-impl Known {
+impl CacheEntry {
     fn loaded(component: Component) -> Self {
         Self::Loaded { component, used: Instant::now() }
     }
 
-    fn ready(self) -> Result<Component, Missing> {
+    fn ready(self) -> Result<Component, LoadError> {
         match self {
             Self::Loaded { component, .. } => Ok(component),
-            Self::Preparing => Err(Missing::Preparing),
-            Self::Unusable(why) => Err(Missing::Unusable(why)),
+            Self::Preparing => Err(LoadError::Preparing),
+            Self::Unusable(why) => Err(LoadError::Unusable(why)),
         }
     }
 }

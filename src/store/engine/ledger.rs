@@ -25,7 +25,7 @@ use crate::store::engine::meta::Numbers;
 use crate::store::engine::{Engine, chunked_values, records};
 use crate::store::error::StoreError;
 use crate::store::format::varint::{Cursor, Malformed};
-use crate::store::keys::Tree;
+use crate::store::keys::Key;
 use crate::store::whole_file;
 
 const NAME: &str = "ledger";
@@ -159,7 +159,7 @@ fn fill(engine: &Engine, revised: &mut Vec<Option<u32>>, last: u64) -> Result<bo
     let mut changed = revised.len() as u64 != last;
     revised.resize(usize::try_from(last).unwrap_or(usize::MAX), None);
     for (rev, id) in (1u64..).zip(revised).filter(|(_, id)| id.is_none()) {
-        let Some(value) = chunked_values::get(engine, Tree::Revisions, &rev.to_be_bytes())? else { continue };
+        let Some(value) = chunked_values::read(engine, Key::Revision(rev))? else { continue };
         let old = records::line(engine, value.get(8..).unwrap_or_default(), || format!("revision {rev}"))?;
         *id = Some(old.facts.killmail_id);
         changed = true;

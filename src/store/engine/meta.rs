@@ -62,11 +62,8 @@ pub fn is_founded(engine: &Engine) -> Result<bool, StoreError> {
 pub fn founding(epoch: Epoch, numbers: &Numbers, lost: &[(u64, u64)]) -> Vec<Write> {
     let lost: Vec<u8> =
         lost.iter().flat_map(|(first, last)| [*first, *last]).flat_map(u64::to_le_bytes).collect();
-    let mut writes = if lost.is_empty() {
-        Vec::new()
-    } else {
-        chunked_values::put(Tree::Meta, &Key::LostNumbers.bytes(), &lost)
-    };
+    let mut writes =
+        if lost.is_empty() { Vec::new() } else { chunked_values::writes(Key::LostNumbers, &lost) };
     writes.push(Write::new(Key::Schema, SCHEMA.to_le_bytes().to_vec()));
     writes.push(Write::new(Key::Epoch, epoch.0.to_le_bytes().to_vec()));
     writes.push(Write::new(Key::Numbers, numbers.to_bytes()));
@@ -102,14 +99,14 @@ pub fn numbers(engine: &Engine) -> Result<Numbers, StoreError> {
 
 /// The writes that put a dictionary into a store.
 pub fn dictionary_writes(number: u8, bytes: &[u8]) -> Vec<Write> {
-    chunked_values::put(Tree::Meta, &Key::Dictionary(number).bytes(), bytes)
+    chunked_values::writes(Key::Dictionary(number), bytes)
 }
 
 /// The dictionaries in the store.
 pub fn dictionaries(engine: &Engine) -> Result<BTreeMap<u8, Vec<u8>>, StoreError> {
     let mut known = BTreeMap::new();
     for number in 1..=u8::MAX {
-        let Some(bytes) = chunked_values::get(engine, Tree::Meta, &Key::Dictionary(number).bytes())? else {
+        let Some(bytes) = chunked_values::read(engine, Key::Dictionary(number))? else {
             break;
         };
         known.insert(number, bytes);
@@ -119,7 +116,7 @@ pub fn dictionaries(engine: &Engine) -> Result<BTreeMap<u8, Vec<u8>>, StoreError
 
 /// Ranges of numbers known to be lost, first and last.
 pub fn lost(engine: &Engine) -> Result<Vec<(u64, u64)>, StoreError> {
-    let bytes = chunked_values::get(engine, Tree::Meta, &Key::LostNumbers.bytes())?.unwrap_or_default();
+    let bytes = chunked_values::read(engine, Key::LostNumbers)?.unwrap_or_default();
     let (numbers, []) = bytes.as_chunks::<8>() else {
         return Err(engine.damaged("the list of lost numbers"));
     };

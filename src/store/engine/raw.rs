@@ -157,10 +157,10 @@ impl Raw {
                     Place { file: number, length: frame.bytes() as u32, at, written: written.at(at) },
                 );
             }
-            for (killmail_id, rev) in log_entry::find(bytes) {
-                let killmails = self.lines.entry(rev).or_default();
-                if !killmails.contains(&killmail_id) {
-                    killmails.push(killmail_id);
+            for revised in log_entry::find_revised(bytes) {
+                let killmails = self.lines.entry(revised.rev).or_default();
+                if !killmails.contains(&revised.killmail_id) {
+                    killmails.push(revised.killmail_id);
                 }
             }
             self.bytes += length as u64;

@@ -8,7 +8,7 @@ use crate::store::error::StoreError;
 use crate::store::format::frame::{self, Header};
 use crate::store::format::log_entry::{self, LogEntry, Unreadable};
 use crate::store::format::record::{Codec, VERSION};
-use crate::store::keys::Tree;
+use crate::store::keys::{Key, Tree};
 
 /// A record whose parts are being replaced is read again, so often at most.
 const READ_TRIES: u32 = 5;
@@ -66,7 +66,7 @@ pub fn header(engine: &Engine, killmail_id: u32) -> Result<Header, StoreError> {
 
 /// The parts of a record, put together; `None` if they are missing, not whole, or of different revisions.
 fn frames(engine: &Engine, killmail_id: u32) -> Result<Option<(Header, Vec<u8>)>, StoreError> {
-    let key = u64::from(killmail_id).to_be_bytes();
+    let key = Key::Record(killmail_id).bytes();
     let Some(first) = engine.get(Tree::Records, &key)? else { return Ok(None) };
     let Ok(first) = frame::open(&first) else { return Ok(None) };
     if first.header.killmail_id != u64::from(killmail_id) || first.part != 0 {
@@ -74,7 +74,7 @@ fn frames(engine: &Engine, killmail_id: u32) -> Result<Option<(Header, Vec<u8>)>
     }
     let mut payload = first.payload.to_vec();
     for part in 1..first.parts {
-        let Some(next) = engine.get(Tree::Records, &chunked_values::key_of(&key, u16::from(part)))? else {
+        let Some(next) = engine.get(Tree::Records, &chunked_values::chunk_key(&key, u16::from(part)))? else {
             return Ok(None);
         };
         let Ok(next) = frame::open(&next) else { return Ok(None) };

@@ -13,7 +13,7 @@ use crate::store::facts::facts;
 use crate::store::format::frame::{self, Header};
 use crate::store::format::log_entry::{self, LogEntry};
 use crate::store::format::record::Codec;
-use crate::store::keys::Tree;
+use crate::store::keys::{Key, Tree};
 
 /// Entries of one transaction.
 const TRANSACTION_MAX: usize = 500;
@@ -40,7 +40,7 @@ pub fn log_from_records(
         }
         let (header, killmail) = records::read(engine, codec, killmail_id)?;
         let line = line_of(&header, &killmail, encode);
-        writes.extend(chunked_values::put(Tree::Log, &header.seq.0.to_be_bytes(), &log_entry::encode(&line)));
+        writes.extend(chunked_values::writes(Key::LogEntry(header.seq.0), &log_entry::encode(&line)));
         made += 1;
         if writes.len() >= TRANSACTION_MAX {
             engine.commit(std::mem::take(&mut writes))?;
@@ -58,7 +58,7 @@ pub fn log_from_records(
 fn whole_entries(engine: &Engine, numbers: &Numbers) -> Result<Vec<bool>, StoreError> {
     let mut whole = vec![false; numbers.head as usize + 1];
     for seq in 1..=numbers.head {
-        let bytes = chunked_values::get(engine, Tree::Log, &seq.to_be_bytes())?;
+        let bytes = chunked_values::read(engine, Key::LogEntry(seq))?;
         whole[seq as usize] = match bytes.map(|bytes| records::line(engine, &bytes, String::new)) {
             Some(Err(error @ StoreError::TooNew { .. })) => return Err(error),
             found => found.is_some_and(|line| line.is_ok()),

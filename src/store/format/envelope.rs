@@ -1,9 +1,10 @@
-//! What is around everything that must be found in a damaged file and known to be whole.
+//! The envelope around every value that must be found in a damaged file: magic, length and checksum show where
+//! it begins and whether it is intact.
 //!
 //! ```text
 //! magic 4 | length u32 (all of it) | contents | crc32 u32
 //! ```
-//! Little endian; the checksum covers all before it.
+//! Little endian; the checksum covers everything before it.
 //!
 //! Must not know: what is inside.
 
@@ -11,30 +12,30 @@ use memchr::memmem;
 
 use crate::store::format::varint::{Cursor, Malformed};
 
-/// The first bytes, which tell one kind from another.
+/// The first bytes of an envelope, different for each kind of contents.
 pub type Magic = [u8; 4];
 
 const HEAD_BYTES: usize = 8;
 const CRC_BYTES: usize = 4;
-/// Bytes around the contents.
+/// Length of an envelope without its contents.
 pub const BYTES: usize = HEAD_BYTES + CRC_BYTES;
 
-/// Puts so many bytes of contents, as they are written, into an envelope.
-pub fn seal(magic: Magic, bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let length = bytes + BYTES;
+/// Puts the contents that `write` appends into an envelope. Their length must be `content_bytes`.
+pub fn seal(magic: Magic, content_bytes: usize, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let length = content_bytes + BYTES;
     let mut out = Vec::with_capacity(length);
     out.extend_from_slice(&magic);
     out.extend_from_slice(&(length as u32).to_le_bytes());
     write(&mut out);
     out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
-    debug_assert_eq!(out.len(), length, "it was said how many bytes are written");
+    debug_assert_eq!(out.len(), length, "the contents have the given length");
     out
 }
 
-/// The contents of the envelope these bytes begin with; what follows it is left alone.
+/// The contents of the envelope at the start of `bytes`; the bytes after it are ignored.
 ///
 /// # Errors
-/// There is none, or it is not whole.
+/// There is no envelope, or it is damaged.
 pub fn open(magic: Magic, bytes: &[u8]) -> Result<&[u8], Malformed> {
     let mut cursor = Cursor::new(bytes);
     if cursor.take(magic.len())? != magic {
@@ -49,8 +50,8 @@ pub fn open(magic: Magic, bytes: &[u8]) -> Result<&[u8], Malformed> {
     Ok(&whole[HEAD_BYTES..body])
 }
 
-/// Whatever can be read from whole envelopes in raw bytes, with where each begins; what lies between is
-/// passed over.
+/// Searches bytes for intact envelopes whose contents `read` accepts; yields where each begins and what was
+/// read.
 pub fn find<'a, T>(
     magic: Magic,
     bytes: &'a [u8],

@@ -1,13 +1,13 @@
-//! The frame around every stored killmail: enough to find it in a damaged file and to know that it is whole.
+//! The frame around the payload of every stored killmail, with which it can be found in a damaged file.
 //!
 //! ```text
 //! killmail id u64 | version u8 | dictionary u8 | part u8 | parts u8 | seq u64 | rev u64
 //! | received_at_ms i64 | uploaded_at i64 (minimum: unknown) | origin u8 | age_secs u32 | raw length u32 | payload
 //! ```
-//! Little endian, in an envelope. A payload beyond one value's limit is cut into parts, each in a frame of
-//! its own. This is the only file that makes, reads or looks for frames.
+//! Little endian, in an envelope. A payload that is too large for one value is split into parts, and each part
+//! has its own frame. Only this file creates, reads and searches for frames.
 //!
-//! Must not know: what is in the payload, or where frames are kept.
+//! Must not know: what is in the payload, or where frames are stored.
 
 use crate::domain::entry::Origin;
 use crate::domain::id::Seq;
@@ -15,69 +15,63 @@ use crate::store::format::envelope::{self, Magic};
 use crate::store::format::varint::{Cursor, Malformed};
 
 const MAGIC: Magic = [0xB5, b'K', b'M', 0x1F];
-/// Bytes between the length and the payload.
+/// Bytes from the start of the contents to the payload.
 const HEADER_BYTES: usize = 53;
-/// No frame is longer, bytes.
+/// Length of the longest frame, bytes.
 pub const FRAME_MAX: usize = envelope::BYTES + HEADER_BYTES + PART_BYTES;
-/// Payload bytes of one part: large values make their neighbours in the engine slow, and 64 KiB is the
-/// house's limit.
+/// Payload bytes of one part. Large values slow down their neighbours in the engine; no value of this program
+/// exceeds 64 KiB.
 pub const PART_BYTES: usize = 48 << 10;
 const UNKNOWN: i64 = i64::MIN;
 
-/// What a frame says of its killmail.
+/// The fields that every part of a killmail has in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// The killmail.
     pub killmail_id: u64,
-    /// How the payload is encoded.
+    /// Version of the record in the payload.
     pub version: u8,
-    /// The dictionary it is compressed with, from 1 on: there is no payload without one.
+    /// Number of the dictionary that compressed the payload, from 1: no payload is stored without one.
     pub dictionary: u8,
-    /// The number in the log.
     pub seq: Seq,
-    /// The revision; 0 at first.
+    /// The last revision that changed the killmail; 0 if none did.
     pub rev: u64,
-    /// When we got it, unix milliseconds.
+    /// Unix milliseconds.
     pub received_at_ms: i64,
     /// When the source published it, unix seconds.
     pub uploaded_at: Option<i64>,
-    /// How it came.
     pub origin: Origin,
-    /// How old it was then, seconds.
+    /// Age of the killmail on arrival, seconds.
     pub age_secs: u32,
-    /// Length of the payload before compression, bytes.
+    /// Length of the whole payload before compression, bytes.
     pub raw_bytes: u32,
 }
 
-/// One frame, read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// What it says of its killmail.
     pub header: Header,
-    /// Which part of the payload it holds, from 0.
+    /// Index of this part, from 0.
     pub part: u8,
-    /// How many parts there are.
+    /// Number of parts.
     pub parts: u8,
-    /// The bytes of that part.
+    /// The bytes of this part.
     pub payload: &'a [u8],
 }
 
 impl Frame<'_> {
-    /// Its length with the envelope, bytes.
+    /// Length including the envelope, bytes.
     pub const fn bytes(&self) -> usize {
         envelope::BYTES + HEADER_BYTES + self.payload.len()
     }
 }
 
-/// Frames a payload: one frame, or several if it is large; `None` if it is beyond what parts can hold (12
-/// MiB).
+/// Splits a payload into one or more frames. `None` if it is too large for 255 parts (12 MiB).
 pub fn seal(header: &Header, payload: &[u8]) -> Option<Vec<Vec<u8>>> {
     let parts = u8::try_from(payload.len().div_ceil(PART_BYTES).max(1)).ok()?;
     let mut rest = payload;
     let frames = (0..parts).map(|part| {
-        let (piece, after) = rest.split_at(rest.len().min(PART_BYTES));
+        let (payload, after) = rest.split_at(rest.len().min(PART_BYTES));
         rest = after;
-        seal_part(header, part, parts, piece)
+        seal_part(header, part, parts, payload)
     });
     Some(frames.collect())
 }
@@ -97,7 +91,7 @@ fn seal_part(header: &Header, part: u8, parts: u8, payload: &[u8]) -> Vec<u8> {
     })
 }
 
-/// Reads the frame at the start of `bytes`; what follows it is left alone.
+/// Reads the frame at the start of `bytes`; the bytes after it are ignored.
 pub fn open(bytes: &[u8]) -> Result<Frame<'_>, Malformed> {
     envelope::open(MAGIC, bytes).and_then(read)
 }
@@ -114,7 +108,7 @@ fn read(contents: &[u8]) -> Result<Frame<'_>, Malformed> {
         rev: cursor.u64()?,
         received_at_ms: cursor.i64()?,
         uploaded_at: Some(cursor.i64()?).filter(|at| *at != UNKNOWN),
-        origin: origin(cursor.u8()?)?,
+        origin: decode_origin(cursor.u8()?)?,
         age_secs: cursor.u32()?,
         raw_bytes: cursor.u32()?,
     };
@@ -124,8 +118,7 @@ fn read(contents: &[u8]) -> Result<Frame<'_>, Malformed> {
     Ok(Frame { header, part, parts, payload: &contents[HEADER_BYTES..] })
 }
 
-/// The byte of an origin, read back.
-pub fn origin(byte: u8) -> Result<Origin, Malformed> {
+pub fn decode_origin(byte: u8) -> Result<Origin, Malformed> {
     match byte {
         0 => Ok(Origin::Live),
         1 => Ok(Origin::Backfill),
@@ -133,7 +126,7 @@ pub fn origin(byte: u8) -> Result<Origin, Malformed> {
     }
 }
 
-/// Every whole frame in raw bytes, with where it begins; what lies between is passed over.
+/// Searches bytes for intact frames; yields where each begins, and the frame.
 pub fn find(bytes: &[u8]) -> impl Iterator<Item = (usize, Frame<'_>)> {
     envelope::find(MAGIC, bytes, read)
 }
@@ -158,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_come_back_whole_and_in_parts() {
+    fn a_payload_in_parts_is_read_back() {
         let payload: Vec<u8> = (0..PART_BYTES * 2 + 5).map(|n| n as u8).collect();
         let frames = seal(&header(), &payload).expect("three parts fit");
         assert_eq!(frames.len(), 3);
@@ -169,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn any_flipped_bit_is_noticed() {
+    fn any_flipped_bit_is_detected() {
         let frame = seal(&header(), b"some payload").expect("small").remove(0);
         for bit in 0..frame.len() * 8 {
             let mut bent = frame.clone();
@@ -179,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_found_between_rubbish() {
+    fn frames_are_found_between_other_bytes() {
         let frame = seal(&header(), b"some payload").expect("small").remove(0);
         let mut raw = vec![0xB5; 9];
         raw.extend_from_slice(&frame);

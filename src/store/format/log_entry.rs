@@ -1,24 +1,24 @@
-//! An entry of the log: the facts of a killmail without its items and texts, from which the index is built
-//! and every role is exact.
+//! An entry of the log: the facts of a killmail without items and texts. The index is built from these entries,
+//! and roles are tested on them.
 //!
 //! ```text
 //! crc32 u32 | version u8 | killmail id u32 | time i64 | system u32 | received_at_ms i64 | origin u8 | age_secs u32 | weight u32
 //! | rev u64 | flags u8 | value f64 if known | attackers varint | victim, attackers, final blow: six ascending lists each | labels
 //! ```
-//! Constellations, regions and ship groups are not stored: they follow from static EVE facts. Law 4 holds for
-//! `version`.
+//! Constellations, regions and ship groups are not stored, because they follow from static EVE facts. Law 4
+//! holds for `version`.
 //!
-//! Must not know: where entries are kept.
+//! Must not know: where entries are stored.
 
 use memchr::memchr;
 
 use crate::domain::entry::{Origin, is_implausible};
 use crate::domain::facts::{Columns, Facts};
 use crate::store::facts::derive;
-use crate::store::format::frame::origin;
+use crate::store::format::frame::decode_origin;
 use crate::store::format::varint::{Cursor, Malformed, put_ascending, put_varint};
 
-/// The version written now. A new one raises the schema number (`engine/meta`), too.
+/// The current version. Raise the schema number (`engine/meta`) together with it.
 pub const VERSION: u8 = 1;
 const CRC_BYTES: usize = 4;
 /// Bytes up to the flags.
@@ -28,40 +28,36 @@ const SOLO: u8 = 2;
 const AWOX: u8 = 4;
 const VALUED: u8 = 8;
 
-/// What the log keeps of a killmail.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogEntry {
-    /// What filters ask.
     pub facts: Facts,
-    /// When we got it, unix milliseconds.
+    /// Unix milliseconds.
     pub received_at_ms: i64,
-    /// How it came.
     pub origin: Origin,
-    /// How old it was then, seconds.
+    /// Age of the killmail on arrival, seconds.
     pub age_secs: u32,
     /// Length of its canonical JSON, bytes.
     pub weight: u32,
-    /// The revision its content is at; 0 at first.
+    /// The last revision that changed the killmail; 0 if none did.
     pub rev: u64,
 }
 
-/// The line as bytes.
-pub fn encode(line: &LogEntry) -> Vec<u8> {
-    let facts = &line.facts;
+pub fn encode(entry: &LogEntry) -> Vec<u8> {
+    let facts = &entry.facts;
     let mut out = Vec::with_capacity(160);
     out.extend_from_slice(&[0; 4]);
     out.push(VERSION);
     out.extend_from_slice(&facts.killmail_id.to_le_bytes());
     out.extend_from_slice(&facts.time.to_le_bytes());
     out.extend_from_slice(&facts.system.to_le_bytes());
-    out.extend_from_slice(&line.received_at_ms.to_le_bytes());
-    out.push(line.origin as u8);
-    out.extend_from_slice(&line.age_secs.to_le_bytes());
-    out.extend_from_slice(&line.weight.to_le_bytes());
-    out.extend_from_slice(&line.rev.to_le_bytes());
+    out.extend_from_slice(&entry.received_at_ms.to_le_bytes());
+    out.push(entry.origin as u8);
+    out.extend_from_slice(&entry.age_secs.to_le_bytes());
+    out.extend_from_slice(&entry.weight.to_le_bytes());
+    out.extend_from_slice(&entry.rev.to_le_bytes());
     let flags =
         [(facts.npc, NPC), (facts.solo, SOLO), (facts.awox, AWOX), (facts.total_value.is_some(), VALUED)];
-    out.push(flags.into_iter().map(|(is, bit)| if is { bit } else { 0 }).sum());
+    out.push(flags.into_iter().map(|(is_set, bit)| if is_set { bit } else { 0 }).sum());
     if let Some(value) = facts.total_value {
         out.extend_from_slice(&value.to_le_bytes());
     }
@@ -79,12 +75,12 @@ pub fn encode(line: &LogEntry) -> Vec<u8> {
     out
 }
 
-/// Why bytes cannot be read as a line.
+/// Why bytes cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unreadable {
-    /// They are not what was written.
+    /// They are damaged.
     Malformed,
-    /// They are whole, of a version that a later killstream writes.
+    /// They are intact, but a later release wrote them with this version.
     Newer(u8),
 }
 
@@ -94,7 +90,6 @@ impl From<Malformed> for Unreadable {
     }
 }
 
-/// The line these bytes hold.
 pub fn decode(bytes: &[u8]) -> Result<LogEntry, Unreadable> {
     let (crc, body) = bytes.split_first_chunk::<4>().ok_or(Malformed)?;
     if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
@@ -103,31 +98,38 @@ pub fn decode(bytes: &[u8]) -> Result<LogEntry, Unreadable> {
     if let Some(version) = body.first().filter(|version| **version > VERSION) {
         return Err(Unreadable::Newer(*version));
     }
-    let mut line = parse(&mut Cursor::new(body))?;
-    derive(&mut line.facts);
-    Ok(line)
+    let mut entry = parse(&mut Cursor::new(body))?;
+    derive(&mut entry.facts);
+    Ok(entry)
 }
 
-/// The line somewhere at the start of raw bytes, with its length: lines name no length, so it is known only
-/// once all is read.
-fn open(bytes: &[u8]) -> Result<(LogEntry, usize), Malformed> {
+/// The entry at the start of `bytes`, and its length: entries do not store their length, so reading one yields
+/// it.
+fn decode_prefix(bytes: &[u8]) -> Result<(LogEntry, usize), Malformed> {
     let (crc, body) = bytes.split_first_chunk::<4>().ok_or(Malformed)?;
     let mut cursor = Cursor::new(body);
-    let line = parse(&mut cursor)?;
+    let entry = parse(&mut cursor)?;
     let length = body.len() - cursor.remaining();
     if crc32fast::hash(&body[..length]) != u32::from_le_bytes(*crc) {
         return Err(Malformed);
     }
-    Ok((line, 4 + length))
+    Ok((entry, 4 + length))
 }
 
-/// Every whole line of a revision in raw bytes: its killmail, and the revision. Lines of revision 0 tell
-/// nothing and are passed over.
-pub fn find(bytes: &[u8]) -> impl Iterator<Item = (u32, u64)> {
+/// What an entry says about a revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revised {
+    pub killmail_id: u32,
+    pub rev: u64,
+}
+
+/// Searches bytes for intact entries of revised killmails.
+pub fn find_revised(bytes: &[u8]) -> impl Iterator<Item = Revised> {
     let mut at = 0;
     std::iter::from_fn(move || {
         loop {
-            // The fixed part looks like little else: cheap to tell before a checksum is.
+            // Checks of the fixed part are cheap and rule out most bytes that are not an entry, without
+            // computing a checksum.
             at += memchr(VERSION, bytes.get(at + CRC_BYTES..)?)?;
             let rest = bytes.get(at..).filter(|rest| rest.len() > FIXED_BYTES)?;
             let impossible = rest[29] > 1
@@ -140,10 +142,10 @@ pub fn find(bytes: &[u8]) -> impl Iterator<Item = (u32, u64)> {
                 at += 1;
                 continue;
             }
-            match open(rest) {
-                Ok((line, length)) => {
+            match decode_prefix(rest) {
+                Ok((entry, length)) => {
                     at += length;
-                    return Some((line.facts.killmail_id, line.rev));
+                    return Some(Revised { killmail_id: entry.facts.killmail_id, rev: entry.rev });
                 }
                 Err(Malformed) => at += 1,
             }
@@ -151,7 +153,7 @@ pub fn find(bytes: &[u8]) -> impl Iterator<Item = (u32, u64)> {
     })
 }
 
-/// What stands between checksum and end.
+/// Reads an entry after its checksum.
 fn parse(cursor: &mut Cursor<'_>) -> Result<LogEntry, Malformed> {
     if cursor.u8()? != VERSION {
         return Err(Malformed);
@@ -159,15 +161,15 @@ fn parse(cursor: &mut Cursor<'_>) -> Result<LogEntry, Malformed> {
     let mut facts =
         Facts { killmail_id: cursor.u32()?, time: cursor.i64()?, system: cursor.u32()?, ..Facts::default() };
     let received_at_ms = cursor.i64()?;
-    let origin = origin(cursor.u8()?)?;
+    let origin = decode_origin(cursor.u8()?)?;
     let (age_secs, weight, rev) = (cursor.u32()?, cursor.u32()?, cursor.u64()?);
     let flags = cursor.u8()?;
     (facts.npc, facts.solo, facts.awox) = (flags & NPC != 0, flags & SOLO != 0, flags & AWOX != 0);
     facts.total_value = if flags & VALUED == 0 { None } else { Some(cursor.f64()?) };
     facts.attacker_count = cursor.varint()?;
-    facts.victim = columns(cursor)?;
-    facts.attackers = columns(cursor)?;
-    facts.final_blow = columns(cursor)?;
+    facts.victim = read_columns(cursor)?;
+    facts.attackers = read_columns(cursor)?;
+    facts.final_blow = read_columns(cursor)?;
     for _ in 0..cursor.varint()? {
         let length = cursor.varint()? as usize;
         facts.labels.push(String::from_utf8(cursor.take(length)?.to_vec()).map_err(|_| Malformed)?);
@@ -176,14 +178,20 @@ fn parse(cursor: &mut Cursor<'_>) -> Result<LogEntry, Malformed> {
     Ok(LogEntry { facts, received_at_ms, origin, age_secs, weight, rev })
 }
 
-fn put_columns(out: &mut Vec<u8>, c: &Columns) {
-    for column in [&c.characters, &c.corporations, &c.alliances, &c.factions, &c.ship_types, &c.weapon_types]
-    {
+fn put_columns(out: &mut Vec<u8>, columns: &Columns) {
+    for column in [
+        &columns.characters,
+        &columns.corporations,
+        &columns.alliances,
+        &columns.factions,
+        &columns.ship_types,
+        &columns.weapon_types,
+    ] {
         put_ascending(out, column);
     }
 }
 
-fn columns(cursor: &mut Cursor<'_>) -> Result<Columns, Malformed> {
+fn read_columns(cursor: &mut Cursor<'_>) -> Result<Columns, Malformed> {
     Ok(Columns {
         characters: cursor.ascending()?,
         corporations: cursor.ascending()?,

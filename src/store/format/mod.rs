@@ -1,7 +1,6 @@
-//! Everything the store writes, in bytes: records, entries of the log, the frame around a killmail,
-//! compression.
+//! The formats of what the store writes: records, log entries, the frame around a killmail, and compression.
 //!
-//! Old bytes decode for ever (law 4). Each format is drawn in `docs/storage.md`.
+//! Old bytes decode forever (law 4). `docs/storage.md` shows each format.
 //!
 //! Must not know: trees, keys, files.
 

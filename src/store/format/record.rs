@@ -1,10 +1,11 @@
-//! A killmail as bytes: named MessagePack (short names) of structs of this file's own, compressed.
+//! The record of a killmail: MessagePack with short field names, compressed. The structs that it is encoded from
+//! are private to this file.
 //!
-//! Law 4 (old bytes speak): a version, once written by a release, is read for ever; a change of a struct here
-//! is a new version with its own structs. Every field is named and either always there or left out, so that
-//! fields can be added behind old readers' backs.
+//! Law 4 (old bytes decode forever): once a release has written a version, every later release reads it. To
+//! change a struct, add a new version with new structs. Fields are named, and an optional one is left out when
+//! empty, so an optional field can be added without a new version.
 //!
-//! Must not know: where records are kept.
+//! Must not know: where records are stored.
 
 use std::collections::BTreeMap;
 
@@ -16,21 +17,20 @@ use crate::domain::zkb::Zkb;
 use crate::store::format::dictionary::{CURRENT, Dictionaries};
 use crate::store::format::frame::Header;
 
-/// The version written now. A new one raises the schema number (`engine/meta`), too.
+/// The current version. Raise the schema number (`engine/meta`) together with it.
 pub const VERSION: u8 = 1;
 
-/// A killmail encoded and compressed.
+/// An encoded and compressed killmail.
 #[derive(Debug, Clone)]
 pub struct Packed {
-    /// The compressed bytes.
     pub payload: Vec<u8>,
-    /// Their length before compression.
+    /// Length of the payload before compression.
     pub raw_bytes: u32,
-    /// The dictionary used.
+    /// Number of the dictionary that compressed it.
     pub dictionary: u8,
 }
 
-/// Encodes and decodes records with a store's dictionaries.
+/// Encodes and decodes records with the dictionaries of a store.
 pub struct Codec {
     dictionaries: Dictionaries,
 }
@@ -40,20 +40,20 @@ impl Codec {
         Self { dictionaries }
     }
 
-    /// Encodes several killmails with one compressor.
+    /// Encodes killmails with one compressor.
     pub fn pack<'a>(&self, killmails: impl Iterator<Item = &'a Killmail>) -> Result<Vec<Packed>, String> {
         let mut compressor = self.dictionaries.compressor().map_err(|e| e.to_string())?;
         killmails
             .map(|killmail| {
-                let raw = raw(killmail)?;
-                let payload = compressor.compress(&raw).map_err(|e| e.to_string())?;
-                let raw_bytes = u32::try_from(raw.len()).map_err(|e| e.to_string())?;
+                let record = encode(killmail)?;
+                let payload = compressor.compress(&record).map_err(|e| e.to_string())?;
+                let raw_bytes = u32::try_from(record.len()).map_err(|e| e.to_string())?;
                 Ok(Packed { payload, raw_bytes, dictionary: CURRENT })
             })
             .collect()
     }
 
-    /// Decodes the payload that stood behind this header.
+    /// Decodes the payload of a frame with this header.
     pub fn unpack(&self, header: &Header, payload: &[u8]) -> Result<Killmail, String> {
         if header.version != VERSION {
             return Err(format!("record version {} is unknown", header.version));
@@ -68,8 +68,8 @@ impl Codec {
     }
 }
 
-/// The bytes before compression; what dictionaries are trained on.
-pub fn raw(killmail: &Killmail) -> Result<Vec<u8>, String> {
+/// The record before compression, on which dictionaries are trained.
+pub fn encode(killmail: &Killmail) -> Result<Vec<u8>, String> {
     rmp_serde::to_vec_named(&RecordV1::from(killmail)).map_err(|e| e.to_string())
 }
 
@@ -92,7 +92,7 @@ struct RecordV1 {
     x: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     u: Option<String>,
-    /// Provenance: sources of the lower rank by the parts they gave.
+    /// Provenance: part -> the lower-ranked source it came from.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     low: BTreeMap<String, String>,
 }
@@ -195,17 +195,17 @@ struct ZkbV1 {
     u: Option<String>,
 }
 
-/// Unknown fields, and those that could not be read, as JSON text: rare, and exact whatever they hold.
-fn extra_out(extra: &Extra) -> Option<String> {
+/// Unknown or unreadable fields as JSON text. They are rare, and JSON keeps them exactly.
+fn encode_extra(extra: &Extra) -> Option<String> {
     (!extra.is_empty()).then(|| serde_json::to_string(extra).unwrap_or_default())
 }
 
-/// Earlier versions kept an id of 0, which is none.
-fn known<T: Default + PartialEq>(id: Option<T>) -> Option<T> {
+/// Earlier releases stored unknown ids as 0.
+fn nonzero<T: Default + PartialEq>(id: Option<T>) -> Option<T> {
     id.filter(|id| *id != T::default())
 }
 
-fn extra_in(text: Option<String>) -> Result<Extra, String> {
+fn decode_extra(text: Option<String>) -> Result<Extra, String> {
     text.map_or_else(|| Ok(Extra::new()), |t| serde_json::from_str(&t).map_err(|e| e.to_string()))
 }
 
@@ -221,8 +221,8 @@ impl From<&Killmail> for RecordV1 {
             vic: VictimV1::from(&k.victim),
             att: k.attackers.iter().map(AttackerV1::from).collect(),
             zkb: k.zkb.as_ref().map(ZkbV1::from),
-            x: extra_out(&k.extra),
-            u: k.unreadable.members().and_then(extra_out),
+            x: encode_extra(&k.extra),
+            u: k.unreadable.members().and_then(encode_extra),
             low: k.provenance.iter().map(|(part, source)| (part.to_owned(), source.to_owned())).collect(),
         }
     }
@@ -234,16 +234,16 @@ impl RecordV1 {
             killmail_id: self.id,
             time: self.t,
             solar_system_id: self.sys,
-            moon_id: known(self.moon),
-            war_id: known(self.war),
+            moon_id: nonzero(self.moon),
+            war_id: nonzero(self.war),
             hash: self.hash,
             victim: self.vic.into_victim()?,
             attackers: self.att.into_iter().map(AttackerV1::into_attacker).collect::<Result<_, _>>()?,
             zkb: self.zkb.map(ZkbV1::into_zkb).transpose()?,
-            // Not kept: it follows from when the killmail came.
+            // Not stored: it follows from when the killmail arrived.
             time_implausible: false,
-            extra: extra_in(self.x)?,
-            unreadable: extra_in(self.u)?.into(),
+            extra: decode_extra(self.x)?,
+            unreadable: decode_extra(self.u)?.into(),
             provenance: self.low.into_iter().collect(),
         })
     }
@@ -259,9 +259,9 @@ impl From<&Victim> for VictimV1 {
             s: v.ship_type_id,
             d: v.damage_taken,
             pos: v.position.map(|p| (p.x, p.y, p.z)),
-            it: v.items.as_deref().map(items_out),
-            x: extra_out(&v.extra),
-            u: v.unreadable.members().and_then(extra_out),
+            it: v.items.as_deref().map(encode_items),
+            x: encode_extra(&v.extra),
+            u: v.unreadable.members().and_then(encode_extra),
         }
     }
 }
@@ -269,16 +269,16 @@ impl From<&Victim> for VictimV1 {
 impl VictimV1 {
     fn into_victim(self) -> Result<Victim, String> {
         Ok(Victim {
-            character_id: known(self.c),
-            corporation_id: known(self.o),
-            alliance_id: known(self.a),
-            faction_id: known(self.f),
-            ship_type_id: known(self.s),
+            character_id: nonzero(self.c),
+            corporation_id: nonzero(self.o),
+            alliance_id: nonzero(self.a),
+            faction_id: nonzero(self.f),
+            ship_type_id: nonzero(self.s),
             damage_taken: self.d,
             position: self.pos.map(|(x, y, z)| Position { x, y, z }),
-            items: self.it.map(items_in).transpose()?,
-            extra: extra_in(self.x)?,
-            unreadable: extra_in(self.u)?.into(),
+            items: self.it.map(decode_items).transpose()?,
+            extra: decode_extra(self.x)?,
+            unreadable: decode_extra(self.u)?.into(),
         })
     }
 }
@@ -295,8 +295,8 @@ impl From<&Attacker> for AttackerV1 {
             d: a.damage_done,
             fb: a.final_blow,
             ss: a.security_status,
-            x: extra_out(&a.extra),
-            u: a.unreadable.members().and_then(extra_out),
+            x: encode_extra(&a.extra),
+            u: a.unreadable.members().and_then(encode_extra),
         }
     }
 }
@@ -304,49 +304,49 @@ impl From<&Attacker> for AttackerV1 {
 impl AttackerV1 {
     fn into_attacker(self) -> Result<Attacker, String> {
         Ok(Attacker {
-            character_id: known(self.c),
-            corporation_id: known(self.o),
-            alliance_id: known(self.a),
-            faction_id: known(self.f),
-            ship_type_id: known(self.s),
-            weapon_type_id: known(self.w),
+            character_id: nonzero(self.c),
+            corporation_id: nonzero(self.o),
+            alliance_id: nonzero(self.a),
+            faction_id: nonzero(self.f),
+            ship_type_id: nonzero(self.s),
+            weapon_type_id: nonzero(self.w),
             damage_done: self.d,
             final_blow: self.fb,
             security_status: self.ss,
-            extra: extra_in(self.x)?,
-            unreadable: extra_in(self.u)?.into(),
+            extra: decode_extra(self.x)?,
+            unreadable: decode_extra(self.u)?.into(),
         })
     }
 }
 
-fn items_out(items: &[Item]) -> Vec<ItemV1> {
-    let one = |i: &Item| ItemV1 {
+fn encode_items(items: &[Item]) -> Vec<ItemV1> {
+    let encode_item = |i: &Item| ItemV1 {
         i: i.item_type_id,
         l: i.flag,
         g: i.singleton,
         q: i.quantity_dropped,
         z: i.quantity_destroyed,
-        it: i.items.as_deref().map(items_out),
-        x: extra_out(&i.extra),
-        u: i.unreadable.members().and_then(extra_out),
+        it: i.items.as_deref().map(encode_items),
+        x: encode_extra(&i.extra),
+        u: i.unreadable.members().and_then(encode_extra),
     };
-    items.iter().map(one).collect()
+    items.iter().map(encode_item).collect()
 }
 
-fn items_in(items: Vec<ItemV1>) -> Result<Vec<Item>, String> {
-    let one = |i: ItemV1| {
+fn decode_items(items: Vec<ItemV1>) -> Result<Vec<Item>, String> {
+    let decode_item = |i: ItemV1| {
         Ok(Item {
             item_type_id: i.i,
             flag: i.l,
             singleton: i.g,
             quantity_dropped: i.q,
             quantity_destroyed: i.z,
-            items: i.it.map(items_in).transpose()?,
-            extra: extra_in(i.x)?,
-            unreadable: extra_in(i.u)?.into(),
+            items: i.it.map(decode_items).transpose()?,
+            extra: decode_extra(i.x)?,
+            unreadable: decode_extra(i.u)?.into(),
         })
     };
-    items.into_iter().map(one).collect()
+    items.into_iter().map(decode_item).collect()
 }
 
 impl From<&Zkb> for ZkbV1 {
@@ -365,8 +365,8 @@ impl From<&Zkb> for ZkbV1 {
             labels: z.labels.clone(),
             att: z.attacker_count,
             href: z.href.clone(),
-            x: extra_out(&z.extra),
-            u: z.unreadable.members().and_then(extra_out),
+            x: encode_extra(&z.extra),
+            u: z.unreadable.members().and_then(encode_extra),
         }
     }
 }
@@ -387,8 +387,8 @@ impl ZkbV1 {
             labels: self.labels,
             attacker_count: self.att,
             href: self.href,
-            extra: extra_in(self.x)?,
-            unreadable: extra_in(self.u)?.into(),
+            extra: decode_extra(self.x)?,
+            unreadable: decode_extra(self.u)?.into(),
         })
     }
 }

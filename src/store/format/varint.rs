@@ -1,13 +1,13 @@
-//! Small numbers on disk: varints, ascending id lists as differences, and a cursor that never reads past the
-//! end.
+//! Compact numbers on disk: varints, ascending lists of ids as differences, and a cursor that never reads past
+//! the end.
 //!
 //! Must not know: what the numbers mean.
 
-/// The bytes end too early, or say something impossible.
+/// The bytes end too early, or a value in them is impossible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
-/// Reads bytes from the front.
+/// Reads values from the front of a slice.
 #[derive(Debug, Clone, Copy)]
 pub struct Cursor<'a> {
     rest: &'a [u8],
@@ -64,7 +64,7 @@ impl<'a> Cursor<'a> {
         Err(Malformed)
     }
 
-    /// An ascending list as `put_ascending` wrote it.
+    /// Reads a list that `put_ascending` wrote.
     pub fn ascending(&mut self) -> Result<Vec<u32>, Malformed> {
         let count = self.varint()? as usize;
         if count > self.rest.len() {
@@ -80,7 +80,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Seven bits a byte, low ones first.
+/// Appends seven bits per byte, low bits first.
 pub fn put_varint(out: &mut Vec<u8>, mut value: u32) {
     while value >= 0x80 {
         out.push((value as u8) | 0x80);
@@ -89,7 +89,7 @@ pub fn put_varint(out: &mut Vec<u8>, mut value: u32) {
     out.push(value as u8);
 }
 
-/// The count, then each id as its distance from the one before.
+/// Appends the count, then each id as its difference from the previous one.
 pub fn put_ascending(out: &mut Vec<u8>, ids: &[u32]) {
     put_varint(out, ids.len() as u32);
     let mut last = 0;
@@ -107,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ascending_lists_come_back(mut ids in proptest::collection::vec(any::<u32>(), 0..50)) {
+        fn ascending_lists_are_read_back(mut ids in proptest::collection::vec(any::<u32>(), 0..50)) {
             ids.sort_unstable();
             ids.dedup();
             let mut out = Vec::new();
@@ -118,7 +118,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+        fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
             let _ = Cursor::new(&bytes).ascending();
             let _ = Cursor::new(&bytes).varint();
         }

@@ -1,5 +1,5 @@
-//! How many killmails there are of each day: counted from the rows, block by block, so that no lock is held
-//! for long.
+//! The number of killmails per day, counted from the rows, one block at a time so that no lock is held for
+//! long.
 //!
 //! Must not know: what the counts are for.
 
@@ -12,8 +12,8 @@ use crate::store::Store;
 use crate::store::index::rows::BLOCK;
 
 impl Store {
-    /// Adds the killmails numbered after `after` up to `head` to the counts of their days (days since 1970,
-    /// by killmail time). Undated ones have no day.
+    /// Adds the killmails numbered after `after` up to `head` to the counts of their days (days since 1970, by
+    /// killmail time). Undated killmails are not counted.
     pub fn count_days(&self, days: &mut BTreeMap<i64, u64>, after: Seq, head: Seq) {
         let mut next = after.0 + 1;
         while next <= head.0 {
@@ -28,7 +28,7 @@ impl Store {
         }
     }
 
-    /// Revisions ever made: while it stays, no entry there is has changed.
+    /// Number of revisions made. While it stays the same, no existing entry has changed.
     #[must_use]
     pub fn revision(&self) -> u64 {
         self.revised.load(Ordering::Relaxed)

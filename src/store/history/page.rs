@@ -1,13 +1,15 @@
-//! What comes next for a reader, in log order: its place in, a page out. Law 1 (select is accept) guards this
-//! file.
+//! The next page of the log for a reader: its cursor in, a page in log order out. Law 1 (selection agrees with
+//! the filter) guards this file.
 //!
-//! Two gears that agree: `walk` tests the facts of each entry after the place (near the head they are in
-//! memory), `select_pages` asks the bitmaps a block of 4,096 numbers at a time (far behind).
+//! There are two ways to find a page, and they agree. Near the head, where all entries are in memory,
+//! `read_page_from_memory` tests the facts of each. Further behind, `select_page` asks the index, one block of
+//! 4,096 numbers at a time.
 //!
 //! Must not know: who reads.
 
-use crate::domain::entry::SharedEntry;
+use crate::domain::entry::{Entry, SharedEntry};
 use crate::domain::id::Seq;
+use crate::domain::skip::{DELIVERY, Skip, skip_live};
 use crate::store::Store;
 use crate::store::error::StoreError;
 use crate::store::index::Index;
@@ -15,192 +17,230 @@ use crate::store::index::plan::{Plan, accepts, needs_facts};
 use crate::store::index::rows::{BLOCK, Row};
 use crate::store::query::{Hit, Page, PageQuery};
 
-/// Entries of the tail looked at while the lock is held.
+/// Entries copied from memory under one read lock.
 const STEP: u64 = 256;
-/// A block whose ids lie so much wider than it is long is not gathered by its span, if looking up each is
-/// cheaper.
+/// Cost of looking up one killmail in one list, relative to reading one id from a list. The ids of a block are
+/// read as a range of the lists unless looking up each killmail of the block costs less.
 const LOOKUP_COST: u64 = 4;
 
 impl Store {
-    /// The next page, by whichever gear is cheaper.
+    /// The next page, from memory if possible.
     ///
     /// # Errors
     /// The disk.
-    pub fn page(&self, ask: &PageQuery<'_>) -> Result<Page, StoreError> {
-        self.page_in_memory(ask).map_or_else(|| self.select_pages(ask), Ok)
+    pub fn read_page(&self, query: &PageQuery<'_>) -> Result<Page, StoreError> {
+        self.read_page_from_memory(query).map_or_else(|| self.select_page(query), Ok)
     }
 
-    /// The next page, if all after the place is in memory. Never waits for the disk.
+    /// The next page; `None` unless everything after the cursor is in memory. Never reads the disk.
     #[must_use]
-    pub fn page_in_memory(&self, ask: &PageQuery<'_>) -> Option<Page> {
-        let mut taking = Taking::new(ask);
-        let mut place = ask.after;
+    pub fn read_page_from_memory(&self, query: &PageQuery<'_>) -> Option<Page> {
+        let mut page = PageBuilder::new(query);
+        let mut cursor = query.after;
         let mut step = Vec::new();
         loop {
             let end = {
                 let memory = self.resident.read();
-                let end = end_of(ask, memory.index.head());
-                if place >= end {
+                let end = last_seq(query, memory.index.head());
+                if cursor >= end {
                     break;
                 }
-                memory.tail.first().filter(|first| *first <= place.next())?;
-                let to = Seq(end.0.min(place.0 + STEP));
-                let entries = (place.0 + 1..=to.0).filter_map(|seq| memory.tail.get(Seq(seq)));
-                step.extend(entries.map(|e| {
-                    (SharedEntry::clone(e), memory.index.rows.get(e.seq).map_or(0, |row| row.weight))
+                memory.tail.first_seq().filter(|first| *first <= cursor.next())?;
+                let to = Seq(end.0.min(cursor.0 + STEP));
+                let entries = (cursor.0 + 1..=to.0).filter_map(|seq| memory.tail.get(Seq(seq)));
+                step.extend(entries.map(|entry| {
+                    let weight = memory.index.rows.get(entry.seq).map_or(0, |row| row.weight);
+                    Candidate { seq: entry.seq, weight, item: SharedEntry::clone(entry) }
                 }));
                 to
             };
-            for (entry, weight) in step.drain(..) {
-                if entry.origin.is_delivered_live(entry.age_secs, ask.max_age_secs)
-                    && accepts(ask.filter, ask.interest, &entry.facts)
-                    && !taking.take(entry.seq, weight, entry)
-                {
-                    return Some(taking.page());
+            for candidate in step.drain(..) {
+                let entry = &candidate.item;
+                if let Some(why) = skipped(query, entry) {
+                    let id = entry.facts.killmail_id;
+                    tracing::debug!(target: DELIVERY, { killmail.id = id, %why }, "not delivered");
+                } else if !page.push(candidate) {
+                    return Some(page.into_page());
                 }
             }
-            place = end;
+            cursor = end;
         }
-        Some(taking.page_up_to(place))
+        page.passed = cursor;
+        Some(page.into_page())
     }
 
-    /// The next page by looking at every entry.
+    /// The next page, found through the index.
     ///
     /// # Errors
     /// The disk.
-    pub fn walk(&self, ask: &PageQuery<'_>) -> Result<Page, StoreError> {
-        let end = end_of(ask, self.head());
-        let mut taking = Taking::new(ask);
-        for seq in (ask.after.0 + 1..=end.0).map(Seq) {
-            let live = |row: &Row| row.origin().is_delivered_live(row.age_secs, ask.max_age_secs);
-            let row = self.resident.read().index.rows.get(seq).copied().filter(live);
-            let Some(row) = row else { continue };
-            let wanted =
-                self.with_facts(seq, |facts| accepts(ask.filter, ask.interest, facts))?.unwrap_or(false);
-            if wanted && !taking.take(seq, row.weight, Hit { seq, killmail_id: row.killmail_id }) {
-                return self.read_page(taking.page_of_hits());
-            }
-        }
-        self.read_page(taking.hits_up_to(end.max(ask.after)))
-    }
-
-    /// The next page through the bitmaps.
-    ///
-    /// # Errors
-    /// The disk.
-    pub fn select_pages(&self, ask: &PageQuery<'_>) -> Result<Page, StoreError> {
-        let facts = needs_facts(ask.filter, ask.interest);
-        let mut taking = Taking::new(ask);
-        let mut place = ask.after;
+    pub fn select_page(&self, query: &PageQuery<'_>) -> Result<Page, StoreError> {
+        let needs_facts = needs_facts(query.filter, query.interest);
+        let mut page = PageBuilder::new(query);
+        let mut cursor = query.after;
         loop {
-            let (candidates, to) = {
+            let block = {
                 let memory = self.resident.read();
-                let end = end_of(ask, memory.index.head());
-                if place >= end {
+                let end = last_seq(query, memory.index.head());
+                if cursor >= end {
                     break;
                 }
-                let plan = Plan::new(&memory.index, ask.filter, ask.interest).live(ask.max_age_secs);
-                candidates(&memory.index, &plan, place.next(), end)
+                let plan = Plan::new(&memory.index, query.filter, query.interest)
+                    .restricted_to_live(query.max_age_secs);
+                candidates(&memory.index, &plan, cursor.next(), end)
             };
-            for (hit, weight) in candidates {
-                let wanted = !facts
-                    || self.with_facts(hit.seq, |f| accepts(ask.filter, ask.interest, f))?.unwrap_or(false);
-                if wanted && !taking.take(hit.seq, weight, hit) {
-                    return self.read_page(taking.page_of_hits());
+            for candidate in block.candidates {
+                let is_accepted = !needs_facts
+                    || self
+                        .with_facts(candidate.seq, |facts| accepts(query.filter, query.interest, facts))?
+                        .unwrap_or(false);
+                if is_accepted && !page.push(candidate) {
+                    return self.load_page(page);
                 }
             }
-            place = to;
+            cursor = block.end;
         }
-        self.read_page(taking.hits_up_to(place))
+        page.passed = cursor;
+        self.load_page(page)
     }
 
-    fn read_page(&self, (hits, passed): (Vec<Hit>, Seq)) -> Result<Page, StoreError> {
-        Ok(Page { entries: self.entries(&hits)?, passed })
+    fn load_page(&self, page: PageBuilder<Hit>) -> Result<Page, StoreError> {
+        Ok(Page { entries: self.entries(&page.items)?, passed: page.passed })
+    }
+
+    /// The oracle of law 1: the next page, found by testing the row and the facts of every entry after the
+    /// cursor, without plans and postings.
+    #[cfg(test)]
+    pub fn scan_page_as_oracle(&self, query: &PageQuery<'_>) -> Result<Page, StoreError> {
+        let end = last_seq(query, self.head());
+        let mut page = PageBuilder::new(query);
+        for seq in (query.after.0 + 1..=end.0).map(Seq) {
+            let is_live = |row: &Row| skip_live(row.origin(), row.age_secs, query.max_age_secs).is_none();
+            let row = self.resident.read().index.rows.get(seq).copied().filter(is_live);
+            let Some(row) = row else { continue };
+            let is_accepted =
+                self.with_facts(seq, |facts| accepts(query.filter, query.interest, facts))?.unwrap_or(false);
+            if is_accepted && !page.push(Candidate::hit(seq, &row)) {
+                return self.load_page(page);
+            }
+        }
+        page.passed = end.max(query.after);
+        self.load_page(page)
     }
 }
 
-/// The last number an answer may look at.
-fn end_of(ask: &PageQuery<'_>, head: Seq) -> Seq {
-    Seq(ask.head.0.min(head.0).min(ask.after.0.saturating_add(ask.scan as u64)))
+/// Why an entry is not on the page; `None`: it is.
+fn skipped(query: &PageQuery<'_>, entry: &Entry) -> Option<Skip> {
+    let skip = skip_live(entry.origin, entry.age_secs, query.max_age_secs);
+    if skip.is_some() {
+        return skip;
+    }
+    if !query.filter.accepts(&entry.facts) {
+        return Some(Skip::Filter);
+    }
+    query.interest.is_some_and(|interest| !interest.accepts(&entry.facts)).then_some(Skip::Interest)
 }
 
-/// The entries from one number on that pass everything but roles, up to the end of their block or of the
-/// range; and where that is.
-fn candidates(index: &Index, plan: &Plan<'_>, from: Seq, end: Seq) -> (Vec<(Hit, u32)>, Seq) {
-    let Some((start, block)) = index.rows.block(from) else { return (Vec::new(), end) };
+/// The last number that a page may look at.
+fn last_seq(query: &PageQuery<'_>, head: Seq) -> Seq {
+    Seq(query.head.0.min(head.0).min(query.after.0.saturating_add(query.scan as u64)))
+}
+
+/// An entry that may belong on the page.
+struct Candidate<T> {
+    seq: Seq,
+    /// Length of its JSON, bytes.
+    weight: u32,
+    item: T,
+}
+
+impl Candidate<Hit> {
+    const fn hit(seq: Seq, row: &Row) -> Self {
+        Self { seq, weight: row.weight, item: Hit { seq, killmail_id: row.killmail_id } }
+    }
+}
+
+/// The candidates of one block, up to the number `end`.
+struct BlockCandidates {
+    candidates: Vec<Candidate<Hit>>,
+    end: Seq,
+}
+
+/// The entries from `from` to the end of its block, but not beyond `end`, that match in everything but roles.
+fn candidates(index: &Index, plan: &Plan<'_>, from: Seq, end: Seq) -> BlockCandidates {
+    let Some((start, block)) = index.rows.block(from) else {
+        return BlockCandidates { candidates: Vec::new(), end };
+    };
     let to = Seq(end.0.min(start.0 + BLOCK - 1));
     let rows = &block.rows[(from.0 - start.0) as usize..=(to.0 - start.0) as usize];
-    let hit = |seq: Seq, row: &Row| (Hit { seq, killmail_id: row.killmail_id }, row.weight);
     let passes = |row: &Row| row.killmail_id != 0 && plan.test.passes(row);
     let numbered = || (from.0..).map(Seq).zip(rows);
-    let (low, high) = plan.bounds;
-    let span =
-        block.span.map(|(first, last)| (first.max(low), last.min(high))).filter(|(low, high)| low <= high);
-    let Some((low, high)) = span else { return (Vec::new(), to) };
-    if plan.groups().is_empty() {
-        return (numbered().filter(|(_, row)| passes(row)).map(|(seq, row)| hit(seq, row)).collect(), to);
-    }
-    let gathered = plan.count(index, low, high);
-    if (rows.len() as u64).saturating_mul(plan.lookups()).saturating_mul(LOOKUP_COST) < gathered {
-        let found = numbered().filter(|(_, row)| passes(row) && plan.named(row.killmail_id));
-        return (found.map(|(seq, row)| hit(seq, row)).collect(), to);
-    }
-    let ids = plan.gather(index, low, high).into_iter();
-    let rows =
-        ids.filter_map(|id| index.row_of(id)).filter(|(seq, row)| (from..=to).contains(seq) && passes(row));
-    let mut found: Vec<_> = rows.map(|(seq, row)| hit(seq, row)).collect();
-    found.sort_unstable_by_key(|(hit, _)| hit.seq);
-    (found, to)
+    let range = block.span.map(|span| span.intersect(plan.bounds)).filter(|range| !range.is_empty());
+    let candidates = match range {
+        None => Vec::new(),
+        Some(_) if plan.groups().is_empty() => {
+            numbered().filter(|(_, row)| passes(row)).map(|(seq, row)| Candidate::hit(seq, row)).collect()
+        }
+        Some(range)
+            if (rows.len() as u64).saturating_mul(plan.list_count()).saturating_mul(LOOKUP_COST)
+                < plan.count(index, range) =>
+        {
+            numbered()
+                .filter(|(_, row)| passes(row) && plan.is_in_every_group(row.killmail_id))
+                .map(|(seq, row)| Candidate::hit(seq, row))
+                .collect()
+        }
+        Some(range) => {
+            let ids = plan.collect(index, range).into_iter();
+            let mut found: Vec<_> = ids
+                .filter_map(|id| index.row_of(id))
+                .filter(|(seq, row)| (from..=to).contains(seq) && passes(row))
+                .map(|(seq, row)| Candidate::hit(seq, row))
+                .collect();
+            found.sort_unstable_by_key(|candidate| candidate.seq);
+            found
+        }
+    };
+    BlockCandidates { candidates, end: to }
 }
 
-/// A page being filled, within its limits.
-struct Taking<T> {
-    taken: Vec<T>,
+/// A page that is being filled, within the limits of the query.
+struct PageBuilder<T> {
+    items: Vec<T>,
+    /// Every entry up to this number is on the page or does not match.
     passed: Seq,
     bytes: usize,
     limit: usize,
     limit_bytes: usize,
 }
 
-impl<T> Taking<T> {
-    fn new(ask: &PageQuery<'_>) -> Self {
+impl<T> PageBuilder<T> {
+    fn new(query: &PageQuery<'_>) -> Self {
         Self {
-            taken: Vec::new(),
-            passed: ask.after,
+            items: Vec::new(),
+            passed: query.after,
             bytes: 0,
-            limit: ask.limit.max(1),
-            limit_bytes: ask.limit_bytes,
+            limit: query.limit.max(1),
+            limit_bytes: query.limit_bytes,
         }
     }
 
-    /// Takes one more; false when the page ends with it, or before it for want of room.
-    fn take(&mut self, seq: Seq, weight: u32, one: T) -> bool {
-        let bytes = self.bytes.saturating_add(weight as usize);
-        if !self.taken.is_empty() && bytes > self.limit_bytes {
-            self.passed = Seq(seq.0 - 1);
+    /// Adds a matching entry. Returns false if the page is complete, either with this entry or, when the entry
+    /// would exceed the byte limit, without it.
+    fn push(&mut self, candidate: Candidate<T>) -> bool {
+        let bytes = self.bytes.saturating_add(candidate.weight as usize);
+        if !self.items.is_empty() && bytes > self.limit_bytes {
+            self.passed = Seq(candidate.seq.0 - 1);
             return false;
         }
         self.bytes = bytes;
-        self.taken.push(one);
-        self.passed = seq;
-        self.taken.len() < self.limit
-    }
-
-    fn page_of_hits(self) -> (Vec<T>, Seq) {
-        (self.taken, self.passed)
-    }
-
-    fn hits_up_to(self, place: Seq) -> (Vec<T>, Seq) {
-        (self.taken, place)
+        self.items.push(candidate.item);
+        self.passed = candidate.seq;
+        self.items.len() < self.limit
     }
 }
 
-impl Taking<SharedEntry> {
-    fn page(self) -> Page {
-        Page { entries: self.taken, passed: self.passed }
-    }
-
-    fn page_up_to(self, place: Seq) -> Page {
-        Page { entries: self.taken, passed: place }
+impl PageBuilder<SharedEntry> {
+    fn into_page(self) -> Page {
+        Page { entries: self.items, passed: self.passed }
     }
 }

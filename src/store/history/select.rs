@@ -1,47 +1,53 @@
-//! History: killmails in the order of their ids, found through the bitmaps. Law 1 (select is accept) guards
-//! this file.
+//! History queries: killmails in the order of their ids, found through the index. Law 1 (selection agrees with
+//! the filter) guards this file.
 //!
-//! Ids are taken a window at a time from the end where the answer begins, so that the newest fifty of a
-//! million cost fifty; between windows the lock is given back. Killmails whose time cannot be come after all
-//! others where the newest come first.
+//! Ids are read in windows from the end where the answer begins, so that the newest 50 of a million cost 50;
+//! the lock is released between windows. In newest-first order, killmails with an implausible time come last.
 //!
-//! Must not know: places of readers.
-
-use std::ops::RangeInclusive;
+//! Must not know: positions of readers.
 
 use crate::domain::filter::Filter;
 use crate::domain::term::{Dimension, Term};
 use crate::store::Store;
 use crate::store::error::StoreError;
 use crate::store::index::Index;
+use crate::store::index::id_range::IdRange;
 use crate::store::index::plan::{Plan, accepts, needs_facts};
 use crate::store::index::postings::Postings;
 use crate::store::query::{HistoryQuery, Hit, Order, Totals};
 
-/// Ids taken in one window at least, and at most (a lock is held for one window).
+/// Fewest ids in a window.
 const WINDOW_MIN: u64 = 128;
+/// Most ids in a window, which is read under one lock.
 pub const WINDOW_MAX: u64 = 65_536;
-/// The same at least where ids have to be in several groups.
-const WINDOW_JOINED: u64 = 4_096;
+/// Fewest ids in a window of a query with several groups.
+const WINDOW_JOINED_MIN: u64 = 4_096;
 
-/// What of the ids is still to be read; `None`: nothing.
-enum Range {
-    Unread,
-    Rest(Option<(u32, u32)>),
+/// What is left to read of a query.
+enum Remaining {
+    All,
+    Ids(IdRange),
+}
+
+struct WindowSize {
+    /// Hits still missing.
+    wanted: usize,
+    /// Makes the window this many times larger than should be enough for them.
+    factor: u64,
 }
 
 impl Store {
-    /// The killmails a query asks for, in its order.
+    /// The killmails that match a query, in its order.
     ///
     /// # Errors
-    /// The disk, when a role has to be looked up there.
+    /// The disk, if facts have to be read to test roles.
     pub fn select(&self, query: &HistoryQuery<'_>) -> Result<Vec<Hit>, StoreError> {
-        let mut all = u64::MAX;
-        Ok(self.select_within(query, &mut all)?.unwrap_or_default())
+        let mut lookups = u64::MAX;
+        Ok(self.select_within(query, &mut lookups)?.unwrap_or_default())
     }
 
-    /// The same, but at most so many killmails are looked up on the disk, which are taken off; `None` where
-    /// that is not enough.
+    /// As [`Store::select`], but reads the facts of at most `lookups` killmails and subtracts those it read.
+    /// `None` if they do not suffice.
     ///
     /// # Errors
     /// As [`Store::select`].
@@ -51,13 +57,13 @@ impl Store {
         lookups: &mut u64,
     ) -> Result<Option<Vec<Hit>>, StoreError> {
         let mut hits = Vec::new();
-        let among_undated = undated_last(query)
+        let among_undated = lists_undated_last(query)
             && query.after.is_some_and(|id| self.resident.read().index.undated().contains(id));
         if !among_undated && !self.select_into(query, &mut hits, lookups)? {
             return Ok(None);
         }
         let undated = HistoryQuery { after: query.after.filter(|_| among_undated), ..*query };
-        if undated_last(query)
+        if lists_undated_last(query)
             && hits.len() < query.limit
             && !self.select_undated(&undated, &mut hits, lookups)?
         {
@@ -66,23 +72,24 @@ impl Store {
         Ok(Some(hits))
     }
 
-    /// The same, but for the undated ones where they come last.
+    /// Appends the matches, without undated killmails where those come last. Returns false if the lookups do
+    /// not suffice.
     fn select_into(
         &self,
         query: &HistoryQuery<'_>,
         hits: &mut Vec<Hit>,
         lookups: &mut u64,
     ) -> Result<bool, StoreError> {
-        let facts = needs_facts(query.filter, query.interest);
-        let (mut range, mut eager) = (Range::Unread, 1);
+        let needs_facts = needs_facts(query.filter, query.interest);
+        let (mut remaining, mut factor) = (Remaining::All, 1);
         while hits.len() < query.limit {
-            let (from, want) = (hits.len(), query.limit - hits.len());
-            let more = self.window(query, &mut range, (want, eager), hits);
-            if hits.len() - from < want {
-                // What a window should hold was too much hoped for: tests or other terms take most of it out.
-                eager = (eager * 4).min(WINDOW_MAX);
+            let (from, wanted) = (hits.len(), query.limit - hits.len());
+            let more = self.select_window(query, &mut remaining, &WindowSize { wanted, factor }, hits);
+            if hits.len() - from < wanted {
+                // Row tests or other groups remove most of the ids: try larger windows.
+                factor = (factor * 4).min(WINDOW_MAX);
             }
-            if facts && !self.keep_accepted(query, from, hits, lookups)? {
+            if needs_facts && !self.keep_accepted(query, from, hits, lookups)? {
                 return Ok(false);
             }
             if !more {
@@ -92,25 +99,25 @@ impl Store {
         Ok(true)
     }
 
-    /// The undated killmails a query asks for, the greatest ids first.
+    /// Appends the undated matches, greatest ids first. Returns false if the lookups do not suffice.
     fn select_undated(
         &self,
         query: &HistoryQuery<'_>,
         hits: &mut Vec<Hit>,
         lookups: &mut u64,
     ) -> Result<bool, StoreError> {
-        let mut rest = Some(narrowed(query, (0, u32::MAX)));
-        while let Some(range) = rest.filter(|(low, high)| low <= high && hits.len() < query.limit) {
+        let mut range = narrow(query, IdRange::ALL);
+        while !range.is_empty() && hits.len() < query.limit {
             let from = hits.len();
             {
                 let memory = self.resident.read();
                 let index = &memory.index;
                 let plan = Plan::new(index, query.filter, query.interest);
-                rest = walk(index.undated(), Order::Newest, range, &mut |id| {
-                    let row = index
-                        .row_of(id)
-                        .filter(|(seq, row)| *seq <= query.head && plan.test.passes(row) && plan.named(id));
-                    hits.extend(row.map(|(seq, _)| Hit { seq, killmail_id: id }));
+                range = scan_list(index.undated(), Order::Newest, range, &mut |id| {
+                    let matching = index.row_of(id).filter(|(seq, row)| {
+                        *seq <= query.head && plan.test.passes(row) && plan.is_in_every_group(id)
+                    });
+                    hits.extend(matching.map(|(seq, _)| Hit { seq, killmail_id: id }));
                     hits.len() < query.limit
                 });
             }
@@ -121,19 +128,19 @@ impl Store {
         Ok(true)
     }
 
-    /// How many killmails a query asks for; its limit and order do not matter.
+    /// The number of killmails that match a query; its limit and order are ignored.
     ///
     /// # Errors
-    /// The disk, when a role has to be looked up there.
+    /// As [`Store::select`].
     pub fn count_matching(&self, query: &HistoryQuery<'_>) -> Result<u64, StoreError> {
-        let mut all = u64::MAX;
-        Ok(self.count_within(query, &mut all)?.unwrap_or_default())
+        let mut lookups = u64::MAX;
+        Ok(self.count_within(query, &mut lookups)?.unwrap_or_default())
     }
 
-    /// The same within so many killmails looked up on the disk, as [`Store::select_within`].
+    /// As [`Store::count_matching`], with limited lookups as in [`Store::select_within`].
     ///
     /// # Errors
-    /// As [`Store::count_matching`].
+    /// As [`Store::select`].
     pub fn count_within(
         &self,
         query: &HistoryQuery<'_>,
@@ -146,19 +153,11 @@ impl Store {
         Ok(self.select_within(&query, lookups)?.map(|hits| hits.len() as u64))
     }
 
-    /// Sums over the killmails a query asks for; its limit and order do not matter.
+    /// Sums over the killmails that match a query; its limit and order are ignored. Lookups are limited as in
+    /// [`Store::select_within`].
     ///
     /// # Errors
-    /// The disk, when a role has to be looked up there.
-    pub fn totals(&self, query: &HistoryQuery<'_>) -> Result<Totals, StoreError> {
-        let mut all = u64::MAX;
-        Ok(self.totals_within(query, &mut all)?.unwrap_or_default())
-    }
-
-    /// The same within so many killmails looked up on the disk, as [`Store::select_within`].
-    ///
-    /// # Errors
-    /// As [`Store::totals`].
+    /// As [`Store::select`].
     pub fn totals_within(
         &self,
         query: &HistoryQuery<'_>,
@@ -181,9 +180,9 @@ impl Store {
         Ok(Some(totals))
     }
 
-    /// Killmails in a solar system at or after a time, unix seconds.
+    /// The number of killmails in a solar system since a time, unix seconds.
     #[must_use]
-    pub fn system_count(&self, system: u32, since: i64) -> u64 {
+    pub fn count_in_system(&self, system: u32, since: i64) -> u64 {
         let mut filter = Filter { since: Some(since), ..Filter::default() };
         filter.set_ids(Dimension::System, vec![system]);
         let memory = self.resident.read();
@@ -191,38 +190,38 @@ impl Store {
             return 0;
         };
         let plan = Plan::new(&memory.index, &filter, None);
-        count_times(&memory.index, &plan, postings, plan.bounds)
+        count_in_range(&memory.index, &plan, postings, plan.bounds)
     }
 
-    /// Takes the next window of a query, `eager` times as large as should do for `want`; says whether there
-    /// may be more.
-    fn window(
+    /// Appends the hits of the next window. Returns whether any ids remain.
+    fn select_window(
         &self,
         query: &HistoryQuery<'_>,
-        range: &mut Range,
-        (want, eager): (usize, u64),
+        remaining: &mut Remaining,
+        size: &WindowSize,
         hits: &mut Vec<Hit>,
     ) -> bool {
         let memory = self.resident.read();
         let index = &memory.index;
         let plan = Plan::new(index, query.filter, query.interest);
-        let mut rest = match range {
-            Range::Unread => Some(narrowed(query, plan.bounds)),
-            Range::Rest(rest) => *rest,
+        let mut rest = match remaining {
+            Remaining::All => narrow(query, plan.bounds),
+            Remaining::Ids(rest) => *rest,
         };
-        let upto = hits.len().saturating_add(want);
-        let sure = sure_range(query, &plan, index);
-        let passed_over = if undated_last(query) {
-            Some(index.undated()).filter(|undated| !undated.is_empty())
+        let limit = hits.len().saturating_add(size.wanted);
+        let untested = ids_without_row_test(query, &plan, index);
+        let skipped = if lists_undated_last(query) {
+            Some(index.undated()).filter(|ids| !ids.is_empty())
         } else {
             None
         };
-        let mut test = |id: u32| {
-            if passed_over.is_some_and(|undated| undated.contains(id)) {
-                return hits.len() < upto;
+        // Returns whether another hit is wanted.
+        let mut visit = |id: u32| {
+            if skipped.is_some_and(|undated| undated.contains(id)) {
+                return hits.len() < limit;
             }
-            let seq = match &sure {
-                Some(sure) if sure.contains(&id) && !(plan.test.windowed && index.undated().contains(id)) => {
+            let seq = match untested {
+                Some(ids) if ids.contains(id) && !(plan.test.has_window && index.undated().contains(id)) => {
                     index.ids.get(id)
                 }
                 _ => index
@@ -231,39 +230,38 @@ impl Store {
                     .map(|(seq, _)| seq),
             };
             hits.extend(seq.map(|seq| Hit { seq, killmail_id: id }));
-            hits.len() < upto
+            hits.len() < limit
         };
-        if let Some(only) = plan.only(index) {
-            rest = rest.and_then(|rest| walk(only, query.order, rest, &mut test));
+        if let Some(list) = plan.single_list(index) {
+            rest = scan_list(list, query.order, rest, &mut visit);
         } else {
-            // What is left where several terms must fit is unknown before: larger windows then, since each
-            // costs a start.
-            let least = if plan.groups().len() > 1 { WINDOW_JOINED } else { WINDOW_MIN };
-            let aim = (want as u64).saturating_mul(2).max(least).saturating_mul(eager).min(WINDOW_MAX);
-            let ids = take_window(&plan, index, query.order, &mut rest, aim);
-            let (high, low) = (rest.map(|(_, high)| high), rest.map(|(low, _)| low));
-            let full = match query.order {
-                Order::Newest => !ids.iter().rev().all(|id| test(*id)),
-                Order::Oldest => !ids.iter().all(|id| test(*id)),
+            // It is unknown how many ids are in all of several groups. Windows are larger then, because each
+            // has a fixed cost.
+            let min = if plan.groups().len() > 1 { WINDOW_JOINED_MIN } else { WINDOW_MIN };
+            let aim = (size.wanted as u64).saturating_mul(2).max(min);
+            let aim = aim.saturating_mul(size.factor).min(WINDOW_MAX);
+            let ids = read_window(&plan, index, query.order, &mut rest, aim);
+            let is_full = match query.order {
+                Order::Newest => !ids.iter().rev().all(|id| visit(*id)),
+                Order::Oldest => !ids.iter().all(|id| visit(*id)),
             };
-            if let (true, Some(last)) = (full, hits.last()) {
-                // More of this window may be wanted if facts take some of these out.
+            if let (true, Some(hit)) = (is_full, hits.last())
+                && let (Some(first_id), Some(last_id)) = (ids.first(), ids.last())
+            {
+                // The rest of this window is needed again if facts rule out some of these hits.
+                let unread = if rest.is_empty() { IdRange::new(*first_id, *last_id) } else { rest };
                 rest = match query.order {
-                    Order::Newest => {
-                        last.killmail_id.checked_sub(1).map(|to| (low.unwrap_or_else(|| ids[0]), to))
-                    }
-                    Order::Oldest => last
-                        .killmail_id
-                        .checked_add(1)
-                        .map(|from| (from, high.unwrap_or_else(|| ids[ids.len() - 1]))),
+                    Order::Newest => IdRange { high: *last_id, ..unread }.below(hit.killmail_id),
+                    Order::Oldest => IdRange { low: *first_id, ..unread }.above(hit.killmail_id),
                 };
             }
         }
-        *range = Range::Rest(rest);
-        rest.is_some_and(|(low, high)| low <= high)
+        *remaining = Remaining::Ids(rest);
+        !rest.is_empty()
     }
 
-    /// Takes out the hits whose facts are not asked for; `false` where no more may be looked up.
+    /// Removes the hits after the first `from` whose facts the query does not accept. Returns false if the
+    /// lookups do not suffice.
     fn keep_accepted(
         &self,
         query: &HistoryQuery<'_>,
@@ -285,156 +283,126 @@ impl Store {
         Ok(true)
     }
 
-    /// The count where bitmaps alone can tell: one term or none, and nothing but time restricting.
+    /// The number of matches, if it can be counted without testing rows.
     fn count_in_bitmaps(&self, query: &HistoryQuery<'_>) -> Option<u64> {
         if needs_facts(query.filter, query.interest) {
             return None;
         }
         let memory = self.resident.read();
         let plan = Plan::new(&memory.index, query.filter, query.interest);
-        let postings =
-            plan.only(&memory.index).filter(|_| plan.counts_in_bitmaps(&memory.index, query.head))?;
-        Some(count_times(&memory.index, &plan, postings, narrowed(query, plan.bounds)))
+        if !plan.can_count_in_bitmaps(&memory.index, query.head) {
+            return None;
+        }
+        let list = plan.single_list(&memory.index)?;
+        Some(count_in_range(&memory.index, &plan, list, narrow(query, plan.bounds)))
     }
 }
 
-/// Whether undated killmails come last: where the newest come first, and no window of time leaves them out.
-pub const fn undated_last(query: &HistoryQuery<'_>) -> bool {
+/// Whether undated killmails come last: in newest-first order, unless a time window excludes them.
+pub const fn lists_undated_last(query: &HistoryQuery<'_>) -> bool {
     matches!(query.order, Order::Newest) && !query.filter.has_window()
 }
 
-/// Goes through one term's ids from the end where the answer begins, at most a window of them, until `wanted`
-/// has enough; what is left.
-fn walk(
-    only: &Postings,
-    order: Order,
-    (low, high): (u32, u32),
-    wanted: &mut impl FnMut(u32) -> bool,
-) -> Option<(u32, u32)> {
-    let mut looked_at = 0;
-    let mut goes_on = |id: &u32| {
-        looked_at += 1;
-        wanted(*id) && looked_at < WINDOW_MAX
+/// Visits the ids of one list from the end where the answer begins, at most one window of them, until `visit`
+/// returns false. Returns the ids that remain.
+fn scan_list(list: &Postings, order: Order, range: IdRange, visit: &mut impl FnMut(u32) -> bool) -> IdRange {
+    let mut visited = 0;
+    let mut stops_at = |id: &u32| {
+        visited += 1;
+        !visit(*id) || visited >= WINDOW_MAX
     };
-    let mut ids = only.range(low, high);
+    let mut ids = list.iter(range);
     match order {
-        Order::Newest => {
-            ids.rev().find(|id| !goes_on(id)).and_then(|id| id.checked_sub(1)).map(|to| (low, to))
-        }
-        Order::Oldest => {
-            ids.find(|id| !goes_on(id)).and_then(|id| id.checked_add(1)).map(|from| (from, high))
-        }
+        Order::Newest => ids.rev().find(&mut stops_at).map_or(IdRange::EMPTY, |id| range.below(id)),
+        Order::Oldest => ids.find(&mut stops_at).map_or(IdRange::EMPTY, |id| range.above(id)),
     }
 }
 
-/// Ids whose rows need not be looked at: nothing but time restricts, and the hours tell that these are within
-/// it.
-fn sure_range(query: &HistoryQuery<'_>, plan: &Plan<'_>, index: &Index) -> Option<RangeInclusive<u32>> {
-    if plan.test.beyond_time || plan.test.live.is_some() || query.head < index.head() {
+/// Ids whose rows need no test, because nothing but the time is restricted and these are in the time window.
+fn ids_without_row_test(query: &HistoryQuery<'_>, plan: &Plan<'_>, index: &Index) -> Option<IdRange> {
+    if plan.test.beyond_time || plan.test.live_max_age.is_some() || query.head < index.head() {
         return None;
     }
-    let low = if plan.test.since == i64::MIN {
-        0
-    } else {
-        index.hours.surely_since(plan.test.since).saturating_add(1)
-    };
-    let until = if plan.test.until == i64::MAX { None } else { index.hours.surely_until(plan.test.until) };
-    Some(low..=until.map_or(u32::MAX, |bound| bound.saturating_sub(1)))
+    Some(ids_within_window(index, plan))
 }
 
-/// Counts by bitmap what is surely in the window of time, and tests the few at its edges.
-pub fn count_times(index: &Index, plan: &Plan<'_>, postings: &Postings, (low, high): (u32, u32)) -> u64 {
-    if low > high {
+/// Ids that are in the time window of the plan, unless they are undated.
+fn ids_within_window(index: &Index, plan: &Plan<'_>) -> IdRange {
+    let (since, until) = (plan.test.since, plan.test.until);
+    let low = if since == i64::MIN { 0 } else { index.time_bounds.all_since_above(since).saturating_add(1) };
+    let above = if until == i64::MAX { None } else { index.time_bounds.all_until_below(until) };
+    IdRange::new(low, above.map_or(u32::MAX, |id| id.saturating_sub(1)))
+}
+
+/// The number of ids of a list in the range and in the time window of the plan: counted in the bitmap where
+/// every id is in the window, tested one by one at its edges.
+pub fn count_in_range(index: &Index, plan: &Plan<'_>, postings: &Postings, range: IdRange) -> u64 {
+    if range.is_empty() {
         return 0;
     }
-    let sure_low = if plan.test.since == i64::MIN {
-        low
-    } else {
-        index.hours.surely_since(plan.test.since).saturating_add(1).max(low)
-    };
-    let sure_until =
-        if plan.test.until == i64::MAX { None } else { index.hours.surely_until(plan.test.until) };
-    let sure_high = sure_until.map_or(high, |bound| bound.saturating_sub(1).min(high));
-    let exact = |low: u32, high: u32| {
+    let count_tested = |range: IdRange| {
         let mut ids = Vec::new();
-        postings.gather(low, high, &mut ids);
+        postings.append_to(&mut ids, range);
         ids.into_iter().filter_map(|id| index.row_of(id)).filter(|(_, row)| plan.test.passes(row)).count()
             as u64
     };
-    if sure_low > sure_high {
-        return exact(low, high);
+    let within = ids_within_window(index, plan).intersect(range);
+    if within.is_empty() {
+        return count_tested(range);
     }
-    let below = if low < sure_low { exact(low, sure_low - 1) } else { 0 };
-    let above = if sure_high < high { exact(sure_high + 1, high) } else { 0 };
-    let undated = if plan.test.windowed {
-        index.undated().range(sure_low, sure_high).filter(|id| postings.contains(*id)).count()
+    let below = count_tested(range.below(within.low));
+    let above = count_tested(range.above(within.high));
+    let undated = if plan.test.has_window {
+        index.undated().iter(within).filter(|id| postings.contains(*id)).count()
     } else {
         0
     };
-    below + postings.count(sure_low, sure_high).saturating_sub(undated as u64) + above
+    below + postings.count(within).saturating_sub(undated as u64) + above
 }
 
-/// The bounds of a plan within what the query asks for; nothing if the first is greater.
-pub fn narrowed(query: &HistoryQuery<'_>, (low, high): (u32, u32)) -> (u32, u32) {
-    let (mut low, mut high) = (i64::from(low), i64::from(high));
-    let bounds = [query.below, query.after.filter(|_| query.order == Order::Newest)];
-    for bound in bounds.into_iter().flatten() {
-        high = high.min(i64::from(bound) - 1);
+/// The part of a range that the query asks for.
+pub fn narrow(query: &HistoryQuery<'_>, mut range: IdRange) -> IdRange {
+    if let Some(below) = query.below {
+        range = range.below(below);
     }
-    if let (Order::Oldest, Some(after)) = (query.order, query.after) {
-        low = low.max(i64::from(after) + 1);
+    match (query.order, query.after) {
+        (Order::Newest, Some(after)) => range.below(after),
+        (Order::Oldest, Some(after)) => range.above(after),
+        (_, None) => range,
     }
-    u32::try_from(low).ok().zip(u32::try_from(high).ok()).unwrap_or((1, 0))
 }
 
-/// Takes ids from the end of the range where the answer begins, about `aim` of them, and moves the range
-/// behind them.
-fn take_window(
-    plan: &Plan<'_>,
-    index: &Index,
-    order: Order,
-    range: &mut Option<(u32, u32)>,
-    aim: u64,
-) -> Vec<u32> {
+/// Reads about `aim` ids from the end of the range where the answer begins, and removes them from the range.
+fn read_window(plan: &Plan<'_>, index: &Index, order: Order, range: &mut IdRange, aim: u64) -> Vec<u32> {
     let mut scale = 1;
-    while let Some((low, high)) = range.filter(|(low, high)| low <= high) {
-        let (from, to) = window_of(plan, index, order, (low, high), aim, scale);
-        let rest = match order {
-            Order::Newest => from.checked_sub(1).map(|high| (low, high)),
-            Order::Oldest => to.checked_add(1).map(|low| (low, high)),
+    while !range.is_empty() {
+        let window = window_of(plan, index, order, *range, aim, scale);
+        *range = match order {
+            Order::Newest => range.below(window.low),
+            Order::Oldest => range.above(window.high),
         };
-        *range = rest.filter(|(low, high)| low <= high);
-        let ids = plan.gather(index, from, to);
+        let ids = plan.collect(index, window);
         if !ids.is_empty() {
             return ids;
         }
-        // Ids come in runs with wide gaps between them: a gap must not be crossed in small steps.
+        // Ids come in runs with wide gaps between them. Larger steps cross a gap in few iterations.
         scale *= 4;
     }
-    *range = None;
     Vec::new()
 }
 
-/// The part of a range of ids, at the end where the answer begins, that should hold `aim` of them.
-fn window_of(
-    plan: &Plan<'_>,
-    index: &Index,
-    order: Order,
-    (low, high): (u32, u32),
-    aim: u64,
-    scale: u64,
-) -> (u32, u32) {
-    let count = plan.count(index, low, high);
+/// The part of a range, at the end where the answer begins, that should hold `aim` ids, times `scale`.
+fn window_of(plan: &Plan<'_>, index: &Index, order: Order, range: IdRange, aim: u64, scale: u64) -> IdRange {
+    let count = plan.count(index, range);
     if count <= aim {
-        return (low, high);
+        return range;
     }
-    // Bounds may reach far beyond the ids there are.
-    let (first, last) = index.all().ends().unwrap_or((low, high));
-    let (low_id, high_id) = (low.max(first), high.min(last));
-    let span = u64::from(high_id.saturating_sub(low_id)) + 1;
+    // The range may reach far beyond the ids that exist.
+    let existing = index.all().span().map_or(range, |span| span.intersect(range));
+    let span = u64::from(existing.high.saturating_sub(existing.low)) + 1;
     let width = (span.saturating_mul(aim) / count).saturating_mul(scale).clamp(1, u64::from(u32::MAX)) as u32;
     match order {
-        Order::Newest => (low.max(high_id.saturating_sub(width)), high),
-        Order::Oldest => (low, high.min(low_id.saturating_add(width))),
+        Order::Newest => IdRange { low: range.low.max(existing.high.saturating_sub(width)), ..range },
+        Order::Oldest => IdRange { high: range.high.min(existing.low.saturating_add(width)), ..range },
     }
 }

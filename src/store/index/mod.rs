@@ -1,12 +1,13 @@
-//! Everything that is asked of killmails without reading them: postings of every term, and a row for each
-//! entry.
+//! The index in memory: what queries test without reading killmails. It holds the postings of every term (the
+//! ids of its killmails) and a row for each entry.
 //!
-//! Postings are by killmail id (time order), rows by number (log order). The terms stand in many small maps:
-//! growing one big one would hold up readers for tens of milliseconds, and a snapshot can copy one small map
-//! at a time.
+//! Postings are by killmail id (time order), rows by number (log order). The terms are spread over many small
+//! maps: growing a single large map would block readers for tens of milliseconds, and a snapshot can copy one
+//! small map at a time.
 //!
-//! Must not know: disks; how filters combine.
+//! Must not know: the disk; how filters combine.
 
+pub(crate) mod id_range;
 pub(crate) mod ids;
 pub(crate) mod newest_entries;
 pub(crate) mod plan;
@@ -22,42 +23,40 @@ use hashbrown::HashMap;
 use crate::domain::facts::Facts;
 use crate::domain::id::Seq;
 use crate::domain::term::{Dimension, Term};
+use crate::store::index::id_range::IdRange;
 use crate::store::index::ids::Ids;
 use crate::store::index::postings::Postings;
 use crate::store::index::rows::{Row, Rows};
 use crate::store::index::time_bounds::TimeBounds;
 use crate::store::index::value_bands::ValueBands;
 
-/// How many maps the terms are spread over.
+/// Number of maps that the terms are spread over.
 pub const SHARDS: usize = 256;
-/// Memory of a term's place in its map, bytes: the entry and its control byte, and the eighth a map keeps
-/// free.
+/// Memory of one term in its map, bytes: the entry, its control byte, and a share of the eighth that a map
+/// keeps free.
 const TERM_BYTES: usize = (size_of::<(Term, Postings)>() + 1) * 8 / 7;
 
 /// One of zKillboard's flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flag {
-    /// Only NPCs attacked.
+    /// All attackers are NPCs.
     Npc,
-    /// One player attacked.
+    /// There is one attacking player.
     Solo,
-    /// Shot by their own.
+    /// Killed by members of their own corporation or alliance.
     Awox,
 }
 
-/// The index.
 #[derive(Debug)]
 pub struct Index {
-    /// By number.
     pub rows: Rows,
-    /// Killmail id -> number.
     pub ids: Ids,
-    /// Bounds of ids by time, of dated killmails.
-    pub hours: TimeBounds,
+    /// Of dated killmails only.
+    pub time_bounds: TimeBounds,
     shards: Box<[HashMap<Term, Postings>]>,
     labels: HashMap<String, Postings>,
     flags: [Postings; 3],
-    bands: ValueBands,
+    value_bands: ValueBands,
     all: Postings,
     undated: Postings,
     count: u64,
@@ -70,11 +69,11 @@ impl Default for Index {
         Self {
             rows: Rows::default(),
             ids: Ids::default(),
-            hours: TimeBounds::default(),
+            time_bounds: TimeBounds::default(),
             shards: (0..SHARDS).map(|_| HashMap::new()).collect(),
             labels: HashMap::new(),
             flags: Default::default(),
-            bands: ValueBands::default(),
+            value_bands: ValueBands::default(),
             all: Postings::default(),
             undated: Postings::default(),
             count: 0,
@@ -85,47 +84,50 @@ impl Default for Index {
 }
 
 impl Index {
-    /// The greatest number.
+    /// The greatest number in the log.
     pub fn head(&self) -> Seq {
         self.rows.head()
     }
 
-    /// Killmails.
+    /// Number of killmails.
     pub const fn count(&self) -> u64 {
         self.count
     }
 
-    /// Solar systems with a killmail.
+    /// Number of solar systems that have a killmail.
     pub const fn systems(&self) -> u64 {
         self.systems
     }
 
-    /// Terms with a killmail.
+    /// Number of terms that have a killmail.
     pub const fn terms(&self) -> u64 {
         self.terms
     }
 
-    /// Times of the dated killmails with the smallest and the greatest id, unix seconds.
-    pub fn ends(&self) -> (Option<i64>, Option<i64>) {
-        let time = |id: u32| self.row_of(id).map(|(_, row)| row.time);
-        let dated = |id: &u32| !self.undated.contains(*id);
-        let ids = || self.all.range(0, u32::MAX);
-        (ids().find(dated).and_then(time), ids().rev().find(dated).and_then(time))
+    /// Time of the dated killmail with the smallest id, unix seconds.
+    pub fn oldest_time(&self) -> Option<i64> {
+        let id = self.all.iter(IdRange::ALL).find(|id| !self.undated.contains(*id))?;
+        self.row_of(id).map(|(_, row)| row.time)
     }
 
-    /// The entry of a killmail.
+    /// Time of the dated killmail with the greatest id, unix seconds.
+    pub fn newest_time(&self) -> Option<i64> {
+        let id = self.all.iter(IdRange::ALL).rev().find(|id| !self.undated.contains(*id))?;
+        self.row_of(id).map(|(_, row)| row.time)
+    }
+
+    /// The number of a killmail, and its row.
     pub fn row_of(&self, killmail_id: u32) -> Option<(Seq, &Row)> {
         let seq = self.ids.get(killmail_id)?;
         self.rows.get(seq).map(|row| (seq, row))
     }
 
-    /// Killmails whose time cannot be: they are in no window of time, and come last where the newest come
-    /// first.
+    /// Killmails whose time is implausible. They are in no time window, and in newest-first order they come
+    /// last.
     pub const fn undated(&self) -> &Postings {
         &self.undated
     }
 
-    /// Every killmail.
     pub const fn all(&self) -> &Postings {
         &self.all
     }
@@ -145,13 +147,12 @@ impl Index {
         &self.flags[flag as usize]
     }
 
-    /// The killmails by value.
-    pub const fn bands(&self) -> &ValueBands {
-        &self.bands
+    pub const fn value_bands(&self) -> &ValueBands {
+        &self.value_bands
     }
 
-    /// Takes an entry in: the next number, or one beyond it, or one that is there, whose value and time go
-    /// then. The same entry again changes nothing.
+    /// Adds an entry whose number is beyond the head, or replaces the value and time of the one that has this
+    /// number. Inserting the same entry twice changes nothing.
     pub fn insert(&mut self, seq: Seq, row: Row, facts: &Facts) {
         let id = row.killmail_id;
         if self.ids.get(id).is_none() {
@@ -159,24 +160,24 @@ impl Index {
             self.ids.set(id, seq);
         }
         if let Some(before) = self.rows.get(seq).copied() {
-            self.bands.remove(before.value, before.killmail_id);
+            self.value_bands.remove(before.value, before.killmail_id);
             self.undated.remove(before.killmail_id);
         }
         self.rows.set(seq, row);
-        self.date(&row);
-        self.bands.insert(row.value, id);
+        self.insert_time(&row);
+        self.value_bands.insert(row.value, id);
         self.all.insert(id);
         self.link(facts);
     }
 
-    /// Leaves room for numbers that are lost, up to this one.
+    /// Moves the head to this number, for numbers without a killmail.
     pub fn skip_to(&mut self, seq: Seq) {
         if self.head() < seq {
             self.rows.set(seq, Row::HOLE);
         }
     }
 
-    /// Gives an entry other facts.
+    /// Replaces an entry by its revision.
     pub fn replace(&mut self, seq: Seq, row: Row, old: &Facts, new: &Facts) {
         self.unlink(old);
         self.insert(seq, row, new);
@@ -195,14 +196,14 @@ impl Index {
         for label in &facts.labels {
             self.labels.entry_ref(label.as_str()).or_default().insert(facts.killmail_id);
         }
-        for (is, flag) in flags(facts) {
-            if is {
+        for (is_set, flag) in flags(facts) {
+            if is_set {
                 self.flags[flag as usize].insert(facts.killmail_id);
             }
         }
     }
 
-    /// Takes a killmail out of the postings of these facts; those that become empty go.
+    /// Removes a killmail from the postings of these facts. Terms that become empty are removed.
     pub fn unlink(&mut self, facts: &Facts) {
         for term in facts.terms() {
             let shard = &mut self.shards[shard(term)];
@@ -219,8 +220,8 @@ impl Index {
                 postings.remove(facts.killmail_id);
             }
         }
-        for (is, flag) in flags(facts) {
-            if is {
+        for (is_set, flag) in flags(facts) {
+            if is_set {
                 self.flags[flag as usize].remove(facts.killmail_id);
             }
         }
@@ -231,12 +232,11 @@ impl Index {
         self.shards.get(number).into_iter().flatten().map(|(term, postings)| (*term, postings))
     }
 
-    /// Every label.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &Postings)> {
         self.labels.iter().map(|(label, postings)| (label.as_str(), postings))
     }
 
-    /// Puts back what `shard` gave.
+    /// Adds the terms of one shard of a snapshot.
     pub fn restore_terms(&mut self, terms: Vec<(Term, Postings)>) {
         for (term, postings) in terms {
             self.terms += 1;
@@ -245,13 +245,13 @@ impl Index {
         }
     }
 
-    /// Puts back what `labels` and `flagged` gave.
+    /// Sets the labels and flags of a snapshot.
     pub fn restore_labels(&mut self, labels: Vec<(String, Postings)>, flags: [Postings; 3]) {
         self.labels = labels.into_iter().collect();
         self.flags = flags;
     }
 
-    /// Puts a row back, without its terms.
+    /// Adds a row of a snapshot, without its terms.
     pub fn restore_row(&mut self, seq: Seq, row: Row) {
         if row.killmail_id == 0 {
             self.skip_to(seq);
@@ -260,14 +260,14 @@ impl Index {
         self.count += 1;
         self.ids.set(row.killmail_id, seq);
         self.rows.set(seq, row);
-        self.date(&row);
-        self.bands.insert(row.value, row.killmail_id);
+        self.insert_time(&row);
+        self.value_bands.insert(row.value, row.killmail_id);
         self.all.insert(row.killmail_id);
     }
 
-    fn date(&mut self, row: &Row) {
+    fn insert_time(&mut self, row: &Row) {
         if row.is_dated() {
-            self.hours.add(row.time, row.killmail_id);
+            self.time_bounds.insert(row.time, row.killmail_id);
         } else {
             self.undated.insert(row.killmail_id);
         }
@@ -292,7 +292,7 @@ impl Index {
             .sum::<usize>();
         let rows =
             self.rows.blocks().iter().map(|block| block.rows.capacity() * size_of::<Row>()).sum::<usize>();
-        (postings + rows + self.ids.bytes() + self.bands.heap_bytes()) as u64
+        (postings + rows + self.ids.heap_bytes() + self.value_bands.heap_bytes()) as u64
     }
 }
 

@@ -1,69 +1,70 @@
-//! A question turned into set operations: groups of postings that are united and then intersected, and a test
-//! of the rows that remain.
+//! A query turned into set operations: groups of postings, each united, then intersected with one another, and
+//! a test of the rows that remain.
 //!
-//! What a plan yields is exact but for roles (and attacker counts beyond a row's reach): those are tested
-//! afterwards on the facts.
+//! The result of a plan is exact except for roles, and for attacker counts that a row cannot hold. Callers test
+//! those on the facts (`needs_facts`).
 //!
-//! Must not know: disks, places of readers.
+//! Must not know: the disk, positions of readers.
 
 use crate::domain::facts::Facts;
 use crate::domain::filter::{Filter, Interest, Match, RoleClause};
 use crate::domain::id::Seq;
+use crate::domain::skip::skip_live;
 use crate::domain::term::{Dimension, Role, Term};
+use crate::store::index::id_range::IdRange;
 use crate::store::index::postings::Postings;
 use crate::store::index::rows::{ATTACKERS_MAX, Row};
+use crate::store::index::value_bands::ValueRange;
 use crate::store::index::{Flag, Index};
 
-/// Looking one id up in one term's postings, against reading one id out of them.
+/// Cost of looking up one id in one list, relative to reading one id from a list.
 pub const LOOKUP_COST: u64 = 4;
-/// Of more lists than this nobody counts what is in them before it is asked.
+/// With more lists than this, their ids are not counted to decide whether value bands are worth a group.
 const COUNTED_LISTS_MAX: usize = 64;
 
-/// Postings of which one is enough.
+/// Lists of which a killmail has to be in at least one.
 #[derive(Debug)]
 pub struct Group<'a> {
     lists: Vec<&'a Postings>,
 }
 
 impl Group<'_> {
-    /// An upper bound of the ids from `low` to `high`.
-    pub fn count(&self, low: u32, high: u32) -> u64 {
-        self.lists.iter().map(|list| list.count(low, high)).sum()
+    /// An upper bound of the ids in the range: those in several lists count several times.
+    pub fn count(&self, range: IdRange) -> u64 {
+        self.lists.iter().map(|list| list.count(range)).sum()
     }
 
-    /// Whether one has the id.
     pub fn contains(&self, id: u32) -> bool {
         self.lists.iter().any(|list| list.contains(id))
     }
 
-    /// How many postings there are.
-    pub const fn len(&self) -> u64 {
+    pub const fn list_count(&self) -> u64 {
         self.lists.len() as u64
     }
 
-    /// The only postings, if there is but one.
-    pub fn single(&self) -> Option<&Postings> {
+    /// The list, if there is only one.
+    pub fn single_list(&self) -> Option<&Postings> {
         match self.lists[..] {
             [list] => Some(list),
             _ => None,
         }
     }
 
-    /// The ids from `low` to `high` that are in both, where both are bitmaps: then that is cheaper than
-    /// looking each id up.
-    fn join(&self, other: &Self, low: u32, high: u32, out: &mut Vec<u32>) -> bool {
-        match (self.single(), other.single()) {
-            (Some(one), Some(other)) => one.join(other, low, high, out),
+    /// Appends the ids in both groups if each is a single bitmap, which is then cheaper than looking up each
+    /// id; otherwise returns false.
+    fn append_common_to(&self, out: &mut Vec<u32>, other: &Self, range: IdRange) -> bool {
+        match (self.single_list(), other.single_list()) {
+            (Some(one), Some(other)) => one.append_common_to(out, other, range),
             _ => false,
         }
     }
 
-    /// The united ids from `low` to `high`, ascending: concatenated and sorted, which beats folding bitmaps
-    /// by far.
-    pub fn gather(&self, low: u32, high: u32, out: &mut Vec<u32>) {
+    /// Replaces the contents of `out` by the ids in the range, ascending. Concatenating and sorting is much
+    /// faster than uniting bitmaps one by one.
+    pub fn collect_into(&self, out: &mut Vec<u32>, range: IdRange) {
         out.clear();
         for list in &self.lists {
-            list.gather(low, high, out);
+            list.append_to(out, range);
         }
         if self.lists.len() > 1 {
             out.sort_unstable();
@@ -72,9 +73,9 @@ impl Group<'_> {
     }
 }
 
-/// What a row tells.
+/// The conditions of a filter that a row can decide.
 #[derive(Debug, Clone, Copy)]
-pub struct Test {
+pub struct RowTest {
     pub since: i64,
     pub until: i64,
     npc: Option<bool>,
@@ -84,18 +85,17 @@ pub struct Test {
     max_value: Option<f64>,
     min_attackers: u32,
     max_attackers: u32,
-    /// Only what a running source brought, at most so old.
-    pub live: Option<u32>,
-    /// Whether anything but the time is tested.
+    /// Only killmails from live sources, at most this old on arrival (seconds; 0: any age). `None`: all.
+    pub live_max_age: Option<u32>,
+    /// Whether it tests anything but the time.
     pub beyond_time: bool,
-    /// Whether the time is.
-    pub windowed: bool,
+    /// Whether it tests the time.
+    pub has_window: bool,
 }
 
-impl Test {
+impl RowTest {
     fn new(filter: &Filter, interest: Option<&Interest>) -> Self {
-        let least = interest.and_then(|i| i.min_value);
-        let min_value = match (filter.min_value, least) {
+        let min_value = match (filter.min_value, interest.and_then(|i| i.min_value)) {
             (Some(a), Some(b)) => Some(a.max(b)),
             (a, b) => a.or(b),
         };
@@ -115,120 +115,91 @@ impl Test {
             max_value,
             min_attackers,
             max_attackers,
-            live: None,
+            live_max_age: None,
             beyond_time,
-            windowed: filter.has_window(),
+            has_window: filter.has_window(),
         }
     }
 
-    /// Whether the row passes.
     pub fn passes(&self, row: &Row) -> bool {
-        let flag = |want: Option<bool>, is: bool| want.is_none_or(|w| w == is);
+        let flag = |wanted: Option<bool>, is_set: bool| wanted.is_none_or(|wanted| wanted == is_set);
         row.time >= self.since
             && (row.time < self.until || self.until == i64::MAX)
-            && (row.is_dated() || !self.windowed)
+            && (row.is_dated() || !self.has_window)
             && (!self.beyond_time
                 || flag(self.npc, row.npc())
                     && flag(self.solo, row.solo())
                     && flag(self.awox, row.awox())
                     && self.min_value.is_none_or(|v| row.value >= v)
                     && self.max_value.is_none_or(|v| row.value <= v)
-                    && self.attackers(row.attackers))
-            && self.live.is_none_or(|max_age| row.origin().is_delivered_live(row.age_secs, max_age))
+                    && self.passes_attackers(row.attackers))
+            && self
+                .live_max_age
+                .is_none_or(|max_age_secs| skip_live(row.origin(), row.age_secs, max_age_secs).is_none())
     }
 
-    /// The least and the greatest value that pass; `None` if any does, known or not.
-    fn values(&self) -> Option<(f64, f64)> {
+    /// The values that pass; `None` if every value does, also an unknown one.
+    fn values(&self) -> Option<ValueRange> {
         self.min_value.or(self.max_value)?;
-        Some((self.min_value.unwrap_or(f64::NEG_INFINITY), self.max_value.unwrap_or(f64::INFINITY)))
+        Some(ValueRange {
+            min: self.min_value.unwrap_or(f64::NEG_INFINITY),
+            max: self.max_value.unwrap_or(f64::INFINITY),
+        })
     }
 
-    fn attackers(&self, count: u16) -> bool {
+    /// True also where the row cannot decide.
+    fn passes_attackers(&self, count: u16) -> bool {
         if count == ATTACKERS_MAX {
             return self.max_attackers >= u32::from(ATTACKERS_MAX);
         }
         (self.min_attackers..=self.max_attackers).contains(&u32::from(count))
     }
 
-    const fn needs_count(&self) -> bool {
+    const fn needs_exact_attackers(&self) -> bool {
         self.min_attackers > ATTACKERS_MAX as u32
             || (self.max_attackers >= ATTACKERS_MAX as u32 && self.max_attackers < u32::MAX)
     }
 }
 
-/// A question, ready to be asked of the index it was made from.
+/// A query, prepared against one index.
 #[derive(Debug)]
 pub struct Plan<'a> {
+    /// A killmail has to be in every one; without groups every killmail qualifies.
     groups: Vec<Group<'a>>,
-    /// Where there are no groups: postings no killmail may be in.
-    without: Vec<&'a Postings>,
-    /// What rows must pass.
-    pub test: Test,
-    /// Ids asked about, both included; nothing if the first is greater.
-    pub bounds: (u32, u32),
+    /// Lists a killmail must not be in; only where there are no groups.
+    excluded: Vec<&'a Postings>,
+    pub test: RowTest,
+    /// No killmail in the time window has an id outside.
+    pub bounds: IdRange,
 }
 
 impl<'a> Plan<'a> {
-    /// Of a filter and what a plugin narrows it to.
+    /// `interest` is what a plugin narrows the filter to.
     pub fn new(index: &'a Index, filter: &Filter, interest: Option<&Interest>) -> Self {
-        let mut groups = Vec::new();
-        let lists = |kind: Dimension, ids: &[u32]| {
-            ids.iter().filter_map(|id| index.postings(Term { kind, id: *id })).collect::<Vec<_>>()
-        };
-        let dimensions = filter.dimensions.iter().map(|d| lists(d.kind, d.ids.as_slice()));
-        match filter.matching {
-            _ if filter.dimensions.is_empty() => {}
-            Match::Any => groups.push(Group { lists: dimensions.flatten().collect() }),
-            Match::All => groups.extend(dimensions.map(|lists| Group { lists })),
-        }
-        groups.extend(filter.each.iter().map(|w| Group { lists: lists(w.kind, w.ids.as_slice()) }));
-        if let Some(interest) = interest.filter(|i| !i.any_of.is_empty()) {
-            groups.push(Group {
-                lists: interest.any_of.iter().flat_map(|w| lists(w.kind, w.ids.as_slice())).collect(),
-            });
-        }
-        if !filter.labels.is_empty() {
-            groups.push(Group {
-                lists: filter.labels.iter().filter_map(|label| index.labelled(label)).collect(),
-            });
-        }
+        let mut groups = groups(index, filter, interest);
         if groups.is_empty() {
-            let flags = [(filter.npc, Flag::Npc), (filter.solo, Flag::Solo), (filter.awox, Flag::Awox)];
-            groups.extend(
-                flags
-                    .into_iter()
-                    .filter(|(want, _)| *want == Some(true))
-                    .map(|(_, flag)| Group { lists: vec![index.flagged(flag)] }),
-            );
+            groups.extend(flagged(index, filter, true).map(|list| Group { lists: vec![list] }));
         }
-        let test = Test::new(filter, interest);
-        let short = groups.iter().map(|group| group.lists.len()).sum::<usize>() <= COUNTED_LISTS_MAX;
-        if let Some(values) = test.values().filter(|_| short) {
-            // Worth another group only where values take out most of what the others leave.
-            let worth = index.bands().count(values);
+        let test = RowTest::new(filter, interest);
+        let few_lists = groups.iter().map(|group| group.lists.len()).sum::<usize>() <= COUNTED_LISTS_MAX;
+        if let Some(values) = test.values().filter(|_| few_lists) {
+            // Worth a group only if it removes most of the ids that the other groups leave.
+            let in_bands = index.value_bands().count(values);
             let left =
-                groups.iter().map(|group| group.count(0, u32::MAX)).min().unwrap_or_else(|| index.count());
-            if worth.saturating_mul(LOOKUP_COST) <= left {
-                groups.push(Group { lists: index.bands().lists(values) });
+                groups.iter().map(|group| group.count(IdRange::ALL)).min().unwrap_or_else(|| index.count());
+            if in_bands.saturating_mul(LOOKUP_COST) <= left {
+                groups.push(Group { lists: index.value_bands().lists(values) });
             }
         }
-        let mut without = Vec::new();
-        if groups.is_empty() {
-            let flags = [(filter.npc, Flag::Npc), (filter.solo, Flag::Solo), (filter.awox, Flag::Awox)];
-            without.extend(
-                flags
-                    .into_iter()
-                    .filter(|(want, _)| *want == Some(false))
-                    .map(|(_, flag)| index.flagged(flag)),
-            );
-        }
-        Self { groups, without, bounds: bounds(index, &test), test }
+        let excluded = if groups.is_empty() { flagged(index, filter, false).collect() } else { Vec::new() };
+        Self { groups, excluded, bounds: time_bounds(index, &test), test }
     }
 
-    /// The same for what live readers are given.
+    /// Restricts the plan to what live readers receive: killmails from live sources, at most this old on
+    /// arrival (seconds; 0: any age).
     #[must_use]
-    pub const fn live(mut self, max_age_secs: u32) -> Self {
-        self.test.live = Some(max_age_secs);
+    pub const fn restricted_to_live(mut self, max_age_secs: u32) -> Self {
+        self.test.live_max_age = Some(max_age_secs);
         self
     }
 
@@ -237,76 +208,69 @@ impl<'a> Plan<'a> {
         &self.groups
     }
 
-    /// The only postings that count, if there are but these.
-    pub fn only(&self, index: &'a Index) -> Option<&Postings> {
+    /// The list that alone decides, if there is only one.
+    pub fn single_list(&self, index: &'a Index) -> Option<&Postings> {
         match &self.groups[..] {
             [] => Some(index.all()),
-            [group] => group.single(),
+            [group] => group.single_list(),
             _ => None,
         }
     }
 
-    /// Whether bitmaps alone can tell how many there are up to this number: one term or none, and nothing but
-    /// time restricting.
-    pub fn counts_in_bitmaps(&self, index: &'a Index, head: Seq) -> bool {
-        self.only(index).is_some() && !self.test.beyond_time && head >= index.head()
+    /// Whether the matches up to this number can be counted without testing rows: there is one term or none,
+    /// and nothing but the time is restricted.
+    pub fn can_count_in_bitmaps(&self, index: &'a Index, head: Seq) -> bool {
+        self.single_list(index).is_some() && !self.test.beyond_time && head >= index.head()
     }
 
-    /// Whether the killmail is in every group.
-    pub fn named(&self, id: u32) -> bool {
+    pub fn is_in_every_group(&self, id: u32) -> bool {
         self.groups.iter().all(|group| group.contains(id))
     }
 
-    /// How many lists one id would have to be looked up in.
-    pub fn lookups(&self) -> u64 {
-        self.groups.iter().map(Group::len).sum()
+    /// How many lists have to be consulted to look up one id.
+    pub fn list_count(&self) -> u64 {
+        self.groups.iter().map(Group::list_count).sum()
     }
 
-    /// An upper bound of the ids from `low` to `high`: of the smallest group.
-    pub fn count(&self, index: &Index, low: u32, high: u32) -> u64 {
-        self.groups.iter().map(|group| group.count(low, high)).min().unwrap_or_else(|| {
-            let taken = self.without.iter().map(|flagged| flagged.count(low, high)).max().unwrap_or(0);
-            index.all().count(low, high).saturating_sub(taken)
+    /// An upper bound of the ids in the range, from the smallest group.
+    pub fn count(&self, index: &Index, range: IdRange) -> u64 {
+        self.groups.iter().map(|group| group.count(range)).min().unwrap_or_else(|| {
+            let excluded = self.excluded.iter().map(|list| list.count(range)).max().unwrap_or(0);
+            index.all().count(range).saturating_sub(excluded)
         })
     }
 
-    /// The ids from `low` to `high` that are in every group, ascending; rows are not tested.
-    pub fn gather(&self, index: &Index, low: u32, high: u32) -> Vec<u32> {
+    /// The ids in the range that are in every group, ascending. Rows are not tested.
+    pub fn collect(&self, index: &Index, range: IdRange) -> Vec<u32> {
         let mut ids = Vec::new();
         let counts: Vec<u64> = if self.groups.len() > 1 {
-            self.groups.iter().map(|g| g.count(low, high)).collect()
+            self.groups.iter().map(|group| group.count(range)).collect()
         } else {
             vec![0]
         };
-        let Some((first, _)) = self
-            .groups
-            .iter()
-            .zip(&counts)
-            .enumerate()
-            .min_by_key(|(_, (_, count))| **count)
-            .map(|(at, g)| (at, g.1))
-        else {
-            match self.without.iter().max_by_key(|flagged| flagged.count(low, high)) {
-                None => index.all().gather(low, high, &mut ids),
-                Some(flagged) => index.all().gather_without(flagged, low, high, &mut ids),
+        let smallest = (0..self.groups.len()).min_by_key(|at| counts[*at]);
+        let Some(smallest) = smallest else {
+            match self.excluded.iter().max_by_key(|list| list.count(range)) {
+                None => index.all().append_to(&mut ids, range),
+                Some(list) => index.all().append_difference_to(&mut ids, list, range),
             }
             return ids;
         };
         if let [one, other] = &self.groups[..]
-            && one.join(other, low, high, &mut ids)
+            && one.append_common_to(&mut ids, other, range)
         {
             return ids;
         }
-        self.groups[first].gather(low, high, &mut ids);
+        self.groups[smallest].collect_into(&mut ids, range);
         let mut other = Vec::new();
         for (at, group) in self.groups.iter().enumerate() {
-            if at == first || ids.is_empty() {
+            if at == smallest || ids.is_empty() {
                 continue;
             }
-            if ids.len() as u64 * group.lists.len() as u64 * LOOKUP_COST <= counts[at] {
+            if ids.len() as u64 * group.list_count() * LOOKUP_COST <= counts[at] {
                 ids.retain(|id| group.contains(*id));
             } else {
-                group.gather(low, high, &mut other);
+                group.collect_into(&mut other, range);
                 intersect(&mut ids, &other);
             }
         }
@@ -314,29 +278,63 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Whether the answer needs the facts of each candidate: for roles, and for attacker counts a row cannot
+/// The groups of all conditions but flags and values.
+fn groups<'a>(index: &'a Index, filter: &Filter, interest: Option<&Interest>) -> Vec<Group<'a>> {
+    let mut groups = Vec::new();
+    let lists = |kind: Dimension, ids: &[u32]| {
+        ids.iter().filter_map(|id| index.postings(Term { kind, id: *id })).collect::<Vec<_>>()
+    };
+    let dimensions = filter.dimensions.iter().map(|d| lists(d.kind, d.ids.as_slice()));
+    match filter.matching {
+        _ if filter.dimensions.is_empty() => {}
+        Match::Any => groups.push(Group { lists: dimensions.flatten().collect() }),
+        Match::All => groups.extend(dimensions.map(|lists| Group { lists })),
+    }
+    groups
+        .extend(filter.each.iter().map(|clause| Group { lists: lists(clause.kind, clause.ids.as_slice()) }));
+    if let Some(interest) = interest.filter(|i| !i.any_of.is_empty()) {
+        let clauses = interest.any_of.iter();
+        groups.push(Group {
+            lists: clauses.flat_map(|clause| lists(clause.kind, clause.ids.as_slice())).collect(),
+        });
+    }
+    if !filter.labels.is_empty() {
+        let labels = filter.labels.iter();
+        groups.push(Group { lists: labels.filter_map(|label| index.labelled(label)).collect() });
+    }
+    groups
+}
+
+/// The killmails with each flag that the filter wants to be `set` or not.
+fn flagged<'a>(index: &'a Index, filter: &Filter, set: bool) -> impl Iterator<Item = &'a Postings> + use<'a> {
+    let flags = [(filter.npc, Flag::Npc), (filter.solo, Flag::Solo), (filter.awox, Flag::Awox)];
+    flags.into_iter().filter(move |(wanted, _)| *wanted == Some(set)).map(|(_, flag)| index.flagged(flag))
+}
+
+/// Whether the facts of each candidate have to be tested: for roles, and for attacker counts that a row cannot
 /// hold.
 pub fn needs_facts(filter: &Filter, interest: Option<&Interest>) -> bool {
     let by_role = filter.role != Role::Any && filter.dimensions.iter().any(|d| d.kind.is_party());
-    let wanted_by_role = |w: &RoleClause| w.role != Role::Any && w.kind.is_party();
-    let narrowed_by_role = interest.is_some_and(|i| i.any_of.iter().any(wanted_by_role));
+    let has_role = |clause: &RoleClause| clause.role != Role::Any && clause.kind.is_party();
     by_role
-        || narrowed_by_role
-        || filter.each.iter().any(wanted_by_role)
-        || Test::new(filter, interest).needs_count()
+        || interest.is_some_and(|i| i.any_of.iter().any(has_role))
+        || filter.each.iter().any(has_role)
+        || RowTest::new(filter, interest).needs_exact_attackers()
 }
 
-/// Whether the killmail with these facts is asked for.
+/// Whether the filter and the plugin's interest accept these facts.
 pub fn accepts(filter: &Filter, interest: Option<&Interest>, facts: &Facts) -> bool {
     filter.accepts(facts) && interest.is_none_or(|i| i.accepts(facts))
 }
 
-fn bounds(index: &Index, test: &Test) -> (u32, u32) {
-    let low = if test.since == i64::MIN { Some(0) } else { index.hours.at_least(test.since) };
-    let high = if test.until == i64::MAX { Some(u32::MAX) } else { index.hours.at_most(test.until) };
-    low.zip(high).unwrap_or((1, 0))
+fn time_bounds(index: &Index, test: &RowTest) -> IdRange {
+    let bounds = &index.time_bounds;
+    let low = if test.since == i64::MIN { Some(0) } else { bounds.lowest_since(test.since) };
+    let high = if test.until == i64::MAX { Some(u32::MAX) } else { bounds.highest_until(test.until) };
+    low.zip(high).map_or(IdRange::EMPTY, |(low, high)| IdRange::new(low, high))
 }
 
+/// Both lists are ascending.
 fn intersect(ids: &mut Vec<u32>, other: &[u32]) {
     let mut at = 0;
     ids.retain(|id| {

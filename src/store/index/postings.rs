@@ -1,34 +1,34 @@
-//! The killmails of one term, by killmail id: one, a sorted list of a few, or a bitmap of many. The only file
-//! naming roaring.
+//! A set of killmail ids: a single id, a sorted list of a few, or a bitmap of many. The only file that names
+//! roaring.
 //!
-//! Most terms are characters seen a few times: a bitmap for each would take three times the memory of all
-//! lists together.
+//! Most terms are characters with a few killmails. Bitmaps for all of them would take three times the memory of
+//! these lists.
 //!
-//! Must not know: what the term is, or what is behind an id.
+//! Must not know: what the set is for, or what an id stands for.
 
 use std::iter::Copied;
 use std::slice;
 
 use roaring::RoaringBitmap;
-use roaring::bitmap::Iter;
+use roaring::bitmap;
 
 use crate::store::format::varint::{Cursor, Malformed, put_ascending, put_varint};
+use crate::store::index::id_range::IdRange;
 
-/// Above this a list becomes a bitmap.
-const FEW: usize = 256;
-/// Above this many ids bitmaps are taken from one another whole, which beats looking up each.
+/// A longer list becomes a bitmap.
+const LIST_MAX: usize = 256;
+/// Above this many ids, subtracting one whole bitmap from another is faster than looking up each id.
 const DIFFERENCE_MIN: u64 = 4_096;
-/// Stands where a list has its length.
+/// Stored in place of the length of a list.
 const BITMAP_MARK: u32 = u32::MAX;
 
 /// Killmail ids, ascending and distinct.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Postings {
-    /// Exactly one: the commonest case.
+    /// The commonest case.
     One(u32),
-    /// A sorted list; may be empty.
+    /// Sorted; may be empty.
     Few(Vec<u32>),
-    /// A bitmap.
     Many(Box<RoaringBitmap>),
 }
 
@@ -39,7 +39,6 @@ impl Default for Postings {
 }
 
 impl Postings {
-    /// Adds an id; nothing if it is there.
     pub fn insert(&mut self, id: u32) {
         match self {
             Self::One(one) if *one == id => {}
@@ -51,7 +50,7 @@ impl Postings {
                 } else if let Err(at) = ids.binary_search(&id) {
                     ids.insert(at, id);
                 }
-                if ids.len() > FEW {
+                if ids.len() > LIST_MAX {
                     *self = Self::Many(Box::new(ids.iter().copied().collect()));
                 }
             }
@@ -61,7 +60,6 @@ impl Postings {
         }
     }
 
-    /// Takes an id out.
     pub fn remove(&mut self, id: u32) {
         match self {
             Self::One(one) if *one == id => *self = Self::default(),
@@ -77,7 +75,6 @@ impl Postings {
         }
     }
 
-    /// How many ids.
     #[cfg(test)]
     pub fn len(&self) -> u64 {
         match self {
@@ -87,7 +84,6 @@ impl Postings {
         }
     }
 
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         match self {
             Self::One(_) => false,
@@ -96,7 +92,6 @@ impl Postings {
         }
     }
 
-    /// Whether the id is among them.
     pub fn contains(&self, id: u32) -> bool {
         match self {
             Self::One(one) => *one == id,
@@ -105,60 +100,59 @@ impl Postings {
         }
     }
 
-    /// How many ids from `low` to `high`, both included.
-    pub fn count(&self, low: u32, high: u32) -> u64 {
+    /// How many ids are in the range.
+    pub fn count(&self, range: IdRange) -> u64 {
         match self {
-            Self::One(one) => u64::from((low..=high).contains(one)),
-            Self::Few(ids) => between(ids, low, high).len() as u64,
-            Self::Many(bitmap) if low <= high => bitmap.range_cardinality(low..=high),
-            Self::Many(_) => 0,
+            _ if range.is_empty() => 0,
+            Self::One(one) => u64::from(range.contains(*one)),
+            Self::Few(ids) => slice_of(ids, range).len() as u64,
+            Self::Many(bitmap) => bitmap.range_cardinality(range.low..=range.high),
         }
     }
 
-    /// The ids from `low` to `high`, both included, ascending; from both ends.
-    pub fn range(&self, low: u32, high: u32) -> Range<'_> {
+    /// The ids in the range, ascending.
+    pub fn iter(&self, range: IdRange) -> Iter<'_> {
         match self {
-            Self::One(one) => Range::List(
-                if (low..=high).contains(one) { slice::from_ref(one) } else { &[] }.iter().copied(),
-            ),
-            Self::Few(ids) => Range::List(between(ids, low, high).iter().copied()),
-            Self::Many(bitmap) if low <= high => Range::Bitmap(bitmap.range(low..=high)),
-            Self::Many(_) => Range::List([].iter().copied()),
+            _ if range.is_empty() => Iter::List([].iter().copied()),
+            Self::One(one) => Iter::List(slice_of(slice::from_ref(one), range).iter().copied()),
+            Self::Few(ids) => Iter::List(slice_of(ids, range).iter().copied()),
+            Self::Many(bitmap) => Iter::Bitmap(bitmap.range(range.low..=range.high)),
         }
     }
 
-    /// Appends the ids from `low` to `high`, both included, ascending.
-    pub fn gather(&self, low: u32, high: u32, out: &mut Vec<u32>) {
+    /// Appends the ids in the range, ascending.
+    pub fn append_to(&self, out: &mut Vec<u32>, range: IdRange) {
         match self {
-            Self::One(one) => out.extend((low..=high).contains(one).then_some(*one)),
-            Self::Few(ids) => out.extend_from_slice(between(ids, low, high)),
-            Self::Many(bitmap) if low <= high => out.extend(bitmap.range(low..=high)),
-            Self::Many(_) => {}
+            _ if range.is_empty() => {}
+            Self::One(one) => out.extend(range.contains(*one).then_some(*one)),
+            Self::Few(ids) => out.extend_from_slice(slice_of(ids, range)),
+            Self::Many(bitmap) => out.extend(bitmap.range(range.low..=range.high)),
         }
     }
 
-    /// Appends the ids from `low` to `high` that are in both, ascending, if both are bitmaps and the smaller
-    /// lies within: bitmaps join whole. Otherwise nothing, and false.
-    pub fn join(&self, other: &Self, low: u32, high: u32, out: &mut Vec<u32>) -> bool {
+    /// Appends the ids in the range that are in both sets, ascending, if both are bitmaps and the smaller one
+    /// lies in the range as a whole, because bitmaps intersect only as a whole. Otherwise it appends nothing
+    /// and returns false.
+    pub fn append_common_to(&self, out: &mut Vec<u32>, other: &Self, range: IdRange) -> bool {
         let (Self::Many(one), Self::Many(two)) = (self, other) else { return false };
-        let least = one.len().min(two.len());
-        if self.count(low, high) != least && other.count(low, high) != least {
+        let smaller = one.len().min(two.len());
+        if self.count(range) != smaller && other.count(range) != smaller {
             return false;
         }
-        out.extend((&**one & &**two).range(low..=high));
+        out.extend((&**one & &**two).range(range.low..=range.high));
         true
     }
 
-    /// Appends the ids from `low` to `high` that the other has not, ascending.
-    pub fn gather_without(&self, other: &Self, low: u32, high: u32, out: &mut Vec<u32>) {
+    /// Appends the ids in the range that are not in the other set, ascending.
+    pub fn append_difference_to(&self, out: &mut Vec<u32>, other: &Self, range: IdRange) {
         if let (Self::Many(one), Self::Many(two)) = (self, other)
-            && self.count(low, high) > DIFFERENCE_MIN
+            && self.count(range) > DIFFERENCE_MIN
         {
-            out.extend((&**one - &**two).range(low..=high));
+            out.extend((&**one - &**two).range(range.low..=range.high));
             return;
         }
         let from = out.len();
-        self.gather(low, high, out);
+        self.append_to(out, range);
         let mut kept = from;
         for at in from..out.len() {
             if !other.contains(out[at]) {
@@ -169,24 +163,23 @@ impl Postings {
         out.truncate(kept);
     }
 
-    /// Every id, ascending.
     #[cfg(test)]
     pub fn to_vec(&self) -> Vec<u32> {
         let mut out = Vec::with_capacity(self.len() as usize);
-        self.gather(0, u32::MAX, &mut out);
+        self.append_to(&mut out, IdRange::ALL);
         out
     }
 
-    /// The smallest and the greatest.
-    pub fn ends(&self) -> Option<(u32, u32)> {
+    /// From the smallest to the greatest id; `None` if there are none.
+    pub fn span(&self) -> Option<IdRange> {
         match self {
-            Self::One(one) => Some((*one, *one)),
-            Self::Few(ids) => Some((*ids.first()?, *ids.last()?)),
-            Self::Many(bitmap) => Some((bitmap.min()?, bitmap.max()?)),
+            Self::One(one) => Some(IdRange::new(*one, *one)),
+            Self::Few(ids) => Some(IdRange::new(*ids.first()?, *ids.last()?)),
+            Self::Many(bitmap) => Some(IdRange::new(bitmap.min()?, bitmap.max()?)),
         }
     }
 
-    /// Appends the ids as bytes: a list, or the portable form of a bitmap.
+    /// Appends the form the set has in a snapshot: a list, or the portable form of a bitmap.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::One(one) => put_ascending(out, &[*one]),
@@ -200,7 +193,7 @@ impl Postings {
         }
     }
 
-    /// Back from `encode`.
+    /// The inverse of `encode`.
     pub fn decode(cursor: &mut Cursor<'_>) -> Result<Self, Malformed> {
         let mut ahead = *cursor;
         if ahead.varint()? == BITMAP_MARK {
@@ -223,15 +216,13 @@ impl Postings {
     }
 }
 
-/// Ids of one term, one by one: for those who need only a few from an end.
-pub enum Range<'a> {
-    /// Of a list.
+/// Ids in ascending order; reversible, for callers that need only the last few.
+pub enum Iter<'a> {
     List(Copied<slice::Iter<'a, u32>>),
-    /// Of a bitmap.
-    Bitmap(Iter<'a>),
+    Bitmap(bitmap::Iter<'a>),
 }
 
-impl Iterator for Range<'_> {
+impl Iterator for Iter<'_> {
     type Item = u32;
 
     fn next(&mut self) -> Option<u32> {
@@ -242,7 +233,7 @@ impl Iterator for Range<'_> {
     }
 }
 
-impl DoubleEndedIterator for Range<'_> {
+impl DoubleEndedIterator for Iter<'_> {
     fn next_back(&mut self) -> Option<u32> {
         match self {
             Self::List(ids) => ids.next_back(),
@@ -251,9 +242,9 @@ impl DoubleEndedIterator for Range<'_> {
     }
 }
 
-fn between(ids: &[u32], low: u32, high: u32) -> &[u32] {
-    let from = ids.partition_point(|id| *id < low);
-    let to = ids.partition_point(|id| *id <= high);
+fn slice_of(ids: &[u32], range: IdRange) -> &[u32] {
+    let from = ids.partition_point(|id| *id < range.low);
+    let to = ids.partition_point(|id| *id <= range.high);
     ids.get(from..to).unwrap_or_default()
 }
 
@@ -280,14 +271,15 @@ mod tests {
             }
             prop_assert_eq!(postings.to_vec(), set.iter().copied().collect::<Vec<_>>());
             prop_assert_eq!((postings.len(), postings.is_empty()), (set.len() as u64, set.is_empty()));
-            prop_assert_eq!(postings.ends(), set.first().copied().zip(set.last().copied()));
+            prop_assert_eq!(postings.span(), set.first().zip(set.last()).map(|(low, high)| IdRange::new(*low, *high)));
+            let range = IdRange::new(low, high);
             let inside: Vec<u32> = set.iter().copied().filter(|id| (low..=high).contains(id)).collect();
-            let mut gathered = Vec::new();
-            postings.gather(low, high, &mut gathered);
-            prop_assert_eq!(postings.count(low, high), inside.len() as u64);
-            prop_assert_eq!(postings.range(low, high).collect::<Vec<_>>(), &inside[..]);
-            prop_assert!(postings.range(low, high).rev().eq(inside.iter().rev().copied()));
-            prop_assert_eq!(&gathered, &inside);
+            let mut appended = Vec::new();
+            postings.append_to(&mut appended, range);
+            prop_assert_eq!(postings.count(range), inside.len() as u64);
+            prop_assert_eq!(postings.iter(range).collect::<Vec<_>>(), &inside[..]);
+            prop_assert!(postings.iter(range).rev().eq(inside.iter().rev().copied()));
+            prop_assert_eq!(&appended, &inside);
             let mut bytes = Vec::new();
             postings.encode(&mut bytes);
             let mut cursor = Cursor::new(&bytes);
@@ -297,7 +289,7 @@ mod tests {
             let mut other = Postings::default();
             gone.iter().chain(&ids[..ids.len() / 3]).for_each(|id| other.insert(*id));
             let mut rest = vec![7];
-            postings.gather_without(&other, low, high, &mut rest);
+            postings.append_difference_to(&mut rest, &other, range);
             let expected: Vec<u32> = inside.into_iter().filter(|id| !other.contains(*id)).collect();
             prop_assert_eq!(&rest[1..], &expected[..]);
         }

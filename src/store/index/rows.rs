@@ -1,10 +1,12 @@
-//! What selection asks of every entry, by number: 32 bytes each, in blocks of 4,096.
+//! The fields of every entry that filters test without reading the entry: 32 bytes each, by number, in blocks
+//! of 4,096.
 //!
 //! Must not know: terms.
 
 use crate::domain::entry::Origin;
 use crate::domain::id::Seq;
 use crate::store::format::log_entry::LogEntry;
+use crate::store::index::id_range::IdRange;
 
 /// Entries in a block.
 pub const BLOCK: u64 = 4096;
@@ -13,10 +15,10 @@ const SOLO: u16 = 2;
 const AWOX: u16 = 4;
 const BACKFILL: u16 = 8;
 const UNDATED: u16 = 16;
-/// So many attackers or more: the row does not tell.
+/// Stands for this many attackers or more.
 pub const ATTACKERS_MAX: u16 = u16::MAX;
 
-/// One entry. A killmail id of 0 marks a hole.
+/// One entry. A killmail id of 0 marks a number without a killmail.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Row {
     /// When it happened, unix seconds.
@@ -25,11 +27,11 @@ pub struct Row {
     pub value: f64,
     /// The killmail.
     pub killmail_id: u32,
-    /// How old it was when it came, seconds.
+    /// How old it was when it arrived, seconds.
     pub age_secs: u32,
     /// Length of its canonical JSON, bytes.
     pub weight: u32,
-    /// How many attackers, up to `ATTACKERS_MAX`.
+    /// At most `ATTACKERS_MAX`.
     pub attackers: u16,
     flags: u16,
 }
@@ -39,10 +41,9 @@ impl Row {
     pub const HOLE: Self =
         Self { time: 0, value: f64::NAN, killmail_id: 0, age_secs: 0, weight: 0, attackers: 0, flags: 0 };
 
-    /// Of a line of the log.
-    pub fn new(line: &LogEntry) -> Self {
-        let facts = &line.facts;
-        let backfill = line.origin == Origin::Backfill;
+    pub fn new(entry: &LogEntry) -> Self {
+        let facts = &entry.facts;
+        let backfill = entry.origin == Origin::Backfill;
         let flags = [
             (facts.npc, NPC),
             (facts.solo, SOLO),
@@ -54,10 +55,10 @@ impl Row {
             time: facts.time,
             value: facts.total_value.unwrap_or(f64::NAN),
             killmail_id: facts.killmail_id,
-            age_secs: line.age_secs,
-            weight: line.weight,
+            age_secs: entry.age_secs,
+            weight: entry.weight,
             attackers: u16::try_from(facts.attacker_count).unwrap_or(ATTACKERS_MAX),
-            flags: flags.into_iter().map(|(is, bit)| if is { bit } else { 0 }).sum(),
+            flags: flags.into_iter().map(|(is_set, bit)| if is_set { bit } else { 0 }).sum(),
         }
     }
 
@@ -76,17 +77,16 @@ impl Row {
         self.flags & AWOX != 0
     }
 
-    /// How the killmail came.
     pub const fn origin(&self) -> Origin {
         if self.flags & BACKFILL == 0 { Origin::Live } else { Origin::Backfill }
     }
 
-    /// Whether it can have happened at its time.
+    /// Whether its time is plausible.
     pub const fn is_dated(&self) -> bool {
         self.flags & UNDATED == 0
     }
 
-    /// As the snapshot keeps it.
+    /// The form it has in a snapshot.
     pub fn to_bytes(self) -> [u8; 32] {
         let mut out = [0; 32];
         out[..8].copy_from_slice(&self.time.to_le_bytes());
@@ -99,7 +99,7 @@ impl Row {
         out
     }
 
-    /// Back from `to_bytes`.
+    /// The inverse of `to_bytes`.
     pub fn from_bytes(b: &[u8; 32]) -> Self {
         let four = |at: usize| u32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]);
         let eight = |at: usize| u64::from(four(at)) | u64::from(four(at + 4)) << 32;
@@ -115,29 +115,28 @@ impl Row {
     }
 }
 
-/// The entries of a block, with the span of their killmail ids.
+/// Up to 4,096 entries with consecutive numbers.
 #[derive(Debug, Default)]
 pub struct Block {
-    /// In order of their numbers.
     pub rows: Vec<Row>,
-    /// The smallest and the greatest killmail id; `None` if all are holes.
-    pub span: Option<(u32, u32)>,
+    /// From the smallest to the greatest killmail id; `None` if no number has a killmail.
+    pub span: Option<IdRange>,
 }
 
-/// All entries.
+/// The rows of all entries.
 #[derive(Debug, Default)]
 pub struct Rows {
     blocks: Vec<Block>,
 }
 
 impl Rows {
-    /// The greatest number.
+    /// The greatest number; 0 if there are no rows.
     pub fn head(&self) -> Seq {
         let full = self.blocks.len().saturating_sub(1) as u64 * BLOCK;
         Seq(full + self.blocks.last().map_or(0, |b| b.rows.len() as u64))
     }
 
-    /// The entry with this number, unless it is a hole.
+    /// The row with this number; `None` also for a hole.
     pub fn get(&self, seq: Seq) -> Option<&Row> {
         let at = seq.0.checked_sub(1)?;
         self.blocks
@@ -147,7 +146,8 @@ impl Rows {
             .filter(|row| row.killmail_id != 0)
     }
 
-    /// Puts an entry at its number: the next one, beyond (holes fill the room between), or one that is there.
+    /// Adds a row, filling the numbers between the head and it with holes, or replaces the one with this
+    /// number.
     pub fn set(&mut self, seq: Seq, row: Row) {
         while self.head().next() < seq {
             self.push(Row::HOLE);
@@ -160,13 +160,12 @@ impl Rows {
         }
     }
 
-    /// The block an entry is in, and the number of the block's first entry.
+    /// The block of an entry, with the number of its first entry.
     pub fn block(&self, seq: Seq) -> Option<(Seq, &Block)> {
         let number = seq.0.checked_sub(1)? / BLOCK;
         self.blocks.get(number as usize).map(|block| (Seq(number * BLOCK + 1), block))
     }
 
-    /// The blocks, in order.
     pub fn blocks(&self) -> &[Block] {
         &self.blocks
     }
@@ -185,7 +184,8 @@ impl Rows {
 impl Block {
     fn widen(&mut self, id: u32) {
         if id != 0 {
-            self.span = Some(self.span.map_or((id, id), |(low, high)| (low.min(id), high.max(id))));
+            let span = self.span.get_or_insert(IdRange::new(id, id));
+            *span = IdRange::new(span.low.min(id), span.high.max(id));
         }
     }
 }

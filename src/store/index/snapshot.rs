@@ -1,12 +1,13 @@
-//! The index as a file, so that a start need not read the whole log: `idx-<head>.snap`, the newest two.
+//! Snapshots of the index, `idx-<head>.snap`, so that a start need not read the whole log. The newest two are
+//! kept.
 //!
 //! ```text
 //! magic 4 | version u32 | epoch u64 | head u64 | rev u64 | terms u32 | crc32 u32, then sections: length u64 | bytes | crc32 u32
 //! sections: rows (32 bytes each), 256 shards of terms, labels, flags
 //! ```
-//! It is copied while the store works, a shard at a time, so it may already hold a little of what came after
-//! `head` and `rev`. That does no harm: start replays everything behind those two, and taking the same entry
-//! in twice changes nothing.
+//! A snapshot is copied one shard at a time while the store is in use, so it may contain some of what came after
+//! `head` and `rev`. That is harmless: a start replays everything after those two, and inserting the same entry
+//! twice changes nothing.
 //!
 //! Must not know: the log.
 
@@ -28,34 +29,32 @@ use crate::store::whole_file;
 use crate::universe;
 
 const MAGIC: [u8; 4] = *b"KSIX";
-/// 2: rows tell which killmails are undated.
+/// 2: rows have a flag for undated killmails.
 const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 40;
 const ROW_BYTES: u64 = 32;
-/// Rows copied while the lock is held.
+/// Rows copied under one read lock.
 const ROWS_STEP: u64 = 4096;
-/// No section is longer: what claims to be is damaged.
+/// A section with a greater length is damaged.
 const SECTION_MAX: u64 = 16 << 30;
 const KEPT: usize = 2;
 
-/// What a snapshot is of.
+/// How far a snapshot goes: every entry up to `head` and every revision up to `rev` of the store with this
+/// `epoch`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
-    /// The store.
     pub epoch: Epoch,
-    /// Every entry up to this number is in it.
     pub head: Seq,
-    /// And every revision up to this one.
     pub rev: u64,
 }
 
-/// What the postings depend on beside the log. A term stands in them by its dimension's number, so the list
-/// of dimensions is part of it: with another one, postings would be incomplete or mean something else.
+/// Checksum of everything but the log that the postings depend on. A snapshot stores the dimension of a term by
+/// its position in `Dimension::ALL`: with another list, the postings would be incomplete or mean something else.
 /// Constellations, regions and ship groups come from static facts.
 static TERMS: LazyLock<u32> =
     LazyLock::new(|| checksum_of_terms(Dimension::ALL.iter().map(|dimension| dimension.word())));
 
-fn checksum_of_terms<'a>(dimensions: impl Iterator<Item = &'a str>) -> u32 {
+pub fn checksum_of_terms<'a>(dimensions: impl Iterator<Item = &'a str>) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     for word in dimensions {
         crc.update(word.as_bytes());
@@ -101,61 +100,61 @@ pub fn write(dir: &Path, memory: &RwLock<Resident>, mark: &Mark) -> io::Result<(
         .for_each(|flag| memory.read().index.flagged(flag).encode(&mut flags));
     write_section(&mut out, &flags)?;
     whole_file::rename_synced(&path, &temporary, &out.into_inner().map_err(io::IntoInnerError::into_error)?)?;
-    files(dir)?.into_iter().skip(KEPT).try_for_each(fs::remove_file)
+    list_files(dir)?.into_iter().skip(KEPT).try_for_each(fs::remove_file)
 }
 
-/// The newest whole snapshot of this store not ahead of these; the index and what it is of.
-pub fn read(dir: &Path, newest: &Mark) -> Option<(Index, Mark)> {
-    let files = files(dir).ok()?;
-    files.into_iter().find_map(|path| match read_file(&path, newest) {
-        Ok(read) => Some(read),
+/// Loads the newest usable snapshot that is not ahead of the store, whose state is `current`.
+pub fn load_newest(dir: &Path, current: &Mark) -> Option<(Index, Mark)> {
+    let files = list_files(dir).ok()?;
+    files.into_iter().find_map(|path| match read_file(&path, current) {
+        Ok(loaded) => Some(loaded),
         Err(why) => {
-            tracing::warn!("the snapshot {} is of no use: {why}", path.display());
+            tracing::warn!("cannot use the snapshot {}: {why}", path.display());
             None
         }
     })
 }
 
-/// What is wrong with a snapshot that is not damaged.
+/// Whether a start can use a snapshot that is not damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Nothing: a start begins with it.
-    Current,
-    /// Another killstream wrote it, of another form or with other static facts. The next one replaces it.
+pub enum Usability {
+    Usable,
+    /// Another release wrote it, with another layout, other dimensions or other static facts. The next snapshot
+    /// replaces it.
     Outdated,
-    /// It is of another store, or of what this one was not yet.
+    /// It belongs to another store, or is ahead of this one.
     Foreign,
 }
 
-/// What a snapshot is worth to a start.
+/// Checks a snapshot against the state of the store.
 ///
 /// # Errors
 /// It is damaged, or cannot be read.
-pub fn standing(path: &Path, newest: &Mark) -> io::Result<Standing> {
+pub fn check(path: &Path, current: &Mark) -> io::Result<Usability> {
     let mut bytes = [0; HEADER_BYTES];
     File::open(path)?.read_exact(&mut bytes)?;
-    let (told, crc) = bytes.split_at(HEADER_BYTES - 4);
-    if !told.starts_with(&MAGIC) || crc32fast::hash(told).to_le_bytes() != crc {
-        return Err(malformed(Malformed));
+    let (fields, crc) = bytes.split_at(HEADER_BYTES - 4);
+    if !fields.starts_with(&MAGIC) || crc32fast::hash(fields).to_le_bytes() != crc {
+        return Err(damaged(Malformed));
     }
-    let mark = mark(&bytes).map_err(malformed)?;
-    // Of another form nothing more is known, and whatever it is: nobody needs it.
+    let mark = read_mark(&bytes).map_err(damaged)?;
+    // The layout of another version is unknown, so nothing more can be checked.
     if bytes[..] != header(&mark) {
-        return Ok(Standing::Outdated);
+        return Ok(Usability::Outdated);
     }
-    if !is_before(&mark, newest) {
-        return Ok(Standing::Foreign);
+    if !is_covered(&mark, current) {
+        return Ok(Usability::Foreign);
     }
-    read_file(path, newest).map(|_| Standing::Current)
+    read_file(path, current).map(|_| Usability::Usable)
 }
 
-/// Removes what a process that ended amid a snapshot left behind. To be called while none is written.
+/// Removes the files of a process that ended while it wrote a snapshot. Must not run while one is written.
 pub fn remove_unfinished(dir: &Path) -> io::Result<()> {
     files_ending(dir, ".new")?.into_iter().try_for_each(fs::remove_file)
 }
 
-/// Snapshots, newest first.
-pub fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+/// The snapshots of a data folder, newest first.
+pub fn list_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     files_ending(dir, ".snap")
 }
 
@@ -204,60 +203,58 @@ fn write_section(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     out.write_all(&crc32fast::hash(bytes).to_le_bytes())
 }
 
-fn read_file(path: &Path, newest: &Mark) -> io::Result<(Index, Mark)> {
+fn read_file(path: &Path, current: &Mark) -> io::Result<(Index, Mark)> {
     let mut file = BufReader::with_capacity(1 << 20, File::open(path)?);
     let mut bytes = [0; HEADER_BYTES];
     file.read_exact(&mut bytes)?;
-    let mark = mark_of(&bytes, newest)
+    let mark = read_mark(&bytes)
+        .ok()
+        .filter(|mark| is_covered(mark, current) && bytes[..] == header(mark))
         .ok_or_else(|| io::Error::other("it is of another store, another version, or damaged"))?;
     let mut index = Index::default();
-    let rows = section(&mut file)?;
-    let (rows, []) = rows.as_chunks::<{ ROW_BYTES as usize }>() else { return Err(malformed(Malformed)) };
+    let rows = read_section(&mut file)?;
+    let (rows, []) = rows.as_chunks::<{ ROW_BYTES as usize }>() else { return Err(damaged(Malformed)) };
     for (seq, row) in (1..).zip(rows) {
         index.restore_row(Seq(seq), Row::from_bytes(row));
     }
     if index.head() != mark.head {
-        return Err(malformed(Malformed));
+        return Err(damaged(Malformed));
     }
     for _ in 0..SHARDS {
-        index.restore_terms(terms(&section(&mut file)?).map_err(malformed)?);
+        index.restore_terms(decode_terms(&read_section(&mut file)?).map_err(damaged)?);
     }
-    let labels = labels(&section(&mut file)?).map_err(malformed)?;
-    let flags = section(&mut file)?;
+    let labels = decode_labels(&read_section(&mut file)?).map_err(damaged)?;
+    let flags = read_section(&mut file)?;
     let mut flags = Cursor::new(&flags);
-    let mut flag = || Postings::decode(&mut flags).map_err(malformed);
+    let mut flag = || Postings::decode(&mut flags).map_err(damaged);
     index.restore_labels(labels, [flag()?, flag()?, flag()?]);
     Ok((index, mark))
 }
 
-fn mark_of(bytes: &[u8; HEADER_BYTES], newest: &Mark) -> Option<Mark> {
-    mark(bytes).ok().filter(|mark| is_before(mark, newest) && bytes[..] == header(mark))
-}
-
-fn mark(bytes: &[u8; HEADER_BYTES]) -> Result<Mark, Malformed> {
+fn read_mark(bytes: &[u8; HEADER_BYTES]) -> Result<Mark, Malformed> {
     let mut cursor = Cursor::new(&bytes[MAGIC.len() + 4..]);
     Ok(Mark { epoch: Epoch(cursor.u64()?), head: Seq(cursor.u64()?), rev: cursor.u64()? })
 }
 
-/// Whether it is of this store, and of nothing that is not in it.
-fn is_before(mark: &Mark, newest: &Mark) -> bool {
-    mark.epoch == newest.epoch && mark.head <= newest.head && mark.rev <= newest.rev
+/// Whether a snapshot belongs to this store and contains nothing that the store does not.
+fn is_covered(mark: &Mark, current: &Mark) -> bool {
+    mark.epoch == current.epoch && mark.head <= current.head && mark.rev <= current.rev
 }
 
-fn section(file: &mut impl Read) -> io::Result<Vec<u8>> {
+fn read_section(file: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut number = [0; 8];
     file.read_exact(&mut number)?;
     let length = u64::from_le_bytes(number);
     let mut bytes = Vec::new();
     if length > SECTION_MAX || file.take(length).read_to_end(&mut bytes)? as u64 != length {
-        return Err(malformed(Malformed));
+        return Err(damaged(Malformed));
     }
     let mut crc = [0; 4];
     file.read_exact(&mut crc)?;
-    if crc32fast::hash(&bytes).to_le_bytes() == crc { Ok(bytes) } else { Err(malformed(Malformed)) }
+    if crc32fast::hash(&bytes).to_le_bytes() == crc { Ok(bytes) } else { Err(damaged(Malformed)) }
 }
 
-fn terms(bytes: &[u8]) -> Result<Vec<(Term, Postings)>, Malformed> {
+fn decode_terms(bytes: &[u8]) -> Result<Vec<(Term, Postings)>, Malformed> {
     let mut cursor = Cursor::new(bytes);
     let mut found = Vec::new();
     while cursor.remaining() > 0 {
@@ -267,7 +264,7 @@ fn terms(bytes: &[u8]) -> Result<Vec<(Term, Postings)>, Malformed> {
     Ok(found)
 }
 
-fn labels(bytes: &[u8]) -> Result<Vec<(String, Postings)>, Malformed> {
+fn decode_labels(bytes: &[u8]) -> Result<Vec<(String, Postings)>, Malformed> {
     let mut cursor = Cursor::new(bytes);
     let mut found = Vec::new();
     while cursor.remaining() > 0 {
@@ -278,7 +275,7 @@ fn labels(bytes: &[u8]) -> Result<Vec<(String, Postings)>, Malformed> {
     Ok(found)
 }
 
-fn malformed(_: Malformed) -> io::Error {
+fn damaged(_: Malformed) -> io::Error {
     io::Error::other("it is damaged")
 }
 
@@ -289,12 +286,12 @@ mod tests {
     #[test]
     fn another_list_of_dimensions_makes_snapshots_outdated() {
         let words: Vec<&str> = Dimension::ALL.iter().map(|dimension| dimension.word()).collect();
-        let of = |words: &[&str]| checksum_of_terms(words.iter().copied());
-        assert_eq!(of(&words), *TERMS);
-        assert_ne!(of(&words[1..]), *TERMS);
-        assert_ne!(of(&[&words[..], &["final_blow_ship"]].concat()), *TERMS, "a new one");
+        let checksum = |words: &[&str]| checksum_of_terms(words.iter().copied());
+        assert_eq!(checksum(&words), *TERMS);
+        assert_ne!(checksum(&words[1..]), *TERMS);
+        assert_ne!(checksum(&[&words[..], &["final_blow_ship"]].concat()), *TERMS, "a new one");
         let mut swapped = words.clone();
         swapped.swap(0, 1);
-        assert_ne!(of(&swapped), *TERMS, "another order");
+        assert_ne!(checksum(&swapped), *TERMS, "another order");
     }
 }

@@ -1,16 +1,15 @@
-//! Bounds of killmail ids for a window of time: ids grow with time, nearly.
+//! Bounds of killmail ids for a time window: ids grow with time, but not strictly.
 //!
-//! For each hour the smallest id at or after it and the greatest at or before it, as two staircases: only the
-//! hours where a bound changes are kept, so that a bound is one look-up and late or mixed arrivals cost no
-//! more than a step.
+//! It knows for each hour the smallest id at or after it and the greatest id at or before it. Only hours where
+//! a bound changes are stored, so a bound is one lookup, and a killmail that arrives out of order costs at most
+//! one more hour.
 //!
-//! Must not know: exact times; those decide within the bounds.
+//! Must not know: exact times; callers test those within the bounds.
 
 use std::collections::BTreeMap;
 
 const HOUR_SECS: i64 = 3600;
 
-/// The two staircases.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TimeBounds {
     /// Hour -> the smallest id of that hour and all later ones; ids ascend with the hours.
@@ -20,8 +19,8 @@ pub struct TimeBounds {
 }
 
 impl TimeBounds {
-    /// Takes a killmail in.
-    pub fn add(&mut self, time: i64, id: u32) {
+    /// Adds a killmail; `time` in unix seconds.
+    pub fn insert(&mut self, time: i64, id: u32) {
         let hour = time.div_euclid(HOUR_SECS);
         if self.least.range(hour..).next().is_none_or(|(_, least)| id < *least) {
             while let Some((step, _)) =
@@ -41,24 +40,24 @@ impl TimeBounds {
         }
     }
 
-    /// Ids of killmails at or after this time are at least this; `None`: there are none.
-    pub fn at_least(&self, since: i64) -> Option<u32> {
+    /// No killmail at or after this time has a smaller id; `None` if there are no such killmails.
+    pub fn lowest_since(&self, since: i64) -> Option<u32> {
         self.least.range(since.div_euclid(HOUR_SECS)..).next().map(|(_, id)| *id)
     }
 
-    /// Ids of killmails before this time are at most this; `None`: there are none.
-    pub fn at_most(&self, until: i64) -> Option<u32> {
+    /// No killmail before this time has a greater id; `None` if there are no such killmails.
+    pub fn highest_until(&self, until: i64) -> Option<u32> {
         self.most.range(..=until.saturating_sub(1).div_euclid(HOUR_SECS)).next_back().map(|(_, id)| *id)
     }
 
-    /// Ids greater than this are all at or after this time, whatever their exact time.
-    pub fn surely_since(&self, since: i64) -> u32 {
+    /// Every killmail with a greater id is at or after this time.
+    pub fn all_since_above(&self, since: i64) -> u32 {
         let whole_hours_before = since.saturating_add(HOUR_SECS - 1).div_euclid(HOUR_SECS) - 1;
         self.most.range(..=whole_hours_before).next_back().map_or(0, |(_, id)| *id)
     }
 
-    /// Ids smaller than this are all before this time; `None`: every id is.
-    pub fn surely_until(&self, until: i64) -> Option<u32> {
+    /// Every killmail with a smaller id is before this time; `None` if every killmail is.
+    pub fn all_until_below(&self, until: i64) -> Option<u32> {
         self.least.range(until.div_euclid(HOUR_SECS)..).next().map(|(_, id)| *id)
     }
 }
@@ -71,20 +70,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bounds_hold_and_are_as_near_as_hours_allow(
+        fn bounds_hold_and_are_as_tight_as_hours_allow(
             killmails in proptest::collection::vec((0i64..40_000, 1u32..500), 1..60), time in -5_000i64..45_000,
         ) {
-            let mut hours = TimeBounds::default();
+            let mut bounds = TimeBounds::default();
             for (time, id) in &killmails {
-                hours.add(*time, *id);
+                bounds.insert(*time, *id);
             }
             let ids = |keep: &dyn Fn(i64) -> bool| killmails.iter().filter(|(t, _)| keep(*t)).map(|(_, id)| *id).collect::<Vec<_>>();
             let hour = time.div_euclid(HOUR_SECS) * HOUR_SECS;
-            prop_assert_eq!(hours.at_least(time), ids(&|t| t >= hour).into_iter().min());
+            prop_assert_eq!(bounds.lowest_since(time), ids(&|t| t >= hour).into_iter().min());
             let last_hour = (time - 1).div_euclid(HOUR_SECS) * HOUR_SECS;
-            prop_assert_eq!(hours.at_most(time), ids(&|t| t < last_hour + HOUR_SECS).into_iter().max());
-            prop_assert!(ids(&|t| t < time).into_iter().all(|id| id <= hours.surely_since(time)));
-            prop_assert!(ids(&|t| t >= time).into_iter().all(|id| hours.surely_until(time).is_some_and(|bound| id >= bound)));
+            prop_assert_eq!(bounds.highest_until(time), ids(&|t| t < last_hour + HOUR_SECS).into_iter().max());
+            prop_assert!(ids(&|t| t < time).into_iter().all(|id| id <= bounds.all_since_above(time)));
+            prop_assert!(ids(&|t| t >= time).into_iter().all(|id| bounds.all_until_below(time).is_some_and(|bound| id >= bound)));
         }
     }
 }

@@ -1,18 +1,27 @@
-//! Killmails by what they are worth, in bands a quarter of an octave wide: a question for values alone then
-//! looks at those near its bounds and beyond, not at every row. Bands are coarse; rows are tested exactly.
+//! Killmails by total value, in bands a quarter of an octave wide, so that a query that restricts only the value
+//! tests the rows of a few bands, not every row. Bands are coarse; the rows are tested exactly.
 //!
-//! Must not know: what else is asked.
+//! Must not know: what else a query restricts.
+
+use std::ops::RangeInclusive;
 
 use crate::store::index::postings::Postings;
 
-/// Bits of a value that tell the band: the exponent and two bits behind it.
+/// Shifts out all but the bits that select the band: the exponent and the first two bits of the fraction.
 const SHIFT: u32 = 50;
 /// The band of 1 ISK and less.
 const FIRST: u64 = 1.0f64.to_bits() >> SHIFT;
-/// Bands: up to 2^63 ISK and all beyond.
+/// The last band holds everything above 2^63 ISK.
 const BANDS: usize = 253;
 
-/// Killmails by value. Those of unknown value are in none.
+/// Values in ISK from `min` to `max`, both included; empty if `min` is greater.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ValueRange {
+    pub min: f64,
+    pub max: f64,
+}
+
+/// Killmails by value. A killmail whose value is unknown is in no band.
 #[derive(Debug)]
 pub struct ValueBands {
     lists: Box<[Postings]>,
@@ -29,7 +38,6 @@ impl Default for ValueBands {
 }
 
 impl ValueBands {
-    /// Takes a killmail in.
     pub fn insert(&mut self, value: f64, killmail_id: u32) {
         if let Some(band) = band(value)
             && !self.lists[band].contains(killmail_id)
@@ -39,7 +47,6 @@ impl ValueBands {
         }
     }
 
-    /// Takes a killmail out again.
     pub fn remove(&mut self, value: f64, killmail_id: u32) {
         if let Some(band) = band(value)
             && self.lists[band].contains(killmail_id)
@@ -49,30 +56,29 @@ impl ValueBands {
         }
     }
 
-    /// How many may be worth this much.
-    pub fn count(&self, (least, most): (f64, f64)) -> u64 {
-        span(least, most).map_or(0, |(low, high)| self.counts[low..=high].iter().sum())
+    /// An upper bound of the killmails in this range.
+    pub fn count(&self, values: ValueRange) -> u64 {
+        bands(values).map_or(0, |bands| self.counts[bands].iter().sum())
     }
 
-    /// Lists that together have all that are worth this much, and a few more.
-    pub fn lists(&self, (least, most): (f64, f64)) -> Vec<&Postings> {
-        let found = span(least, most).map(|(low, high)| &self.lists[low..=high]);
+    /// The non-empty bands that overlap this range: together they contain every killmail in it.
+    pub fn lists(&self, values: ValueRange) -> Vec<&Postings> {
+        let found = bands(values).map(|bands| &self.lists[bands]);
         found.into_iter().flatten().filter(|list| !list.is_empty()).collect()
     }
 
-    /// The killmails of each band.
     #[cfg(test)]
-    pub fn each(&self) -> impl Iterator<Item = (usize, &Postings)> {
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &Postings)> {
         self.lists.iter().enumerate()
     }
 
-    /// Memory, bytes, estimated.
+    /// Memory behind the lists, bytes, estimated.
     pub fn heap_bytes(&self) -> usize {
         self.lists.iter().map(Postings::heap_bytes).sum()
     }
 }
 
-/// The band of a value; greater values are in the same or a later one.
+/// A greater value is in the same band or a later one.
 fn band(value: f64) -> Option<usize> {
     if value.is_nan() {
         return None;
@@ -81,8 +87,9 @@ fn band(value: f64) -> Option<usize> {
     Some((band as usize).min(BANDS - 1))
 }
 
-fn span(least: f64, most: f64) -> Option<(usize, usize)> {
-    band(least).zip(band(most)).filter(|(low, high)| low <= high)
+fn bands(values: ValueRange) -> Option<RangeInclusive<usize>> {
+    let bands = band(values.min)?..=band(values.max)?;
+    (!bands.is_empty()).then_some(bands)
 }
 
 #[cfg(test)]
@@ -90,6 +97,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const ALL: ValueRange = ValueRange { min: 0.0, max: f64::INFINITY };
 
     #[test]
     fn values_at_the_ends_have_a_band() {
@@ -104,29 +113,34 @@ mod tests {
     }
 
     #[test]
-    fn what_went_in_comes_out() {
+    fn inserted_killmails_are_counted_and_removed() {
         let mut bands = ValueBands::default();
         bands.insert(5e6, 7);
         bands.insert(5e6, 7);
         bands.insert(f64::NAN, 8);
         assert_eq!(
-            (bands.count((0.0, f64::INFINITY)), bands.count((1e7, f64::INFINITY)), bands.count((9.0, 8.0))),
+            (
+                bands.count(ALL),
+                bands.count(ValueRange { min: 1e7, ..ALL }),
+                bands.count(ValueRange { min: 9.0, max: 8.0 })
+            ),
             (1, 0, 0)
         );
         bands.remove(9e12, 7);
         bands.remove(5e6, 7);
         bands.remove(5e6, 7);
-        assert!(bands.count((0.0, f64::INFINITY)) == 0 && bands.lists((0.0, f64::INFINITY)).is_empty());
+        assert!(bands.count(ALL) == 0 && bands.lists(ALL).is_empty());
     }
 
     proptest! {
         #[test]
-        fn no_value_within_bounds_is_missed(value in 0.0..1e14, least in 0.0..1e14, most in 0.0..1e14) {
+        fn no_value_in_a_range_is_missed(value in 0.0..1e14, min in 0.0..1e14, max in 0.0..1e14) {
             let mut bands = ValueBands::default();
             bands.insert(value, 1);
-            if least <= value && value <= most {
-                prop_assert_eq!(bands.count((least, most)), 1);
-                prop_assert!(bands.lists((least, most)).iter().any(|list| list.contains(1)));
+            let range = ValueRange { min, max };
+            if min <= value && value <= max {
+                prop_assert_eq!(bands.count(range), 1);
+                prop_assert!(bands.lists(range).iter().any(|list| list.contains(1)));
             }
         }
     }

@@ -38,7 +38,7 @@ impl Store {
     pub fn put_plugin(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let mut writes = self.removals(name)?;
         // Of a longer previous state, only the chunks that are not overwritten have to be removed.
-        let put = chunked_values::put(Tree::Plugins, &Key::Plugin(name).bytes(), bytes);
+        let put = chunked_values::writes(Key::Plugin(name), bytes);
         writes.retain(|removal| put.iter().all(|write| write.key != removal.key));
         writes.extend(put);
         self.engine.commit(writes)

@@ -24,7 +24,7 @@ impl Store {
         let value = encode(refused)?;
         let mut list = self.refused.lock();
         let slot = Slot { number: list.next, bytes: value.len() };
-        for write in chunked_values::put(Tree::Refused, &slot.number.to_be_bytes(), &value) {
+        for write in chunked_values::writes(Key::RefusedDocument(slot.number), &value) {
             self.engine.put(Tree::Refused, &write.key, &write.value.unwrap_or_default())?;
         }
         list.add(slot, could_be_killmail(&refused.raw, refused.killmail_id));
@@ -66,7 +66,10 @@ impl Store {
 
     fn remove_chunks(&self, slot: Slot) -> Result<(), StoreError> {
         for chunk in 0..=(slot.bytes / PART_BYTES) as u16 {
-            self.engine.remove(Tree::Refused, &chunked_values::key_of(&slot.number.to_be_bytes(), chunk))?;
+            self.engine.remove(
+                Tree::Refused,
+                &chunked_values::chunk_key(&Key::RefusedDocument(slot.number).bytes(), chunk),
+            )?;
         }
         Ok(())
     }
@@ -97,7 +100,7 @@ impl Store {
         numbers.sort_unstable_by(|a, b| b.cmp(a));
         numbers.truncate(limit);
         let read = |number: u64| {
-            let value = chunked_values::get(&self.engine, Tree::Refused, &number.to_be_bytes());
+            let value = chunked_values::read(&self.engine, Key::RefusedDocument(number));
             // A document may be evicted between the list and this read.
             Some((number, value.transpose()?))
         };

@@ -30,7 +30,7 @@ fn with_snapshot(dir: &TempDir) -> PathBuf {
     let store = Store::open(Config { snapshot_every: 1, ..config(dir) }, json).expect("opens");
     store.append(Vec::new(), Some(Checkpoint { source: "r2z2".to_owned(), bytes: vec![7] })).expect("kept");
     drop(store);
-    snapshot::files(dir.path()).expect("listed").remove(0)
+    snapshot::list_files(dir.path()).expect("listed").remove(0)
 }
 
 /// Changes a byte of a snapshot's header, as if another version had written it: the checksum is valid.

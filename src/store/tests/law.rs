@@ -24,6 +24,7 @@ use crate::store::Store;
 use crate::store::config::Config;
 use crate::store::facts::facts;
 use crate::store::incoming::Incoming;
+use crate::store::index::id_range::IdRange;
 use crate::store::index::plan::Plan;
 use crate::store::query::{HistoryQuery, Order, PageQuery};
 use crate::store::tests::{ask, config, folder, history, ids, incoming, json, killmail, seqs};
@@ -212,7 +213,8 @@ fn check_history(
     let newest = ids(&store.select(&query)?);
     prop_assert_eq!(newest, newest_first(all, &expected, filter));
     prop_assert_eq!(store.count_matching(&query)?, expected.len() as u64);
-    let totals = store.totals(&query)?;
+    let mut lookups = u64::MAX;
+    let totals = store.totals_within(&query, &mut lookups)?.expect("unlimited");
     let value: f64 = accepted(all, filter, interest).filter_map(|(_, facts)| facts.total_value).sum();
     let first = accepted(all, filter, interest)
         .filter(|(_, facts)| !facts.time_implausible)
@@ -273,7 +275,8 @@ fn check_pages(
             .filter(|s| *s > after && live(*s))
             .take(limit)
             .collect();
-        let pages = [store.walk(&query)?, store.select_pages(&query)?, store.page(&query)?];
+        let pages =
+            [store.scan_page_as_oracle(&query)?, store.select_page(&query)?, store.read_page(&query)?];
         for page in &pages {
             prop_assert_eq!(seqs(&page.entries), expected.clone());
         }
@@ -328,7 +331,7 @@ fn values_and_flags_alone_do_not_examine_every_row() {
     let examined = |filter: &Filter| {
         let resident = store.resident.read();
         let plan = Plan::new(&resident.index, filter, None);
-        plan.gather(&resident.index, 0, u32::MAX).len()
+        plan.collect(&resident.index, IdRange::ALL).len()
     };
     let least = |isk: f64| Filter { min_value: Some(isk), ..Filter::default() };
     let found = |filter: &Filter| ids(&store.select(&history(filter)).expect("selected"));
@@ -420,14 +423,16 @@ fn select_is_accept_over_many_blocks() {
         check_history(&store, &all, filter, None, (250, 9_000)).expect("history");
         for after in [0, 1, 2_500, 4_095, 4_096, 5_000, 8_191, 8_200, 11_500, 11_950, 12_000] {
             let query = PageQuery { after: Seq(after), max_age_secs: 3600, limit: 700, ..ask(filter) };
-            let (walk, select) =
-                (store.walk(&query).expect("walked"), store.select_pages(&query).expect("selected"));
+            let (walk, select) = (
+                store.scan_page_as_oracle(&query).expect("scanned"),
+                store.select_page(&query).expect("selected"),
+            );
             assert_eq!((seqs(&walk.entries), walk.passed), (seqs(&select.entries), select.passed));
         }
     }
     let mut filter = Filter { since: Some(START + 5_000), ..Filter::default() };
     filter.set_ids(Dimension::System, vec![SYSTEMS[1]]);
     let expected = accepted(&all, &filter, None).count() as u64;
-    assert_eq!(store.system_count(SYSTEMS[1], START + 5_000), expected);
+    assert_eq!(store.count_in_system(SYSTEMS[1], START + 5_000), expected);
     assert_eq!(store.stats().systems, 5);
 }

@@ -21,7 +21,7 @@ use crate::store::Store;
 use crate::store::config::Config;
 use crate::store::error::StoreError;
 use crate::store::incoming::{Appended, Checkpoint, Incoming};
-use crate::store::index::snapshot::files;
+use crate::store::index::snapshot::list_files;
 use crate::store::index::{Flag, Index, SHARDS};
 use crate::store::keys::Tree;
 use crate::store::open::replay;
@@ -40,8 +40,8 @@ fn contents(index: &Index) -> (BTreeMap<String, Vec<u32>>, Vec<String>, [u64; 3]
         .into_iter()
         .map(|flag| (format!("{flag:?}"), index.flagged(flag).to_vec()));
     let bands = index
-        .bands()
-        .each()
+        .value_bands()
+        .iter()
         .filter(|(_, ids)| !ids.is_empty())
         .map(|(band, ids)| (format!("band {band}"), ids.to_vec()));
     let whole = [("all", index.all()), ("undated", index.undated())]
@@ -276,7 +276,7 @@ fn a_killmail_that_got_a_possible_time_is_in_order_after_reopening() {
         .expect("appended");
     assert_eq!(ids(&store.select(&history(&Filter::default())).expect("selected")).last(), Some(&30));
     drop(store);
-    assert!(!files(dir.path()).expect("listed").is_empty(), "there is a snapshot");
+    assert!(!list_files(dir.path()).expect("listed").is_empty(), "there is a snapshot");
     // Too few entries for another snapshot.
     let settings = Config { snapshot_every: 100, ..settings(&dir) };
     let store = Store::open(settings.clone(), json).expect("opens");

@@ -423,7 +423,7 @@ fn a_giant_killmail_is_salvaged_completely_or_not_at_all() {
     open(&dir).append(vec![incoming(killmail(3)), incoming(large.clone())], None).expect("appended");
     let parts = Engine::open(dir.path(), 1 << 20)
         .expect("opens")
-        .get(Tree::Records, &chunked_values::key_of(&4u64.to_be_bytes(), 1))
+        .get(Tree::Records, &chunked_values::chunk_key(&4u64.to_be_bytes(), 1))
         .expect("read");
     assert!(parts.is_some(), "the killmail is too small for this test");
     salvage::run(dir.path(), &config(&new), json, &silent).expect("salvaged");

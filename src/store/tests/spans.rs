@@ -34,9 +34,9 @@ fn check(store: &Store) {
     assert_eq!(store.spans(Seq(2), Seq(3)), [(Seq(3), SPAN)]);
     assert_eq!(store.entry(Seq(3)).expect("read").map(|e| e.seq), None);
     for page in [
-        store.page(&ask(&Filter::default())),
-        store.walk(&ask(&Filter::default())),
-        store.select_pages(&ask(&Filter::default())),
+        store.read_page(&ask(&Filter::default())),
+        store.scan_page_as_oracle(&ask(&Filter::default())),
+        store.select_page(&ask(&Filter::default())),
     ] {
         let page = page.expect("a page");
         assert_eq!((seqs(&page.entries), page.passed), (vec![1, 2, 4], Seq(5)));

@@ -30,7 +30,7 @@ use crate::store::format::dictionary::{self, CURRENT, Dictionaries, EMBEDDED};
 use crate::store::format::log_entry;
 use crate::store::format::record::{Codec, VERSION};
 use crate::store::incoming::Encoder;
-use crate::store::keys::Tree;
+use crate::store::keys::{Key, Tree};
 use crate::store::progress::{Phase, Progress};
 use crate::store::upkeep::backup::require_empty;
 use crate::store::upkeep::small_values::{self, SmallValues};
@@ -186,10 +186,10 @@ impl Salvage<'_> {
 
 impl Saved {
     fn writes(self) -> Vec<Write> {
-        let mut writes = chunked_values::put(Tree::Log, &self.version.seq.0.to_be_bytes(), &self.log_entry);
+        let mut writes = chunked_values::writes(Key::LogEntry(self.version.seq.0), &self.log_entry);
         let key = self.version.killmail_id.to_be_bytes();
         writes.extend((0..).zip(self.frames).map(|(part, frame)| {
-            let key = chunked_values::key_of(&key, part);
+            let key = chunked_values::chunk_key(&key, part);
             Write { tree: Tree::Records, key, value: Some(frame) }
         }));
         writes
@@ -252,7 +252,8 @@ fn holes(whole: &BTreeSet<u64>, horizon: u64, head: u64) -> Vec<(u64, u64)> {
 
 /// Reads the dictionaries beside the damaged store, and writes them to the new one.
 fn copy_dictionaries(from: &Path, engine: &Engine, notes: &mut Vec<String>) -> Result<Codec, StoreError> {
-    let mut dictionaries = dictionary::files(from).map_err(StoreError::io("read dictionaries of", from))?;
+    let mut dictionaries =
+        dictionary::read_files(from).map_err(StoreError::io("read dictionaries of", from))?;
     dictionaries.entry(CURRENT).or_insert_with(|| {
         notes.push(
             "the dictionary's file is missing or damaged; the one of this killstream is used".to_owned(),

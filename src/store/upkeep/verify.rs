@@ -17,7 +17,7 @@ use crate::store::engine::{Engine, chunked_values, copy, data_folder, folder_swa
 use crate::store::error::StoreError;
 use crate::store::format::dictionary::{self, Dictionaries};
 use crate::store::format::record::Codec;
-use crate::store::index::snapshot::{self, Mark, Standing};
+use crate::store::index::snapshot::{self, Mark, Usability};
 use crate::store::keys::{Tree, refused_document};
 use crate::store::mirror::file_numbers::FileNumbers;
 use crate::store::progress::Progress;
@@ -209,7 +209,7 @@ impl FileCheck<'_> {
     /// Every dictionary has a file: without it, `salvage` could not decompress records.
     fn dictionaries(&mut self) {
         let Ok(stored) = meta::dictionaries(self.engine) else { return };
-        let files = dictionary::files(self.dir).unwrap_or_default();
+        let files = dictionary::read_files(self.dir).unwrap_or_default();
         for (number, _) in stored.iter().filter(|(number, bytes)| files.get(number) != Some(bytes)) {
             let what = format!(
                 "dictionary {number} has no intact copy beside the store, which salvage needs; every start writes it"
@@ -221,15 +221,15 @@ impl FileCheck<'_> {
     fn snapshots(&mut self, numbers: &Numbers) {
         let Ok(epoch) = meta::epoch(self.engine) else { return };
         let newest = Mark { epoch, head: Seq(numbers.head), rev: numbers.rev };
-        let files = snapshot::files(self.dir).map_err(StoreError::io("list", self.dir));
+        let files = snapshot::list_files(self.dir).map_err(StoreError::io("list", self.dir));
         for path in files.unwrap_or_else(|error| self.report_error(error)) {
             let mut note = |what: &str| self.report.notes.push(format!("{} {what}", path.display()));
-            match snapshot::standing(&path, &newest) {
-                Ok(Standing::Current) => {}
-                Ok(Standing::Outdated) => {
+            match snapshot::check(&path, &newest) {
+                Ok(Usability::Usable) => {}
+                Ok(Usability::Outdated) => {
                     note("is a snapshot of another version of killstream; the next snapshot replaces it")
                 }
-                Ok(Standing::Foreign) => note("is a snapshot of another store"),
+                Ok(Usability::Foreign) => note("is a snapshot of another store"),
                 Err(_) => self
                     .report
                     .add(format!("the snapshot {}", path.display()), format!("rm {}", path.display())),

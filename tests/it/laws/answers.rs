@@ -115,7 +115,7 @@ impl Case {
         for effect in effects {
             match effect {
                 Effect::Send(text) => frames.push(serde_json::from_slice(&text).unwrap()),
-                Effect::SendAround { head, killmail, tail } => {
+                Effect::SendShared { head, killmail, tail } => {
                     frames.push(serde_json::from_slice(&[head, killmail, tail].concat()).unwrap());
                     STEPS.count("a shared killmail");
                 }

@@ -137,7 +137,7 @@ impl Client {
             filter.set_ids(dimension.kind, ids);
         }
         STEPS.count("growth");
-        self.reader.refilter(self.subscription.filter.clone());
+        self.reader.set_filter(self.subscription.filter.clone());
         self.last_batch = None;
         self.holds_from(self.reader.id().place.head());
     }

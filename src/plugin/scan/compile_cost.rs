@@ -1,8 +1,8 @@
-//! What a function will cost to compile, estimated from one pass over its code.
+//! Estimates what a function costs to compile, in one pass over its code.
 //!
-//! The compiler takes more than linear time for loops within loops, for values that blocks and branches
-//! carry, and for locals and operands that live across many blocks. Each of these is counted by what it
-//! multiplies to, so that a short text cannot ask for long work.
+//! The compiler takes more than linear time for nested loops, for values that blocks and branches carry, and
+//! for locals and operands that live across many blocks. Each of these is counted by its product, so that
+//! short code cannot ask for long work.
 //!
 //! Must not know: limits, or what the code does.
 
@@ -11,10 +11,10 @@ use wasmparser::{
     Operator, RefType, Result, SubType,
 };
 
-/// What one function is, and what it will cost.
+/// The size of one function, and its cost in parts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Cost {
-    /// Locals, parameters among them.
+pub struct CompileCost {
+    /// Locals, including parameters.
     pub locals: u64,
     /// The deepest nesting of blocks.
     pub depth: u64,
@@ -26,18 +26,19 @@ pub struct Cost {
     pub operators: u64,
     /// For each loop, the loops before it.
     pub loops: u64,
-    /// For each indirect call and each operator that calls the runtime, those before it.
+    /// For each indirect call and each operator that calls the runtime, the number of those before it.
     pub runtime: u64,
-    /// Values that operators take and give beyond the usual few.
+    /// Operands and results of operators beyond the usual three.
     pub passed: u64,
-    /// Values that blocks take and give and branches carry.
+    /// Values that blocks take and return and that branches carry.
     pub carried: u64,
-    /// For each of these values, the edges of control flow before it.
+    /// For each of these values, the control flow edges before it.
     pub far: u64,
-    /// For each use of a local, the edges since the use before.
+    /// For each use of a local, the edges since its previous use.
     pub reach: u64,
-    /// For each block, the locals set between the first and the last way to its end, times these ways; apart,
-    /// those that come from a `br_table`, which take several times as long.
+    /// For each block, the locals set between the first and the last branch to its end, times the number of
+    /// those branches. Branches of a `br_table`, which take several times as long, are counted in
+    /// `merged_from_tables`.
     pub merged: u64,
     /// See `merged`.
     pub merged_from_tables: u64,
@@ -45,9 +46,9 @@ pub struct Cost {
     pub live: u64,
 }
 
-impl Cost {
-    /// All of it as one number. A unit is about a microsecond of compiling or, where memory is what runs out
-    /// first, about 50 bytes.
+impl CompileCost {
+    /// The total cost. A unit is about a microsecond of compiling or, where memory runs out first, about 50
+    /// bytes.
     #[must_use]
     pub const fn units(&self) -> u64 {
         const FUNCTION: u64 = 80;
@@ -67,14 +68,14 @@ impl Cost {
 
 /// The types of a core module and of its functions.
 #[derive(Debug, Default)]
-pub struct Types {
+pub struct ModuleTypes {
     /// Each type.
     pub types: Vec<SubType>,
-    /// The type of each function, imported ones first.
+    /// The type index of each function, imported ones first.
     pub functions: Vec<u32>,
 }
 
-impl Types {
+impl ModuleTypes {
     fn arity(&self, index: u32) -> (u64, u64) {
         let Some(ty) = self.types.get(index as usize) else { return (0, 0) };
         match &ty.composite_type.inner {
@@ -84,7 +85,7 @@ impl Types {
     }
 }
 
-/// A block that is open.
+/// An open block.
 #[derive(Debug, Clone, Copy)]
 struct Frame {
     ty: BlockType,
@@ -93,10 +94,10 @@ struct Frame {
     results: u64,
     /// Operands below it.
     height: u64,
-    /// Branches to it so far, those of a `br_table` among them and apart.
+    /// Branches to it so far, and those of them that come from a `br_table`.
     branches: u64,
     from_tables: u64,
-    /// Sets of locals there were at the first branch and at the last one.
+    /// Sets of locals before the first and before the last branch to it.
     first: u64,
     last: u64,
     /// Edges and uses of locals before it.
@@ -105,57 +106,57 @@ struct Frame {
 }
 
 /// The state of one pass.
-struct Pass<'a> {
-    types: &'a Types,
-    cost: Cost,
+struct CostEstimator<'a> {
+    types: &'a ModuleTypes,
+    cost: CompileCost,
     frames: Vec<Frame>,
     height: u64,
-    /// Loops that are open, loops there were, and calls as in `Cost::runtime`.
+    /// Open loops, all loops so far, and calls as in `CompileCost::runtime`.
     open_loops: u64,
     loops: u64,
     runtime: u64,
     edges: u64,
     uses: u64,
     sets: u64,
-    /// Whether control comes to the next operator.
+    /// Whether the next operator is reachable.
     alive: bool,
-    /// For each local, the edges there were at its last use.
+    /// For each local, the edges before its last use.
     used: Vec<u64>,
 }
 
-/// Reads a function's code; `function` is its place among the functions of its module. Ends early, with what
-/// was seen so far, at more locals or a higher cost than these.
+/// Estimates the cost of a function; `function` is its index in the module. Stops early, with the result so
+/// far, at more than `locals_max` locals or `units_max` units.
 ///
 /// # Errors
-/// It is no code.
-pub fn of(
+/// It is not valid code.
+pub fn estimate(
     body: &FunctionBody<'_>,
-    types: &Types,
+    types: &ModuleTypes,
     function: usize,
     locals_max: u64,
     units_max: u64,
-) -> Result<Cost> {
+) -> Result<CompileCost> {
     let ty = types.functions.get(function).copied().unwrap_or(u32::MAX);
     let (params, _) = types.arity(ty);
     let mut locals = params;
     for declared in body.get_locals_reader()? {
         locals = locals.saturating_add(u64::from(declared?.0));
     }
-    let mut pass = Pass::new(types, Cost { locals, ..Cost::default() });
+    let mut estimator = CostEstimator::new(types, CompileCost { locals, ..CompileCost::default() });
     if locals > locals_max {
-        return Ok(pass.cost);
+        return Ok(estimator.cost);
     }
-    pass.used = vec![0; usize::try_from(locals).unwrap_or(usize::MAX)];
-    pass.open(BlockType::FuncType(ty), FrameKind::Block, 0);
+    estimator.used = vec![0; usize::try_from(locals).unwrap_or(usize::MAX)];
+    estimator.open(BlockType::FuncType(ty), FrameKind::Block, 0);
     let mut operators = body.get_operators_reader()?;
-    while !operators.eof() && pass.cost.units() <= units_max {
-        pass.step(&operators.read()?)?;
+    while !operators.eof() && estimator.cost.units() <= units_max {
+        estimator.step(&operators.read()?)?;
     }
-    Ok(pass.cost)
+    Ok(estimator.cost)
 }
 
-impl<'a> Pass<'a> {
-    const fn new(types: &'a Types, cost: Cost) -> Self {
+impl<'a> CostEstimator<'a> {
+    const fn new(types: &'a ModuleTypes, cost: CompileCost) -> Self {
         Self {
             types,
             cost,
@@ -181,8 +182,8 @@ impl<'a> Pass<'a> {
                 self.pop(1);
                 self.enter(*blockty, FrameKind::If);
             }
-            Operator::Else => self.otherwise(),
-            Operator::End => self.end(),
+            Operator::Else => self.enter_else(),
+            Operator::End => self.leave(),
             Operator::Br { relative_depth } => {
                 self.branch(*relative_depth, false);
                 self.alive = false;
@@ -193,29 +194,29 @@ impl<'a> Pass<'a> {
                 self.branch(*relative_depth, false);
                 self.edge();
             }
-            Operator::BrTable { targets } => self.table(targets)?,
+            Operator::BrTable { targets } => self.branch_table(targets)?,
             Operator::LocalGet { local_index } => {
-                self.local(*local_index);
+                self.use_local(*local_index);
                 self.height += 1;
             }
             Operator::LocalSet { local_index } | Operator::LocalTee { local_index } => {
-                self.local(*local_index);
+                self.use_local(*local_index);
                 self.sets += 1;
-                self.arity(operator);
+                self.apply_arity(operator);
             }
             other => {
                 if calls_runtime(other) {
                     self.runtime += 1;
                     self.cost.runtime = self.cost.runtime.saturating_add(self.runtime);
                 }
-                self.arity(other);
+                self.apply_arity(other);
             }
         }
         Ok(())
     }
 
-    /// Takes and gives what an operator does that leaves the order of the code alone.
-    fn arity(&mut self, operator: &Operator<'_>) {
+    /// Applies the operands and results of an operator without control flow.
+    fn apply_arity(&mut self, operator: &Operator<'_>) {
         let (taken, given) = operator.operator_arity(self).unwrap_or_default();
         self.cost.passed += u64::from(taken.saturating_add(given).saturating_sub(3));
         self.pop(u64::from(taken));
@@ -226,29 +227,29 @@ impl<'a> Pass<'a> {
         self.height = self.height.saturating_sub(taken);
     }
 
-    /// Control may come to the next operator along another way.
+    /// The next operator can be reached along another edge.
     const fn edge(&mut self) {
         self.edges += 1;
         self.cost.live = self.cost.live.saturating_add(self.height);
     }
 
-    /// Values go along an edge.
+    /// Values are passed along an edge.
     const fn carry(&mut self, values: u64) {
         self.cost.carried = self.cost.carried.saturating_add(values);
         self.cost.far = self.cost.far.saturating_add(values.saturating_mul(self.edges));
     }
 
     fn enter(&mut self, ty: BlockType, kind: FrameKind) {
-        let (params, _) = self.of_block(ty);
+        let (params, _) = self.block_arity(ty);
         let below = self.height.saturating_sub(params);
         self.open(ty, kind, below);
         self.edge();
     }
 
     fn open(&mut self, ty: BlockType, kind: FrameKind, height: u64) {
-        let (params, results) = self.of_block(ty);
+        let (params, results) = self.block_arity(ty);
         self.carry(params + results);
-        // A loop is come to from before it, the end of an `if` also from its beginning.
+        // A loop is also entered from before it, and the end of an `if` is also reached from its beginning.
         let branches = u64::from(matches!(kind, FrameKind::Loop | FrameKind::If));
         let (first, last, edges, uses) = (self.sets, self.sets, self.edges, self.uses);
         self.frames.push(Frame {
@@ -273,7 +274,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn otherwise(&mut self) {
+    fn enter_else(&mut self) {
         if let Some(frame) = self.frames.last() {
             self.height = frame.height + frame.params;
             let results = frame.results;
@@ -283,18 +284,18 @@ impl<'a> Pass<'a> {
         self.edge();
     }
 
-    fn end(&mut self) {
+    fn leave(&mut self) {
         let Some(frame) = self.frames.pop() else { return };
         self.height = frame.height + frame.results;
         self.carry(frame.results);
         if matches!(frame.kind, FrameKind::Loop) {
             self.open_loops = self.open_loops.saturating_sub(1);
-            // What is used in a loop comes also from its end: it is looked for along all edges within.
+            // Uses in a loop are also reached from its end: the compiler searches all edges within for them.
             let uses = (self.uses - frame.uses).min(self.cost.locals);
             self.cost.reach = self.cost.reach.saturating_add(uses.saturating_mul(self.edges - frame.edges));
         }
-        self.meet(&frame);
-        // What is used behind it is looked for along every way that leads here.
+        self.merge_branches(&frame);
+        // Uses after the block are searched for along every branch that leads here.
         self.edges += frame.branches;
         self.edge();
     }
@@ -313,12 +314,12 @@ impl<'a> Pass<'a> {
         self.cost.operators += 1;
     }
 
-    /// Where ways to a block meet, each local that was set between them takes a value from every way.
-    fn meet(&mut self, frame: &Frame) {
-        let falls = self.alive && !matches!(frame.kind, FrameKind::Loop);
-        let last = if falls { self.sets } else { frame.last };
+    /// Where branches to a block meet, each local that was set between them gets a value from every branch.
+    fn merge_branches(&mut self, frame: &Frame) {
+        let falls_through = self.alive && !matches!(frame.kind, FrameKind::Loop);
+        let last = if falls_through { self.sets } else { frame.last };
         let set = last.saturating_sub(frame.first).min(self.cost.locals);
-        let ways = frame.branches + u64::from(falls);
+        let ways = frame.branches + u64::from(falls_through);
         if ways > 1 {
             self.cost.merged = self.cost.merged.saturating_add(set.saturating_mul(ways - frame.from_tables));
             self.cost.merged_from_tables =
@@ -327,7 +328,7 @@ impl<'a> Pass<'a> {
         self.alive |= !matches!(frame.kind, FrameKind::Loop) && frame.branches > 0;
     }
 
-    fn table(&mut self, table: &BrTable<'_>) -> Result<()> {
+    fn branch_table(&mut self, table: &BrTable<'_>) -> Result<()> {
         self.pop(1);
         self.cost.targets = self.cost.targets.max(u64::from(table.len()));
         for target in table.targets() {
@@ -338,7 +339,7 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    fn local(&mut self, index: u32) {
+    fn use_local(&mut self, index: u32) {
         self.uses += 1;
         if let Some(used) = self.used.get_mut(index as usize) {
             self.cost.reach = self.cost.reach.saturating_add(self.edges - *used);
@@ -346,20 +347,20 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn at(&self, depth: u32) -> Option<usize> {
+    fn frame_index(&self, depth: u32) -> Option<usize> {
         self.frames.len().checked_sub(1)?.checked_sub(depth as usize)
     }
 
     fn label(&self, depth: u32) -> Option<&Frame> {
-        self.frames.get(self.at(depth)?)
+        self.frames.get(self.frame_index(depth)?)
     }
 
     fn label_mut(&mut self, depth: u32) -> Option<&mut Frame> {
-        let at = self.at(depth)?;
+        let at = self.frame_index(depth)?;
         self.frames.get_mut(at)
     }
 
-    fn of_block(&self, ty: BlockType) -> (u64, u64) {
+    fn block_arity(&self, ty: BlockType) -> (u64, u64) {
         match ty {
             BlockType::Empty => (0, 0),
             BlockType::Type(_) => (0, 1),
@@ -368,7 +369,7 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Whether the code made of an operator calls through a table or into the runtime: many of these in one
+/// Whether the compiled code of an operator calls through a table or into the runtime. Many of these in one
 /// function take more than linear time.
 const fn calls_runtime(operator: &Operator<'_>) -> bool {
     matches!(
@@ -388,7 +389,7 @@ const fn calls_runtime(operator: &Operator<'_>) -> bool {
     )
 }
 
-impl ModuleArity for Pass<'_> {
+impl ModuleArity for CostEstimator<'_> {
     fn sub_type_at(&self, index: u32) -> Option<&SubType> {
         self.types.types.get(index as usize)
     }

@@ -1,22 +1,22 @@
-//! The figures of a component that decide its class, or that it is too much for any.
+//! The size of a component, which decides its class, or that it is too large for any class.
 //!
-//! Must not know: how they are found.
+//! Must not know: how it is measured.
 
 use crate::plugin::class::Class;
 use crate::plugin::error::Refusal;
 use crate::plugin::limits::{Bounds, Config};
-use crate::plugin::scan::cost::Cost;
+use crate::plugin::scan::compile_cost::CompileCost;
 
-/// What is counted. What an instance has is counted as often as it is made, whatever makes it.
+/// The size of a component. What an instance has is counted as often as it is instantiated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Figures {
+pub struct ComponentSize {
     /// Bytes as uploaded.
     pub bytes: u64,
     /// Functions in all core modules.
     pub functions: u64,
-    /// Bytes of the largest function's body.
+    /// Bytes of the largest function body.
     pub body_bytes: u64,
-    /// Locals of the function that has most.
+    /// Most locals in one function.
     pub locals: u64,
     /// The deepest nesting of blocks in a function.
     pub depth: u64,
@@ -24,9 +24,10 @@ pub struct Figures {
     pub loop_depth: u64,
     /// Targets of the largest `br_table`.
     pub targets: u64,
-    /// Types, in core modules and in components, those within other types too.
+    /// Types in core modules and components, including nested ones.
     pub types: u64,
-    /// Imports, exports, aliases, conversions and instances: as written, and again as often as they are made.
+    /// Imports, exports, aliases, conversions and instances: as written, and again as often as they are
+    /// instantiated.
     pub items: u64,
     /// Core instances of one instance.
     pub core_instances: u64,
@@ -34,15 +35,15 @@ pub struct Figures {
     pub memories: u64,
     /// Tables of one instance.
     pub tables: u64,
-    /// Bytes of memory that one instance begins with.
+    /// Initial bytes of memory of one instance.
     pub memory_bytes: u64,
     /// Elements of the largest table.
     pub table_elements: u64,
     /// Bytes of memory images, over all core modules.
     pub image_bytes: u64,
-    /// Estimated work of compiling the costliest function.
+    /// Estimated work to compile the most expensive function.
     pub function_work: u64,
-    /// Estimated work of compiling it.
+    /// Estimated work to compile all of it.
     pub work: u64,
     /// Core modules and components within, as written.
     pub modules: u64,
@@ -50,29 +51,29 @@ pub struct Figures {
     pub type_bytes: u64,
     /// Bytes of the sections that fill tables.
     pub element_bytes: u64,
-    /// Bytes of all other sections but those of code and data: names, and what is done with them.
+    /// Bytes of all other sections except code and data, such as names.
     pub other_bytes: u64,
 }
 
-/// One figure beside its limit.
+/// A value and its limit.
 struct Measure {
     value: u64,
     max: u64,
     what: &'static str,
     setting: &'static str,
-    word: Word,
+    kind: RefusalKind,
 }
 
-/// How the excess of a figure is told.
-enum Word {
-    Large,
-    Complex,
-    Start,
+/// The kind of refusal if a value exceeds its limit.
+enum RefusalKind {
+    TooLarge,
+    TooComplex,
+    Instantiate,
 }
 
-impl Figures {
+impl ComponentSize {
     /// Adds a function.
-    pub fn function(&mut self, bytes: u64, cost: &Cost) {
+    pub fn add_function(&mut self, bytes: u64, cost: &CompileCost) {
         self.body_bytes = self.body_bytes.max(bytes);
         self.locals = self.locals.max(cost.locals);
         self.depth = self.depth.max(cost.depth);
@@ -82,10 +83,10 @@ impl Figures {
         self.work = self.work.saturating_add(cost.units());
     }
 
-    /// The first class it fits. Figures only grow, so that a part of them may be asked for, too.
+    /// The first class it fits into. Sizes only grow, so this may be asked before everything is counted.
     ///
     /// # Errors
-    /// It fits none: what is too much for the larger class, with the setting.
+    /// It fits into none: what is too much for the larger class, with the setting.
     pub fn class(&self, limits: &Config) -> Result<Class, Refusal> {
         let fits = |class: &Class| self.excess(&limits.bounds(*class)).is_none();
         if let Some(class) = Class::ALL.into_iter().find(fits) {
@@ -93,12 +94,12 @@ impl Figures {
         }
         let bounds = limits.bounds(Class::Scripting);
         match self.excess(&bounds) {
-            Some(over) => Err(over.refusal(&bounds)),
+            Some(measure) => Err(measure.refusal(&bounds)),
             None => Ok(Class::Scripting),
         }
     }
 
-    /// Memory that the compiled component takes beside its code, estimated from above, bytes.
+    /// An upper estimate of the memory that the compiled component takes besides its code, bytes.
     /// `plugin/tests/loaded` measures it.
     #[must_use]
     pub const fn heap_bytes(&self) -> u64 {
@@ -124,27 +125,21 @@ impl Figures {
     }
 
     fn measures(&self, bounds: &Bounds) -> [Measure; 17] {
-        let of = |word, value, max, what, setting| Measure { value, max, what, setting, word };
+        let measure = |kind, value, max, what, setting| Measure { value, max, what, setting, kind };
         let size = |max: usize| max as u64;
-        let complex = |value, max: usize, what, setting| of(Word::Complex, value, size(max), what, setting);
-        let start = |value, max: usize, what, setting| of(Word::Start, value, size(max), what, setting);
+        let complex = |value, max: usize, what, setting| {
+            measure(RefusalKind::TooComplex, value, size(max), what, setting)
+        };
+        let start = |value, max: usize, what, setting| {
+            measure(RefusalKind::Instantiate, value, size(max), what, setting)
+        };
         [
-            of(Word::Large, self.bytes, size(bounds.upload_bytes), "bytes", "upload_bytes"),
+            measure(RefusalKind::TooLarge, self.bytes, size(bounds.upload_bytes), "bytes", "upload_bytes"),
             complex(self.functions, bounds.functions_max, "functions", "functions_max"),
             complex(self.body_bytes, bounds.body_bytes_max, "bytes in one function", "body_bytes_max"),
             complex(self.locals, bounds.locals_max, "locals in one function", "locals_max"),
-            complex(
-                self.depth,
-                bounds.block_depth_max,
-                "blocks within one another in one function",
-                "block_depth_max",
-            ),
-            complex(
-                self.loop_depth,
-                bounds.loop_depth_max,
-                "loops within one another in one function",
-                "loop_depth_max",
-            ),
+            complex(self.depth, bounds.block_depth_max, "nested blocks in one function", "block_depth_max"),
+            complex(self.loop_depth, bounds.loop_depth_max, "nested loops in one function", "loop_depth_max"),
             complex(
                 self.targets,
                 bounds.br_table_targets_max as usize,
@@ -167,18 +162,18 @@ impl Figures {
                 "bytes of memory that its data fills",
                 "image_bytes",
             ),
-            of(
-                Word::Complex,
+            measure(
+                RefusalKind::TooComplex,
                 self.function_work,
                 bounds.function_work_max,
                 FUNCTION_WORK,
                 "function_work_max",
             ),
-            of(
-                Word::Complex,
+            measure(
+                RefusalKind::TooComplex,
                 self.work,
                 bounds.compile_work_max,
-                "units of work to compile it, as estimated",
+                "estimated units of work to compile it",
                 "compile_work_max",
             ),
             start(self.memory_bytes, bounds.memory_bytes, "bytes of memory", "memory_bytes"),
@@ -192,26 +187,29 @@ impl Figures {
     }
 }
 
-const FUNCTION_WORK: &str = "units of work to compile one function, as estimated";
+const FUNCTION_WORK: &str = "estimated units of work to compile one function";
 const ITEMS: &str = "imports, exports, aliases, conversions and instances, counted as often as they are made";
 
 impl Measure {
     fn refusal(&self, bounds: &Bounds) -> Refusal {
-        let Self { value, max, what, setting, word } = self;
+        let Self { value, max, what, setting, kind } = self;
         let setting = format!("{}{setting}", bounds.prefix);
-        match word {
-            Word::Large => Refusal::TooLarge { bytes: bytes(*value), max: bytes(*max), setting },
-            Word::Complex => Refusal::TooComplex {
+        match kind {
+            RefusalKind::TooLarge => {
+                Refusal::TooLarge { bytes: saturate_usize(*value), max: saturate_usize(*max), setting }
+            }
+            RefusalKind::TooComplex => Refusal::TooComplex {
                 message: format!("{value} {what}; at most {max} ({setting})"),
                 limit: Some(*max),
             },
-            Word::Start => {
-                Refusal::Instantiate(format!("it begins with {value} {what}; at most {max} ({setting})"))
-            }
+            RefusalKind::Instantiate => Refusal::Instantiate {
+                message: format!("it begins with {value} {what}; at most {max} ({setting})"),
+                limit: Some(*max),
+            },
         }
     }
 }
 
-fn bytes(number: u64) -> usize {
+fn saturate_usize(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }

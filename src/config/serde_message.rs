@@ -1,8 +1,8 @@
-//! What serde says of a value a setting cannot have, in words for whoever wrote it.
+//! Rewords what serde says about a value that a setting cannot have.
 //!
 //! Must not know: which setting it is.
 
-/// Types of settings as serde names them, and what to write for each.
+/// What serde calls the type of a setting, and what to call it in a message.
 const TYPES: &[(&str, &str)] = &[
     ("u16", "a whole number from 0 to 65535"),
     ("u32", "a whole number of at least 0"),
@@ -11,31 +11,32 @@ const TYPES: &[(&str, &str)] = &[
     ("f64", "a number"),
     ("a boolean", "true or false"),
     ("a sequence", "a list"),
-    ("a string", "a text"),
+    ("a string", "a string"),
     ("path string", "a path"),
 ];
 
-/// The complaint as a person would put it; another one stays as it is.
+/// Turns serde's messages about wrong types and unknown variants into "expected X, got Y"; leaves others as
+/// they are.
 #[must_use]
-pub fn plain(complaint: &str) -> String {
+pub fn reword(message: &str) -> String {
     let wrong_type = || {
-        let (got, expected) = complaint
+        let (got, expected) = message
             .strip_prefix("invalid type: ")
-            .or_else(|| complaint.strip_prefix("invalid value: "))?
+            .or_else(|| message.strip_prefix("invalid value: "))?
             .split_once(", expected ")?;
         let expected = TYPES.iter().find(|(name, _)| *name == expected).map_or(expected, |(_, words)| words);
-        Some(format!("expected {expected}, got {}", bare(got)))
+        Some(format!("expected {expected}, got {}", without_type(got)))
     };
-    let wrong_word = || {
-        let mut names = complaint.strip_prefix("unknown variant ")?.split('`').skip(1).step_by(2);
+    let unknown_variant = || {
+        let mut names = message.strip_prefix("unknown variant ")?.split('`').skip(1).step_by(2);
         let wrong = names.next()?;
         Some(format!("expected {}, got {wrong:?}", names.collect::<Vec<_>>().join(" or ")))
     };
-    wrong_type().or_else(wrong_word).unwrap_or_else(|| complaint.to_owned())
+    wrong_type().or_else(unknown_variant).unwrap_or_else(|| message.to_owned())
 }
 
-/// A value without the name of its type: `string "abc"`, ``integer `-1` ``.
-fn bare(got: &str) -> &str {
+/// The value from serde's `string "abc"` or ``integer `-1` ``.
+fn without_type(got: &str) -> &str {
     let value = got.split_once(' ').map_or(got, |(_, value)| value);
     value.trim_matches('`')
 }
@@ -45,8 +46,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn complaints_say_what_to_write() {
-        for (complaint, told) in [
+    fn messages_say_what_to_write() {
+        for (message, reworded) in [
             (
                 r#"invalid type: string "abc", expected u16"#,
                 r#"expected a whole number from 0 to 65535, got "abc""#,
@@ -59,7 +60,7 @@ mod tests {
             ),
             ("1 is under 100", "1 is under 100"),
         ] {
-            assert_eq!(plain(complaint), told);
+            assert_eq!(reword(message), reworded);
         }
     }
 }
