@@ -244,7 +244,7 @@ impl Layers {
         config.http.health = self.read_section("health");
         config.http.mirror = self.read_section("mirror");
         config.store.dir.clone_from(&config.server.data_dir);
-        config.ingest.tidy();
+        config.ingest.normalize();
         for name in self.sections.keys() {
             let location = self.locations.describe(name, "");
             self.errors.push(format!("{name}: {}{location}", describe_section(name)));

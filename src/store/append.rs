@@ -178,7 +178,7 @@ impl Store {
             return Err(error);
         }
         writer.numbers = transaction.numbers;
-        writer.ledger.note(&transaction.numbers, transaction.revisions());
+        writer.ledger.record(&transaction.numbers, transaction.revisions());
         writer.journal.add(&frames);
         writer.notices.apply(notices, files.newest());
         self.revised.store(transaction.numbers.rev, Ordering::Relaxed);
@@ -219,7 +219,7 @@ impl Store {
             return Err(error);
         }
         writer.numbers = numbers;
-        writer.ledger.note(&numbers, std::iter::empty());
+        writer.ledger.record(&numbers, std::iter::empty());
         publish(seq);
         self.resident.write().index.skip_to(seq);
         self.files.write().apply(files);

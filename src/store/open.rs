@@ -17,7 +17,7 @@ use crate::store::config::Config;
 use crate::store::engine::journal::{self, Journal};
 use crate::store::engine::ledger::{self, Ledger};
 use crate::store::engine::meta::{self, Numbers};
-use crate::store::engine::repair::log_from_records;
+use crate::store::engine::repair::rebuild_log;
 use crate::store::engine::{Engine, Write, chunked_values, data_folder, records, spare};
 use crate::store::error::StoreError;
 use crate::store::format::dictionary::{self, CURRENT, Dictionaries, EMBEDDED, file_name};
@@ -58,7 +58,7 @@ impl Store {
         let (ledger, revs) = Ledger::open(&engine, epoch, &numbers)?;
         let (index, snapshot) = match build_index(&engine, epoch, &numbers) {
             Err(error @ StoreError::Damaged { .. })
-                if log_from_records(&engine, &codec, encode, &numbers)? == 0 =>
+                if rebuild_log(&engine, &codec, encode, &numbers)? == 0 =>
             {
                 return Err(error);
             }
@@ -89,7 +89,7 @@ impl Store {
             scrubbed: Mutex::default(),
         };
         store.check_newest()?;
-        if let Err(error) = store.engine.keep_second() {
+        if let Err(error) = store.engine.start_second_copy() {
             tracing::warn!("small values have no second copy until the next start: {error}");
         }
         if let Err(error) = spare::remove(store.engine.dir()) {
@@ -120,7 +120,7 @@ impl Store {
 
 /// The epoch. A folder without one becomes a new store; a restored backup gets a new one.
 fn load_epoch(engine: &Engine) -> Result<Epoch, StoreError> {
-    if meta::is_founded(engine)? {
+    if meta::is_initialized(engine)? {
         let epoch = meta::epoch(engine)?;
         if engine.get(Tree::Meta, &Key::Restored.bytes())?.is_none() {
             return Ok(epoch);
@@ -144,7 +144,7 @@ fn load_epoch(engine: &Engine) -> Result<Epoch, StoreError> {
     }
     journal::remove(engine.dir()).map_err(StoreError::io("remove an old journal in", engine.dir()))?;
     let epoch = meta::new_epoch()?;
-    engine.commit(meta::founding(epoch, &Numbers::default(), &[]))?;
+    engine.commit(meta::initial_writes(epoch, &Numbers::default(), &[]))?;
     Ok(epoch)
 }
 
@@ -197,13 +197,13 @@ fn replay_revisions(engine: &Engine, index: &mut Index, rev: u64) -> Result<(), 
         let damaged = || engine.damaged(format!("revision {rev}"));
         let bytes = chunked_values::join(engine, Tree::Revisions, &key, &value)?;
         let (seq, old) = bytes.split_first_chunk::<8>().ok_or_else(damaged)?;
-        index.unlink(&records::line(engine, old, || format!("revision {rev}"))?.facts);
+        index.unlink(&records::decode_log_entry(engine, old, || format!("revision {rev}"))?.facts);
         revised.insert(u64::from_le_bytes(*seq));
     }
     for seq in revised {
         let damaged = || engine.damaged(format!("log entry {seq}"));
         let bytes = chunked_values::read(engine, Key::LogEntry(seq))?.ok_or_else(damaged)?;
-        let entry = records::line(engine, &bytes, || format!("log entry {seq}"))?;
+        let entry = records::decode_log_entry(engine, &bytes, || format!("log entry {seq}"))?;
         index.insert(Seq(seq), Row::new(&entry), &entry.facts);
     }
     Ok(())
@@ -212,7 +212,7 @@ fn replay_revisions(engine: &Engine, index: &mut Index, rev: u64) -> Result<(), 
 /// Adds the log entries after the index's head. Every number up to the last must be there, except for known
 /// holes and spans.
 pub(crate) fn replay(engine: &Engine, index: &mut Index, numbers: &Numbers) -> Result<(), StoreError> {
-    let holes = meta::unfilled(engine)?;
+    let holes = meta::numbers_without_killmail(engine)?;
     let in_hole = |first: u64, last: u64| holes.iter().any(|(from, to)| *from <= first && last <= *to);
     let missing =
         |first: u64, last: u64| Err(engine.damaged(format!("log entries {first} to {last} are missing")));
@@ -225,7 +225,7 @@ pub(crate) fn replay(engine: &Engine, index: &mut Index, numbers: &Numbers) -> R
             return missing(next, seq - 1);
         }
         let bytes = chunked_values::join(engine, Tree::Log, &key, &value)?;
-        let entry = records::line(engine, &bytes, || format!("log entry {seq}"))?;
+        let entry = records::decode_log_entry(engine, &bytes, || format!("log entry {seq}"))?;
         index.insert(Seq(seq), Row::new(&entry), &entry.facts);
     }
     let next = index.head().0 + 1;

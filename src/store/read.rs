@@ -102,7 +102,7 @@ impl Store {
         let Some(bytes) = chunked_values::read(&self.engine, Key::LogEntry(seq.0))? else {
             return Ok(None);
         };
-        records::line(&self.engine, &bytes, || format!("log entry {seq}")).map(Some)
+        records::decode_log_entry(&self.engine, &bytes, || format!("log entry {seq}")).map(Some)
     }
 
     /// The newest revision of a killmail. Call it before reading the record: a revision made in between only

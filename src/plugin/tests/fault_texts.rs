@@ -130,7 +130,7 @@ fn a_start_that_takes_too_long_is_refused_with_the_limit() {
         engine.compile(&guests::guest(&Text { head, ..Text::default() })).expect_err("it never ends");
     let Refusal::Deadline { message, limit: 100 } = refusal else { panic!("{refusal}") };
     assert!(
-        message.contains("making an instance")
+        message.contains("creating an instance")
             && message.contains("100 ms of CPU time (plugin.configure_cpu_ms)"),
         "{message}"
     );

@@ -72,7 +72,7 @@ fn compact_small(
     let dir = &config.dir;
     let twin_dir = &folder_swap::twin_dir(dir);
     // Held to the end, so that no process opens the original in the meantime.
-    let lock = lock::hold_alone(dir)?;
+    let lock = lock::lock_exclusive(dir)?;
     data_folder::remove_unfinished_compaction(dir)?;
     copy_files(&dir.join("store"), &twin_dir.join("store"))
         .map_err(StoreError::io("copy the store in", dir))?;
@@ -117,8 +117,8 @@ impl VerifiedCopy {
 /// Replaces the original with the copy. `lock` keeps other processes from opening the original until then.
 fn replace<L>(dir: &Path, lock: L) -> Result<(), StoreError> {
     spare::remove(dir).map_err(StoreError::io("remove the spare copy in", dir))?;
-    folder_swap::aside(dir).map_err(StoreError::io("move aside the store in", dir))?;
-    folder_swap::take_place(dir).map_err(StoreError::io("move the new store to", dir))?;
+    folder_swap::move_aside(dir).map_err(StoreError::io("move aside the store in", dir))?;
+    folder_swap::move_in_place(dir).map_err(StoreError::io("move the new store to", dir))?;
     drop(lock);
     folder_swap::finish(dir).map_err(StoreError::io("remove the old store in", dir))
 }
@@ -144,11 +144,11 @@ fn make_verified_copy(
     progress: &Progress<'_>,
 ) -> Result<VerifiedCopy, StoreError> {
     let dir = folder_swap::copy_dir(&config.dir);
-    meta::is_founded(from)?;
+    meta::is_initialized(from)?;
     copy::trees(from, &Engine::open(&dir, config.cache_bytes)?, progress)?;
     let verified = {
         let to = Engine::open(&dir, config.cache_bytes)?;
-        copy::same(from, &to, progress)?;
+        copy::compare(from, &to, progress)?;
         let mut report = Report::default();
         let numbers = check_engine(&to, &config.dir, progress, &mut report)?;
         if let Some(problem) = report.problems.first() {

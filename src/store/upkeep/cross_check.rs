@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 
 use crate::store::engine::ledger::Contents;
 use crate::store::engine::meta::Numbers;
-use crate::store::engine::repair::line_of;
+use crate::store::engine::repair::log_entry_of;
 use crate::store::engine::{Engine, Value, chunked_values, records};
 use crate::store::error::StoreError;
 use crate::store::format::frame::{self, Header};
@@ -71,7 +71,7 @@ impl CrossCheck<'_> {
 
     /// Decodes a log entry; an error goes into the report.
     fn decode(&mut self, bytes: &[u8], what: impl FnOnce() -> String) -> Option<LogEntry> {
-        match records::line(self.engine, bytes, what) {
+        match records::decode_log_entry(self.engine, bytes, what) {
             Ok(entry) => return Some(entry),
             Err(error @ StoreError::TooNew { .. }) => self.newer = Some(error),
             Err(error) => report_error(self.engine, self.report, error),
@@ -196,7 +196,7 @@ impl CrossCheck<'_> {
         if !parts.intact || parts.next != parts.parts {
             return self.report_damage(format!("the record of killmail {id} lacks parts"));
         }
-        if let Err(error) = records::must_be_known(&header) {
+        if let Err(error) = records::check_version(&header) {
             self.newer = Some(error);
             return;
         }
@@ -226,7 +226,7 @@ impl CrossCheck<'_> {
             let log = format!("the log says number {} revision {}", logged.seq, logged.rev);
             return self.report_damage(format!("{what}, {log}"));
         }
-        if logged.checksum != checksum(line_of(&header, &killmail, |_| Bytes::new())) {
+        if logged.checksum != checksum(log_entry_of(&header, &killmail, |_| Bytes::new())) {
             return self.report_damage(format!(
                 "log entry {} says other things than the record of killmail {id}",
                 logged.seq
@@ -281,7 +281,7 @@ impl CrossCheck<'_> {
                 "number {kept_head} and revision {kept_rev} were kept, the store ends at {head} and {rev}"
             ));
         }
-        let mut newest: Vec<(u32, u64)> = self.ledger.newest().into_iter().collect();
+        let mut newest: Vec<(u32, u64)> = self.ledger.newest_revisions().into_iter().collect();
         newest.sort_unstable();
         for (id, rev) in newest {
             match logged.get(&id) {

@@ -20,9 +20,9 @@ use crate::domain::id::{Epoch, Seq};
 use crate::store::config::Config;
 use crate::store::engine::choice::{Choice, choose};
 use crate::store::engine::ledger::{self, Mark};
-use crate::store::engine::meta::{Numbers, dictionary_writes, founding, new_epoch};
-use crate::store::engine::raw::{Places, Raw, Version};
-use crate::store::engine::repair::line_of;
+use crate::store::engine::meta::{Numbers, dictionary_writes, initial_writes, new_epoch};
+use crate::store::engine::raw::{Places, Raw, RawRecord, Version};
+use crate::store::engine::repair::log_entry_of;
 use crate::store::engine::segments::db_path;
 use crate::store::engine::{Engine, Write, chunked_values, copy, data_folder, folder_swap, lock};
 use crate::store::error::StoreError;
@@ -83,7 +83,7 @@ pub fn run(
         folder_swap::finish(from).map_err(StoreError::io("finish a compaction in", from))?;
     }
     // Without the engine's main file there is nothing to lock, and everything comes from the journal.
-    let lock = db_path(from).exists().then(|| lock::hold(from)).transpose()?;
+    let lock = db_path(from).exists().then(|| lock::lock_shared(from)).transpose()?;
     let raw = Raw::scan(from, progress)?;
     if raw.record_version > VERSION {
         return Err(StoreError::TooNew {
@@ -147,9 +147,8 @@ impl Salvage<'_> {
         let mut phase = Phase::new(progress, "write", choice.chosen.len() as u64);
         let mut kept = KeptByNumber::new();
         for step in choice.chosen.chunks(TRANSACTION_MAX) {
-            let saved = tasks::spread(step, |part| {
-                part.iter().map(|(version, _)| self.save(version)).collect::<Vec<_>>()
-            });
+            let saved =
+                tasks::spread(step, |part| part.iter().map(|version| self.save(version)).collect::<Vec<_>>());
             let mut writes = Vec::new();
             for saved in saved.into_iter().flatten() {
                 match saved {
@@ -173,13 +172,13 @@ impl Salvage<'_> {
     }
 
     fn decode(&self, version: &Version, places: &Places) -> Option<Saved> {
-        let (header, payload, frames) = self.raw.read(places)?;
+        let RawRecord { header, payload, frames } = self.raw.read(places)?;
         let killmail = self
             .codec
             .unpack(&header, &payload)
             .ok()
             .filter(|k| u64::from(k.killmail_id) == header.killmail_id)?;
-        let log_entry = log_entry::encode(&line_of(&header, &killmail, self.encode));
+        let log_entry = log_entry::encode(&log_entry_of(&header, &killmail, self.encode));
         Some(Saved { killmail_id: killmail.killmail_id, version: *version, frames, log_entry })
     }
 }
@@ -222,7 +221,7 @@ fn finish(
     if choice.horizon > 0 {
         recorded.push((1, choice.horizon));
     }
-    engine.commit(founding(epoch, &numbers, &recorded))?;
+    engine.commit(initial_writes(epoch, &numbers, &recorded))?;
     let kept: HashMap<u32, u64> =
         kept.values().filter(|kept| kept.rev > 0).map(|kept| (kept.killmail_id, kept.rev)).collect();
     let mut revised = old.revised.clone();
@@ -273,7 +272,7 @@ fn copy_files(from: &Path, to: &Path, notes: &mut Vec<String>) -> Result<(), Sto
     for name in ["token", tokens::NAME] {
         copy::file(&from.join(name), &to.join(name))?;
     }
-    for component in copy::files(&from.join("plugins"))? {
+    for component in copy::list_files(&from.join("plugins"))? {
         let path = component.path();
         let bytes = fs::read(&path).map_err(StoreError::io("read", &path))?;
         if path.file_stem().and_then(|stem| stem.to_str()) != Some(&sha256_hex(&bytes)) {

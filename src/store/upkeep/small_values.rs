@@ -65,7 +65,7 @@ impl SmallValues {
     fn load(&mut self, engine: &Engine) -> Result<(), StoreError> {
         // Values of a newer schema must not be read. A damaged schema number says nothing about the other
         // values.
-        if let Err(error @ StoreError::TooNew { .. }) = meta::is_founded(engine) {
+        if let Err(error @ StoreError::TooNew { .. }) = meta::is_initialized(engine) {
             return Err(error);
         }
         for tree in [Tree::Plugins, Tree::Meta, Tree::Refused] {
@@ -126,7 +126,7 @@ fn copy_engine(from: &Path, to: &Path) -> Result<(), StoreError> {
     for part in ["", "blobs"] {
         let (from, to) = (from.join(part), to.join(part));
         fs::create_dir_all(&to).map_err(StoreError::io("make", &to))?;
-        for file in copy::files(&from)? {
+        for file in copy::list_files(&from)? {
             copy::file(&file.path(), &to.join(file.file_name()))?;
         }
     }

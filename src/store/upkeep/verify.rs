@@ -114,8 +114,8 @@ pub(crate) fn check_engine(
     let Some((epoch, numbers)) = check.numbers()? else { return Ok(None) };
     let stored = check.report_error(meta::dictionaries(engine))?.unwrap_or_default();
     let codec = Codec::new(Dictionaries::new(stored));
-    let holes = check.report_error(meta::lost(engine))?.unwrap_or_default();
-    let unfilled = check.report_error(meta::unfilled(engine))?.unwrap_or_default();
+    let holes = check.report_error(meta::lost_numbers(engine))?.unwrap_or_default();
+    let unfilled = check.report_error(meta::numbers_without_killmail(engine))?.unwrap_or_default();
     check.report_error(FileNumbers::load(engine, numbers.head))?;
     (check.report.head, check.report.revisions) = (numbers.head, numbers.rev);
     check.report.holes.clone_from(&holes);
@@ -161,7 +161,7 @@ impl TreeCheck<'_> {
     }
 
     fn numbers(&mut self) -> Result<Option<(Epoch, Numbers)>, StoreError> {
-        let founded = self.report_error(meta::is_founded(self.engine))?;
+        let founded = self.report_error(meta::is_initialized(self.engine))?;
         let epoch = self.report_error(meta::epoch(self.engine))?;
         let numbers = self.report_error(meta::numbers(self.engine))?;
         if founded == Some(false) {
@@ -239,7 +239,7 @@ impl FileCheck<'_> {
 
     /// The files of components are named by their digests.
     fn components(&mut self) {
-        let files = copy::files(&self.dir.join("plugins"));
+        let files = copy::list_files(&self.dir.join("plugins"));
         let mut damaged = BTreeSet::new();
         for file in files.unwrap_or_else(|error| self.report_error(error)) {
             let path = file.path();
