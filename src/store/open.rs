@@ -237,7 +237,7 @@ pub(crate) fn replay(engine: &Engine, index: &mut Index, numbers: &Numbers) -> R
     }
     if index.head().0 > numbers.head {
         return Err(engine.damaged(format!(
-            "the log ends at {}, {} numbers were given out",
+            "the log ends at {}, {} numbers were assigned",
             index.head(),
             numbers.head
         )));

@@ -11,6 +11,7 @@ const FILES: &[(&str, &str)] = &[
     ("ask", "exchange"),
     ("bands", "value_bands"),
     ("bell", "wakeups"),
+    ("beside", "files_beside"),
     ("cast", "participants"),
     ("census", "scanner"),
     ("chance", "rng"),
@@ -30,6 +31,7 @@ const FILES: &[(&str, &str)] = &[
     ("link", "source_link"),
     ("lookup", "history"),
     ("made", "instance_counts"),
+    ("mend", "repair"),
     ("meter", "rate"),
     ("notices", "revision_notices"),
     ("numbered", "feed_document"),
@@ -43,6 +45,7 @@ const FILES: &[(&str, &str)] = &[
     ("secondary", "fallback_config"),
     ("seek", "oldest_file_search"),
     ("sent", "delivered_ids"),
+    ("small", "small_values"),
     ("standby", "fallback"),
     ("swap", "folder_swap"),
     ("tail", "newest_entries"),
@@ -57,7 +60,9 @@ const FILES: &[(&str, &str)] = &[
 const TYPES: &[(&str, &str)] = &[
     ("Ahead", "LookAhead"),
     ("Around", "ChannelContext"),
+    ("Aside", "TemporaryBackup"),
     ("Bell", "Wakeups"),
+    ("Beside", "FileCheck"),
     ("Cast", "Participants"),
     ("Census", "Scanner"),
     ("Crowded", "MemoryShortage"),
@@ -85,6 +90,7 @@ const TYPES: &[(&str, &str)] = &[
     ("Second", "SecondCopy"),
     ("Secondary", "FallbackConfig"),
     ("Seek", "OldestFileSearch"),
+    ("Small", "SmallValues"),
     ("Taking", "PageBuilder"),
     ("Tally", "KeyCounts"),
     ("Traffic", "ChannelCounters"),
@@ -97,11 +103,14 @@ const TYPES: &[(&str, &str)] = &[
 /// Names of functions.
 const FUNCTIONS: &[(&str, &str)] = &[
     ("hang", "register"),
-    ("take_down", "unregister"),
-    ("tie", "watch"),
-    ("untie", "unwatch"),
     ("ring", "wake"),
     ("ring_all", "wake_all"),
+    ("take_down", "unregister"),
+    ("tie", "watch"),
+    ("told_by", "revision_notice"),
+    ("untie", "unwatch"),
+    ("unwant", "remove_wanted"),
+    ("want_still", "update_wanted"),
 ];
 
 /// Every name in a file that was given up.

@@ -134,7 +134,7 @@ impl CrossCheck<'_> {
         let Numbers { head, count, .. } = self.numbers;
         self.check_gap(next, head + 1);
         if next > head + 1 {
-            self.report_damage(format!("the log ends at {}, {head} numbers were given out", next - 1));
+            self.report_damage(format!("the log ends at {}, {head} numbers were assigned", next - 1));
         }
         if logged.len() as u64 != count {
             self.report_damage(format!("{} killmails are in the log, {count} were counted", logged.len()));
@@ -227,10 +227,8 @@ impl CrossCheck<'_> {
             return self.report_damage(format!("{what}, {log}"));
         }
         if logged.checksum != checksum(log_entry_of(&header, &killmail, |_| Bytes::new())) {
-            return self.report_damage(format!(
-                "log entry {} says other things than the record of killmail {id}",
-                logged.seq
-            ));
+            return self
+                .report_damage(format!("log entry {} differs from the record of killmail {id}", logged.seq));
         }
         self.report.killmails += 1;
     }

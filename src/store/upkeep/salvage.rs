@@ -255,7 +255,7 @@ fn copy_dictionaries(from: &Path, engine: &Engine, notes: &mut Vec<String>) -> R
         dictionary::read_files(from).map_err(StoreError::io("read dictionaries of", from))?;
     dictionaries.entry(CURRENT).or_insert_with(|| {
         notes.push(
-            "the dictionary's file is missing or damaged; the one of this killstream is used".to_owned(),
+            "the dictionary's file is missing or damaged; the one built into this version is used".to_owned(),
         );
         EMBEDDED.to_vec()
     });
@@ -276,7 +276,7 @@ fn copy_files(from: &Path, to: &Path, notes: &mut Vec<String>) -> Result<(), Sto
         let path = component.path();
         let bytes = fs::read(&path).map_err(StoreError::io("read", &path))?;
         if path.file_stem().and_then(|stem| stem.to_str()) != Some(&sha256_hex(&bytes)) {
-            notes.push(format!("{} is damaged and was left behind", path.display()));
+            notes.push(format!("{} is damaged and was not copied", path.display()));
             continue;
         }
         let dir = to.join("plugins");

@@ -255,7 +255,7 @@ impl FileCheck<'_> {
         }
         for path in damaged {
             let what = format!("the plugin component {}", path.display());
-            self.report.add(what, "killstream plugin put (the component once more)".to_owned());
+            self.report.add(what, "killstream plugin put (the same component again)".to_owned());
         }
     }
 
