@@ -213,7 +213,7 @@ impl Fetcher {
             left.as_secs()
         );
         let store = Arc::clone(self.feed.store());
-        let stored = tasks::blocking("update body request", move || store.want_still(&request)).await;
+        let stored = tasks::blocking("update body request", move || store.update_wanted(&request)).await;
         if let Err(error) = flatten(stored) {
             tracing::error!(killmail.id = id, "cannot store when killmail {id} is retried: {error}");
         }
@@ -285,7 +285,8 @@ impl Fetcher {
     async fn remove(&mut self, id: u32) {
         self.retries.remove(&id);
         let store = Arc::clone(self.feed.store());
-        if let Ok(Err(error)) = tasks::blocking("remove body request", move || store.unwant(id)).await {
+        if let Ok(Err(error)) = tasks::blocking("remove body request", move || store.remove_wanted(id)).await
+        {
             tracing::error!(killmail.id = id, "cannot remove the request for killmail {id}: {error}");
         }
     }
@@ -303,7 +304,7 @@ impl Fetcher {
             at_ms,
         };
         let store = Arc::clone(self.feed.store());
-        match flatten(tasks::blocking("refuse", move || store.refuse(&refused)).await) {
+        match flatten(tasks::blocking("refuse", move || store.add_refused(&refused)).await) {
             Ok(()) => self.remove(id).await,
             Err(error) => {
                 tracing::error!("a refused document could not be stored: {error}");
