@@ -38,7 +38,7 @@ fn blame(error: &feed::error::FeedError) -> Blame {
         feed::error::FeedError::Filters(full) => Blame::Limit(full.max_bytes),
         feed::error::FeedError::Closing => Blame::Closing,
         feed::error::FeedError::Plugin(error) => match (error.parameter(), error) {
-            (Some(field), _) => Blame::Parameter { field, limit: None },
+            (Some(field), error) => Blame::Parameter { field, limit: error.limit() },
             (None, PluginsError::Preparing { .. }) => Blame::Preparing,
             (None, PluginsError::Unusable { .. }) => Blame::Unusable,
             (None, PluginsError::Refused(refusal)) if refusal.is_busy() => {
@@ -119,5 +119,20 @@ impl Error {
     #[must_use]
     pub fn stream_parameter(error: query::Error) -> Self {
         Self::Stream { message: error.message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::error::Refusal;
+
+    #[test]
+    fn history_reports_the_limit_of_a_refused_configuration() {
+        let message = "the plugin's interest names 3 ids; at most 2 (plugin.interest_ids_max)".to_owned();
+        let refusal = Refusal::Configure { message: message.clone(), limit: Some(2) };
+        let error = Error::history(feed::error::FeedError::Plugin(PluginsError::Refused(refusal)));
+        let Error::Parameter { field, message: shown, limit } = error else { panic!("{error}") };
+        assert_eq!((field.as_str(), shown, limit), ("plugin_config", message, Some(2)));
     }
 }
