@@ -45,7 +45,7 @@ fn past(killmails: u64) -> Past {
         let found = facts::facts(&made.killmail);
         for kind in DIMENSIONS {
             let counts = counts.entry(kind).or_default();
-            let parties = found.victim.of(kind).iter().chain(found.attackers.of(kind));
+            let parties = found.victim.ids(kind).iter().chain(found.attackers.ids(kind));
             found.place(kind).iter().chain(parties).for_each(|id| *counts.entry(*id).or_default() += 1);
         }
         let received_at_ms = (made.uploaded_at + 3) * 1000;
@@ -86,7 +86,7 @@ fn measure(what: &str, ask: impl Fn(&mut Allowance) -> Result<u64, Exhausted>) {
         let begun = Instant::now();
         answer = black_box(ask(&mut allowance)).unwrap();
         took = begun.elapsed().as_secs_f64() * 1e3;
-        charged = u64::MAX - allowance.left();
+        charged = u64::MAX - allowance.remaining();
     }
     println!("{took:9.3} ms, charged {:9.3} ms: {what}: {answer}", charged as f64 / 1e6);
 }
@@ -166,16 +166,16 @@ fn an_expensive_question_is_refused_before_it_is_answered() {
     let mut allowance = Allowance::new(50_000_000);
     let one = term(Dimension::ShipType, Role::Any, &ships[..1]);
     assert!(ask(vec![one.clone()], &mut allowance).unwrap() > 100);
-    assert!(allowance.left() > 49_900_000, "the cheap question is cheap");
-    // About 10,000 killmails in each term: reading the lists alone would take a second.
+    assert!(allowance.remaining() > 49_900_000, "the cheap question is cheap");
+    // ComponentInfo 10,000 killmails in each term: reading the lists alone would take a second.
     let refused =
         ask(vec![term(Dimension::ShipType, Role::Any, &ships[..70]); 500], &mut allowance).unwrap_err();
-    assert!(refused.needed > 50_000_000 && allowance.left() == refused.left, "{refused}");
+    assert!(refused.needed > 50_000_000 && allowance.remaining() == refused.left, "{refused}");
     // A role has to be looked up on disk for each killmail, so as many are read as the allowance pays for.
     let victims = vec![term(Dimension::ShipType, Role::Victim, ships)];
     let found = ask(victims.clone(), &mut Allowance::new(u64::MAX)).unwrap();
     assert_eq!(found, 3_000);
     let mut little = Allowance::new(10_000_000);
     let refused = ask(victims, &mut little).unwrap_err();
-    assert!(refused.left < 10_000 && little.left() < 10_000, "{refused}");
+    assert!(refused.left < 10_000 && little.remaining() < 10_000, "{refused}");
 }

@@ -326,7 +326,11 @@ async fn a_fallback_stands_in_while_the_feed_is_unavailable() {
     second.publish(killmail(1));
     second.publish(killmail(2));
     second.point_at(second.next_number());
-    assert_eq!(stream.killmails(1).await, [2], "killmails from before the fallback started are there as well");
+    assert_eq!(
+        stream.killmails(1).await,
+        [2],
+        "killmails from before the fallback started are there as well"
+    );
     second.publish(killmail(3));
     assert_eq!(stream.killmails(1).await, [3]);
     assert_eq!(metric(&server, "source_fallback_active").await, "1");
@@ -358,7 +362,11 @@ async fn a_fallback_stands_in_while_the_feed_is_unavailable() {
     let asked = second.requests().len();
     first.publish(killmail(5));
     assert_eq!(stream.killmails(1).await, [5]);
-    assert_eq!(stream.killmails_until_quiet(Duration::from_millis(300)).await, [0; 0], "each was delivered once");
+    assert_eq!(
+        stream.killmails_until_quiet(Duration::from_millis(300)).await,
+        [0; 0],
+        "each was delivered once"
+    );
     // One request may have been in flight.
     assert!(second.requests().len() <= asked + 1, "the fallback sends no more requests");
 }
@@ -451,7 +459,11 @@ async fn a_recording_is_played_back_with_its_timing() {
     };
     let slow = replayed("0.01");
     stored(&slow, 1).await;
-    assert_eq!(slow.get("/api/v1/killmail/3").await.status, 404, "a document recorded 0.9 s later is due 90 s later");
+    assert_eq!(
+        slow.get("/api/v1/killmail/3").await.status,
+        404,
+        "a document recorded 0.9 s later is due 90 s later"
+    );
     drop(slow);
     let server = replayed("1");
     assert_eq!(

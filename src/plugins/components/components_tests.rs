@@ -65,7 +65,7 @@ fn accepted(plugins: &Plugins, name: &str, bytes: &[u8]) -> KeptComponent {
     plugins
         .accept(
             name,
-            CheckedUpload { file: &file, component: again, tried: Tried::default(), options },
+            CheckedUpload { file: &file, component: again, tried: TrialReport::default(), options },
             || true,
         )
         .unwrap();
