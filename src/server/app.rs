@@ -85,31 +85,31 @@ impl App {
         };
         let history = Arc::new(StoreHistory::new(&store));
         let engine = Engine::new(config.plugin, history, wire::killmail::json)?;
-        let kept = Arc::clone(&store);
-        let plugins = tasks::blocking("open plugins", move || Plugins::open(kept, engine, trial())).await??;
+        let store_of_plugins = Arc::clone(&store);
+        let plugins =
+            tasks::blocking("open plugins", move || Plugins::open(store_of_plugins, engine, trial()))
+                .await??;
         plugins.prepare();
         let body_requests = Arc::new(BodyRequests::new(Arc::clone(&store), bodies_max));
         let feed = Feed::start(store, plugins, config.feed)?;
         let proxies = config.http.trusted_proxies.clone();
-        let whence = Box::new(move |parts: &Parts| phoenix::Caller {
+        let caller_lookup = Box::new(move |parts: &Parts| phoenix::Caller {
             address: address::of(parts, &proxies),
             judged: address::caller(parts, &proxies),
         });
-        let channels = phoenix::ChannelState::new(Arc::clone(&feed), config.channels, whence);
-        let (started, kept, others) = (SystemTime::now(), token.clone(), channels.router());
+        let channels = phoenix::ChannelState::new(Arc::clone(&feed), config.channels, caller_lookup);
         let in_flight = Arc::new(Budget::new(config.http.in_flight_max_bytes));
-        let bytes = Arc::clone(&in_flight);
         let state = http::state::State {
             config: config.http,
             feed: Arc::clone(&feed),
             body_requests: Arc::clone(&body_requests),
-            token,
-            started,
+            token: token.clone(),
+            started: SystemTime::now(),
             connections,
-            in_flight: bytes,
-            others,
+            in_flight: Arc::clone(&in_flight),
+            others: channels.router(),
         };
-        Ok(Self { router: http::router(state), feed, body_requests, channels, token: kept, in_flight })
+        Ok(Self { router: http::router(state), feed, body_requests, channels, token, in_flight })
     }
 
     /// The feed.

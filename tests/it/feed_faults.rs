@@ -69,7 +69,7 @@ async fn one_unreadable_number_is_stored_raw_passed_over_and_retried() {
         let server = Setup::following(&upstream).config(HASTY).start();
         let mut stream = server.basic("").await;
         upstream.publish(killmail(1));
-        let unreadable = upstream.hole();
+        let unreadable = upstream.skip_number();
         upstream.publish_raw(unreadable, text);
         assert_eq!(stream.killmails(1).await, [1]);
         until("health to be degraded", async || (state(&server).await == "backing_off").then_some(())).await;

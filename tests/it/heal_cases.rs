@@ -73,7 +73,7 @@ async fn a_skipped_number_is_remembered_over_a_kill_and_healed_when_it_comes() {
         Setup::following(&upstream).config(&HASTY.replace("heal_ms = 20", "heal_ms = 400")).start();
     upstream.publish(killmail(1));
     until("the first killmail", async || (count(&server).await == 1).then_some(())).await;
-    let ghost = upstream.hole();
+    let ghost = upstream.skip_number();
     let last = upstream.publish(killmail(3));
     upstream.point_at(last);
     until("the number to be passed over", async || (gaps(&server).await["open_numbers"] == 1).then_some(()))
@@ -112,7 +112,7 @@ async fn what_never_comes_is_filled_in_from_the_archive_and_told_once_to_every_s
     let (mut basic, mut enhanced) = (server.basic("").await, server.enhanced("").await);
     let mut away = server.enhanced("").await;
     away.event_named("connected").await;
-    upstream.hole();
+    upstream.skip_number();
     let last = published(&upstream, 4);
     upstream.point_at(last);
     assert_eq!(basic.killmails(1).await, [4]);
@@ -181,7 +181,7 @@ async fn an_archive_that_breaks_off_is_read_again() {
     published(&upstream, 1);
     let server = Setup::following(&upstream).config(HASTY).start();
     until("the first killmail", async || (count(&server).await == 1).then_some(())).await;
-    upstream.hole();
+    upstream.skip_number();
     let last = published(&upstream, 9);
     upstream.point_at(last);
     upstream.archive(&yesterday(), &(1..10).map(at_noon).collect::<Vec<_>>());

@@ -326,7 +326,11 @@ async fn a_fallback_stands_in_while_the_feed_is_unavailable() {
     second.publish(killmail(1));
     second.publish(killmail(2));
     second.point_at(second.next_number());
-    assert_eq!(stream.killmails(1).await, [2], "killmails from before the fallback started are there as well");
+    assert_eq!(
+        stream.killmails(1).await,
+        [2],
+        "killmails from before the fallback started are there as well"
+    );
     second.publish(killmail(3));
     assert_eq!(stream.killmails(1).await, [3]);
     assert_eq!(metric(&server, "source_fallback_active").await, "1");
@@ -358,7 +362,11 @@ async fn a_fallback_stands_in_while_the_feed_is_unavailable() {
     let asked = second.requests().len();
     first.publish(killmail(5));
     assert_eq!(stream.killmails(1).await, [5]);
-    assert_eq!(stream.killmails_until_quiet(Duration::from_millis(300)).await, [0; 0], "each was delivered once");
+    assert_eq!(
+        stream.killmails_until_quiet(Duration::from_millis(300)).await,
+        [0; 0],
+        "each was delivered once"
+    );
     // One request may have been in flight.
     assert!(second.requests().len() <= asked + 1, "the fallback sends no more requests");
 }
@@ -411,7 +419,7 @@ async fn a_mirror_beside_the_first_continues_where_it_stopped() {
     first.publish(killmail(2));
     stored(&server, 1).await;
     stored(&server, 2).await;
-    second.gave(number).await;
+    second.wait_fetched(number).await;
     server.kill();
     let before = (first.requests().len(), second.requests().len());
     second.publish(killmail(3));
@@ -434,12 +442,12 @@ async fn a_recording_is_played_back_with_its_timing() {
     let file = setup.folder().join("recording.ndjson");
     let mut recorder =
         setup.command("record").args(["--count", "6", file.to_str().unwrap()]).spawn().unwrap();
-    upstream.asked_for("/ephemeral/sequence.json").await;
+    upstream.wait_requested("/ephemeral/sequence.json").await;
     let number = upstream.publish(killmail(1).value(1e6));
     upstream.publish(killmail(2));
-    upstream.gave(number + 1).await;
+    upstream.wait_fetched(number + 1).await;
     tokio::time::sleep(Duration::from_millis(900)).await;
-    upstream.publish_raw(upstream.hole(), "{\"killmail_id\": 9,\n \"nonsense\": true}");
+    upstream.publish_raw(upstream.skip_number(), "{\"killmail_id\": 9,\n \"nonsense\": true}");
     upstream.rewrite(number, killmail(1).value(9e9).r2z2(), killmail(3));
     upstream.publish(killmail(4));
     let ended = until("the recorder to end", async || recorder.try_wait().unwrap()).await;
@@ -451,7 +459,11 @@ async fn a_recording_is_played_back_with_its_timing() {
     };
     let slow = replayed("0.01");
     stored(&slow, 1).await;
-    assert_eq!(slow.get("/api/v1/killmail/3").await.status, 404, "a document recorded 0.9 s later is due 90 s later");
+    assert_eq!(
+        slow.get("/api/v1/killmail/3").await.status,
+        404,
+        "a document recorded 0.9 s later is due 90 s later"
+    );
     drop(slow);
     let server = replayed("1");
     assert_eq!(

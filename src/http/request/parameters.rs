@@ -102,7 +102,7 @@ impl Object {
         F: FnOnce(&Parameters<'_>) -> Result<T, Error> + Send + 'static,
     {
         let Self { body, said_json } = self;
-        tasks::read("body", body.len(), move || read(&object(&body, said_json, known)?))
+        tasks::parse("body", body.len(), move || read(&object(&body, said_json, known)?))
             .await
             .map_err(Error::failed)?
     }
@@ -136,7 +136,7 @@ impl Question {
         read: fn(&[u8], &query::Pairs) -> Result<Asked, query::Error>,
     ) -> Result<Result<Asked, query::Error>, Error> {
         let Self { body, pairs } = self;
-        tasks::read("question", body.len(), move || read(&body, &pairs)).await.map_err(Error::failed)
+        tasks::parse("question", body.len(), move || read(&body, &pairs)).await.map_err(Error::failed)
     }
 }
 
