@@ -36,7 +36,7 @@ use crate::{clock, http, phoenix, sample, tasks, wire};
 
 /// Every how many killmails of the sample one is used to probe uploads. The resulting 127 take little time, and
 /// even a plugin that uses up its CPU time on each is refused within seconds.
-const TRIAL_STEP: usize = 31;
+const PROBE_STEP: usize = 31;
 
 /// The application without sockets.
 pub struct App {
@@ -86,9 +86,10 @@ impl App {
         let history = Arc::new(StoreHistory::new(&store));
         let engine = Engine::new(config.plugin, history, wire::killmail::json)?;
         let store_of_plugins = Arc::clone(&store);
-        let plugins =
-            tasks::blocking("open plugins", move || Plugins::open(store_of_plugins, engine, trial()))
-                .await??;
+        let plugins = tasks::blocking("open plugins", move || {
+            Plugins::open(store_of_plugins, engine, probe_killmails())
+        })
+        .await??;
         plugins.prepare();
         let body_requests = Arc::new(BodyRequests::new(Arc::clone(&store), bodies_max));
         let feed = Feed::start(store, plugins, config.feed)?;
@@ -191,9 +192,9 @@ impl App {
 /// The killmails that uploads are probed with: a cross-section of the bundled sample, small and large. Their place
 /// is before the log, so what a plugin finds in the history about them never changes.
 #[must_use]
-pub fn trial() -> Vec<SharedEntry> {
+pub fn probe_killmails() -> Vec<SharedEntry> {
     let documents =
-        sample::lines().step_by(TRIAL_STEP).filter_map(|line| package::parse(line.as_bytes()).ok()?.killmail);
+        sample::lines().step_by(PROBE_STEP).filter_map(|line| package::parse(line.as_bytes()).ok()?.killmail);
     let entry = |killmail: Killmail| Entry {
         seq: Seq::ZERO,
         rev: 0,
@@ -210,7 +211,7 @@ pub fn trial() -> Vec<SharedEntry> {
 
 /// Opens the configured first source. A source that may not run or cannot start is reported in the log and in
 /// `/health`; the server runs without it.
-pub async fn source(config: &ingest::Config, feed: &Arc<Feed>) -> Source {
+pub async fn open_source(config: &ingest::Config, feed: &Arc<Feed>) -> Source {
     *feed.source_status().kind.lock() = config.source;
     open::open_first(config, feed).await.unwrap_or_else(|why| {
         tracing::error!("source {} stays off: {why}", config.source.word());
