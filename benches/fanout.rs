@@ -100,7 +100,7 @@ fn main() {
         let wakeups = Wakeups::default();
         for filter in &filters {
             let (reader_id, _ring) = wakeups.register();
-            wakeups.watch(reader_id, filter.bell_ids().as_deref());
+            wakeups.watch(reader_id, filter.wakeup_ids().as_deref());
         }
         let mut found: Vec<ReaderId> = Vec::new();
         let matching = check_agreement(&store, &wakeups, &filters, &news);

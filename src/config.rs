@@ -178,7 +178,7 @@ fn sections() -> Vec<(&'static str, Vec<String>)> {
         ("feed", known_keys::<feed::config::Config>()),
         ("plugin", known_keys::<plugin::limits::Config>()),
         ("http", known_keys::<http::config::Config>()),
-        ("sse", known_keys::<http::stream::stream_limits::Config>()),
+        ("sse", known_keys::<http::stream::stream_config::Config>()),
         ("health", known_keys::<http::routes::health_config::Config>()),
         ("mirror", known_keys::<http::routes::mirror_state::Config>()),
         ("channels", known_keys::<phoenix::config::Config>()),

@@ -16,7 +16,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 use crate::cli::api::{Api, error_message};
 use crate::cli::target::Target;
 use crate::cli::{block_on, progress};
-use crate::http::routes::backup::LAST;
+use crate::http::routes::backup::SUMMARY_ENTRY;
 use crate::ingest::client;
 use crate::store::engine::data_folder;
 use crate::{store, tasks, wire};
@@ -150,7 +150,7 @@ fn unpack(from: impl Read, dest: &Path) -> anyhow::Result<Summary> {
     for entry in Archive::new(from).entries()? {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();
-        if path == Path::new(LAST) {
+        if path == Path::new(SUMMARY_ENTRY) {
             summary = Some(serde_json::from_reader(&mut entry)?);
             continue;
         }
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn an_incomplete_archive_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        let whole = archive(&[("db", "x"), (LAST, r#"{"killmails":1,"head":2,"bytes":3}"#)]);
+        let whole = archive(&[("db", "x"), (SUMMARY_ENTRY, r#"{"killmails":1,"head":2,"bytes":3}"#)]);
         assert_eq!(unpack(&whole[..], folder.path()).unwrap().head, 2);
         assert_eq!(fs::read_to_string(folder.path().join("db")).unwrap(), "x");
         let part = archive(&[("db", "x")]);

@@ -69,12 +69,12 @@ fn answer_all(
     for (query, max) in questions.iter().flat_map(|query| ALLOWANCES.map(|max| (query, max))) {
         let mut allowance = Allowance::new(max);
         let count = history.count(query, bound, &mut allowance).ok();
-        answers.push((count, allowance.left()));
+        answers.push((count, allowance.remaining()));
         let totals = history.totals(query, bound, &mut allowance).ok();
-        answers.push((totals.map(|totals| totals.killmails), allowance.left()));
+        answers.push((totals.map(|totals| totals.killmails), allowance.remaining()));
         if let [term] = &query.terms[..] {
             let seen = history.last_seen(term, bound, &mut allowance).ok().flatten();
-            answers.push((seen.map(i64::unsigned_abs), allowance.left()));
+            answers.push((seen.map(i64::unsigned_abs), allowance.remaining()));
         }
     }
     answers
@@ -116,7 +116,7 @@ fn law_7_a_question_is_charged_the_same_whenever_it_is_asked() {
         for (at, (then, now)) in answers.iter().zip(&now).enumerate() {
             assert_eq!(
                 then, now,
-                "answer {at} about what lies before killmail {} up to {}",
+                "answer {at} about the killmails before {} up to {}",
                 bound.below, bound.head
             );
         }

@@ -95,12 +95,12 @@ impl App {
         let feed = Feed::start(store, plugins, config.feed)?;
         let proxies = config.http.trusted_proxies.clone();
         let caller_lookup = Box::new(move |parts: &Parts| phoenix::Caller {
-            address: address::of(parts, &proxies),
-            judged: address::caller(parts, &proxies),
+            address: address::client_address(parts, &proxies),
+            judged: address::plugin_caller(parts, &proxies),
         });
         let channels = phoenix::ChannelState::new(Arc::clone(&feed), config.channels, caller_lookup);
         let in_flight = Arc::new(Budget::new(config.http.in_flight_max_bytes));
-        let state = http::state::State {
+        let dependencies = http::state::HttpDependencies {
             config: config.http,
             feed: Arc::clone(&feed),
             body_requests: Arc::clone(&body_requests),
@@ -108,9 +108,9 @@ impl App {
             started: SystemTime::now(),
             connections,
             in_flight: Arc::clone(&in_flight),
-            others: channels.router(),
+            other_routes: channels.router(),
         };
-        Ok(Self { router: http::router(state), feed, body_requests, channels, token, in_flight })
+        Ok(Self { router: http::router(dependencies), feed, body_requests, channels, token, in_flight })
     }
 
     /// The feed.

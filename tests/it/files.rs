@@ -54,7 +54,7 @@ async fn connections_are_refused_before_files_run_out() {
     };
     assert!(refusal.starts_with("HTTP/1.1 503") && refusal.contains("connection: close"), "{refusal}");
     assert!(
-        refusal.contains(r#""type":"connection_limit_reached""#) && refusal.contains("(max 100)"),
+        refusal.contains(r#""type":"connection_limit_reached""#) && refusal.contains(r#""limit":100"#),
         "{refusal}"
     );
     assert!(guests.len() > RESERVED - 10, "refused after {}", guests.len());

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use killstream::domain::entry::Origin;
 use killstream::domain::filter::Filter;
 use killstream::domain::hash;
-use killstream::domain::merge::sameness::{Sameness, merge};
+use killstream::domain::merge::compare::{MergeOutcome, merge};
 use killstream::domain::term::Term;
 use killstream::store::Store;
 use killstream::store::config::Config;
@@ -76,7 +76,7 @@ fn every_real_hash_equals_the_computed_one() {
     for source in &data::current() {
         for line in &source.lines {
             let killmail = incoming(line).killmail;
-            if let (Some(given), Some(computed)) = (hash::given(&killmail), hash::computed(&killmail)) {
+            if let (Some(given), Some(computed)) = (hash::from_source(&killmail), hash::compute(&killmail)) {
                 assert_eq!(given, computed, "{} of {}", killmail.killmail_id, source.source);
                 equal += 1;
             }
@@ -99,7 +99,7 @@ fn assert_all_come_back(store: &Store, sources: &[data::Documents]) -> u64 {
                 .unwrap_or_else(|| panic!("{} is lost", given.killmail_id));
             assert_eq!(
                 merge(&kept.killmail, &given, false),
-                Sameness::Known,
+                MergeOutcome::Unchanged,
                 "{} of {}",
                 given.killmail_id,
                 source.source

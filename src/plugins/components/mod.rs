@@ -22,11 +22,11 @@ use tokio::sync::watch;
 use crate::plugin::build::compile::UploadId;
 use crate::plugin::build::{self, BuildJob, Built};
 use crate::plugin::class::Class;
-use crate::plugin::component_info::About;
+use crate::plugin::component_info::ComponentInfo;
 use crate::plugin::engine::Engine;
 use crate::plugin::error::{BuildError, Refusal};
-use crate::plugin::judging::probe::Tried;
-use crate::plugin::resources::capacity::{Unused, Wanted, Whose};
+use crate::plugin::judging::repeatability_trial::TrialReport;
+use crate::plugin::resources::capacity::{EvictionScope, Evictor, Shortage};
 use crate::plugin::sandbox::component::Component;
 use crate::plugins::components::background_builds::Queue;
 use crate::plugins::components::code_draft::{CodeDraft, build_error_from, check_unchanged};
@@ -122,7 +122,7 @@ impl Components {
             changes,
             closing: watch::Sender::new(false),
         });
-        components.engine.capacity().let_go_of_components_with(Arc::downgrade(&components));
+        components.engine.capacity().set_component_evictor(Arc::downgrade(&components));
         components
     }
 
@@ -282,7 +282,7 @@ impl Components {
 
     /// Unloads the least recently used component that nobody uses; `false` if there is none. It is mapped
     /// again on its next use.
-    fn unload_one(&self, whose: Whose<'_>) -> bool {
+    fn unload_one(&self, whose: EvictionScope<'_>) -> bool {
         let mut cache = self.cache.lock();
         let unused = cache.iter().filter_map(|(digest, entry)| match entry {
             CacheEntry::Loaded { component, used } if !component.is_in_use() && component.is_of(whose) => {
@@ -341,7 +341,7 @@ impl Components {
     pub async fn build(
         self: &Arc<Self>,
         order: BuildOrder<'_>,
-    ) -> Result<(KeptComponent, Tried), BuildError> {
+    ) -> Result<(KeptComponent, TrialReport), BuildError> {
         let BuildOrder { file, digest, size_bytes, probe, urgent, progress } = order;
         self.store.check_space().map_err(build_error_from)?;
         let draft = self.store.compiled_draft(digest, &self.compiler).map_err(build_error_from)?;
@@ -361,7 +361,7 @@ impl Components {
         &self,
         draft: &CodeDraft,
         upload: UploadId<'_>,
-        about: About,
+        about: ComponentInfo,
     ) -> Result<KeptComponent, BuildError> {
         let UploadId { digest, size_bytes } = upload;
         let about_json =
@@ -390,9 +390,9 @@ impl Components {
 
     /// The compiled code of a component and what is known of it, if it is kept and readable. The content of
     /// the code is not checked yet.
-    fn read_sealed(&self, digest: &str) -> Result<Option<(Sealed, About)>, store::error::StoreError> {
+    fn read_sealed(&self, digest: &str) -> Result<Option<(Sealed, ComponentInfo)>, store::error::StoreError> {
         let Some(sealed) = self.store.sealed(digest, &self.compiler)? else { return Ok(None) };
-        let Ok(about) = serde_json::from_slice::<About>(&sealed.kept.about) else { return Ok(None) };
+        let Ok(about) = serde_json::from_slice::<ComponentInfo>(&sealed.kept.about) else { return Ok(None) };
         self.classes.lock().insert(digest.to_owned(), about.class);
         Ok(Some((sealed, about)))
     }
@@ -438,9 +438,9 @@ impl Components {
     }
 }
 
-impl Unused for Weak<Components> {
-    fn amount(&self, wanted: Wanted<'_>, whose: Whose<'_>) -> u64 {
-        let (Wanted::Memory, Some(components)) = (wanted, self.upgrade()) else { return 0 };
+impl Evictor for Weak<Components> {
+    fn reclaimable(&self, wanted: Shortage<'_>, whose: EvictionScope<'_>) -> u64 {
+        let (Shortage::Memory, Some(components)) = (wanted, self.upgrade()) else { return 0 };
         let cache = components.cache.lock();
         let bytes = cache.values().filter_map(|entry| match entry {
             CacheEntry::Loaded { component, .. } if !component.is_in_use() && component.is_of(whose) => {
@@ -451,7 +451,7 @@ impl Unused for Weak<Components> {
         bytes.sum()
     }
 
-    fn let_go(&self, whose: Whose<'_>) -> bool {
+    fn evict_one(&self, whose: EvictionScope<'_>) -> bool {
         self.upgrade().is_some_and(|components| components.unload_one(whose))
     }
 }
