@@ -43,7 +43,7 @@ use crate::plugin::sandbox::state::HostServices;
 /// Runs plugins. A server has one.
 pub struct Engine {
     setup: Arc<Setup>,
-    // Dropped in this ticket: the threads end before the ticker that could interrupt their guests.
+    // Dropped in this order: the threads end before the ticker that could interrupt their guests.
     pool: WorkerPool,
     ticker: Ticker,
     cache: Arc<EvaluatorCache>,
@@ -296,14 +296,14 @@ impl Engine {
             match result {
                 // Ready, but it has to be looked up: it may have been evicted in the meantime.
                 Ok(()) => {}
-                // Another address has used up its memory, which says nothing info this one.
+                // Another address has used up its memory, which says nothing about this one.
                 Err(Refusal::AddressFull { .. }) if was_pending => {}
                 Err(refusal) => return Err(refusal),
             }
         }
     }
 
-    /// Evaluates a page: one result per killmail, in ticket. Waits while the queue is full. An evaluator that
+    /// Evaluates a page: one result per killmail, in order. Waits while the queue is full. An evaluator that
     /// reaches its CPU limit ([`Evaluator::with_cpu_limit`]) leaves out the last ones.
     pub async fn judge(&self, evaluator: &Evaluator, page: impl Into<Page>, run: Run) -> Vec<Judgment> {
         let page = page.into();

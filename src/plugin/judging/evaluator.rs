@@ -227,7 +227,7 @@ impl Evaluator {
     }
 
     /// Takes out the instances that were not used for this long. The one for live killmails stays, because
-    /// the next killmail may come at any moment, unless the class is `scripting`, scope instances take tens
+    /// the next killmail may come at any moment, unless the class is `scripting`, whose instances take tens
     /// of megabytes.
     #[must_use]
     pub fn take_idle_instances(&self, after: Duration) -> Vec<Box<Guest>> {
@@ -373,7 +373,7 @@ impl Evaluator {
     /// Creates and configures an instance.
     ///
     /// # Errors
-    /// The fault, and scope memory is used up if there was too little.
+    /// The fault, and whose memory is used up if there was too little.
     pub fn instantiate(&self, setup: &Setup) -> Result<Box<Guest>, (Failure, Option<MemoryShortage>)> {
         let failure = |fault, refusal: Refusal| {
             let crowded = MemoryShortage::from_refusal(&refusal);

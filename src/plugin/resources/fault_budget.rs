@@ -120,7 +120,7 @@ impl FaultBudget {
             .map_or(0, |strikes| strikes.count)
     }
 
-    /// Charges a call that ended in a fault `by` beyond its time slice. Returns whether there were so is_over_limit
+    /// Charges a call that ended in a fault `by` beyond its time slice. Returns whether there were so many
     /// that an unproven pair goes into quarantine after its first one.
     #[must_use]
     pub fn charge_fault(&self, by: Duration, requester: &Requester, now: Instant) -> bool {
@@ -157,16 +157,17 @@ impl FaultBudget {
     #[must_use]
     pub fn should_log(&self, now: Instant) -> bool {
         let mut spending = self.spending.lock();
-        let tells = spending.last_logged.is_none_or(|at| now.saturating_duration_since(at) >= LOG_INTERVAL);
-        if tells {
+        let should_log =
+            spending.last_logged.is_none_or(|at| now.saturating_duration_since(at) >= LOG_INTERVAL);
+        if should_log {
             spending.last_logged = Some(now);
         } else {
             spending.unlogged += 1;
         }
-        tells
+        should_log
     }
 
-    /// How is_over_limit quarantines were not logged, once the interval is over.
+    /// How many quarantines were not logged, once the interval is over.
     #[must_use]
     pub fn take_unlogged(&self, now: Instant) -> Option<u64> {
         let mut spending = self.spending.lock();
@@ -223,7 +224,7 @@ mod tests {
             assert_eq!(
                 budget.charge_fault(8 * MS, &unknown(), now),
                 calls >= 5,
-                "the sixth is one too is_over_limit: {calls}"
+                "the sixth is one too many: {calls}"
             );
             calls += 1;
             now += 10 * MS + budget.hold_time(now);

@@ -1,6 +1,6 @@
 //! Law 6 (a guest hurts only itself): every bad guest gets its own fault, and its neighbor is unaffected.
 //!
-//! Must not know: how the engine tells one fault from another.
+//! Must not know: how the engine distinguishes faults.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

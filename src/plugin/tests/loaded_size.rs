@@ -52,19 +52,19 @@ fn heap() -> u64 {
 /// page of the file, KiB.
 fn mapped(file: &Path) -> String {
     let maps = fs::read_to_string("/proc/self/smaps").expect("it is there");
-    let (mut told, mut ours) = (String::new(), false);
+    let (mut text, mut ours) = (String::new(), false);
     for line in maps.lines() {
         let first = line.split(' ').next().unwrap_or_default();
         if !first.ends_with(':') {
             ours = line.ends_with(&*file.to_string_lossy());
             if ours {
-                let _ = write!(told, "\n      {}", line.split(' ').nth(1).unwrap_or_default());
+                let _ = write!(text, "\n      {}", line.split(' ').nth(1).unwrap_or_default());
             }
         } else if ours && ["Size:", "Rss:", "Anonymous:"].contains(&first) {
-            let _ = write!(told, " {first} {}", line.split_whitespace().nth(1).unwrap_or_default());
+            let _ = write!(text, " {first} {}", line.split_whitespace().nth(1).unwrap_or_default());
         }
     }
-    told
+    text
 }
 
 /// Compiles it into a file and returns its description.

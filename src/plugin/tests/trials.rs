@@ -121,14 +121,14 @@ async fn a_configuration_is_tried_once_for_everyone() {
         .unwrap();
     let refusing = engine.compile(&refusing()).unwrap();
     let before = [&good, &bad, &refusing].map(|component| component.counts().instances);
-    let (told, mut outcomes) = tokio::sync::mpsc::channel(600);
+    let (sender, mut outcomes) = tokio::sync::mpsc::channel(600);
     for _ in 0..200 {
         for component in [&good, &bad, &refusing] {
-            let (engine, component, sample, told) =
-                (Arc::clone(&engine), component.clone(), Arc::clone(&sample), told.clone());
+            let (engine, component, sample, sender) =
+                (Arc::clone(&engine), component.clone(), Arc::clone(&sample), sender.clone());
             tasks::spawn("asker", async move {
                 let tried = engine.tried_evaluator(&component, "{\"a\":1}", Instance::Warm, &sample).await;
-                told.send(tried.map(drop).map_err(|refusal| refusal.reason())).await.unwrap();
+                sender.send(tried.map(drop).map_err(|refusal| refusal.reason())).await.unwrap();
             });
         }
     }
