@@ -1,6 +1,6 @@
-//! Whether a filter of 1,000 characters takes a killmail of 1,000 attackers; and what ordinary ones cost.
+//! Whether a filter of 1,000 characters accepts a killmail of 1,000 attackers, and what ordinary killmails cost.
 //!
-//! The baselines look each attacker up in a `HashSet`, and compare all with all.
+//! The baselines look up each attacker in a `HashSet`, or compare every attacker with every id.
 
 mod support;
 
@@ -11,17 +11,17 @@ use killstream::domain::filter::Filter;
 use killstream::domain::killmail::{Attacker, Killmail};
 use killstream::domain::term::Dimension;
 use killstream::sample::generate::Recipe;
-use support::{Ledger, entry, of};
+use support::{Ledger, entry, filter_of};
 
-/// Upstream's test allows this much for 1,000 by 1,000.
+/// Upstream's test allows this much for 1,000 attackers and 1,000 ids.
 const UPSTREAM_NANOS: f64 = 50e6;
 
-/// A killmail of so many attackers with ids from `from`, 7 apart.
+/// A killmail of `count` attackers with ids from `from`, 7 apart.
 fn crowd(count: u32, from: u32) -> Killmail {
     let model = Recipe { killmails: 1, ..Recipe::default() }.generate().next().expect("one").killmail;
-    let one = model.attackers[0].clone();
+    let attacker = model.attackers[0].clone();
     let attackers = (0..count)
-        .map(|n| Attacker { character_id: Some(from + n * 7), final_blow: n == 0, ..one.clone() })
+        .map(|n| Attacker { character_id: Some(from + n * 7), final_blow: n == 0, ..attacker.clone() })
         .collect::<Vec<_>>();
     Killmail { attackers, ..model }
 }
@@ -38,9 +38,9 @@ fn each_by_each(wanted: &[u32], entry: &Entry) -> bool {
 
 fn main() {
     let mut ledger = Ledger::new("accept");
-    // Ids interleave and never meet: every list has to be looked through.
+    // The ids interleave and are never equal, so every list is searched to its end.
     let ids: Vec<u32> = (0..1_000).map(|n| 90_000_003 + n * 7).collect();
-    let filter = of(Dimension::Character, &ids);
+    let filter = filter_of(Dimension::Character, &ids);
     let wanted: HashSet<u32> = ids.iter().copied().collect();
     for attackers in [1, 10, 100, 1_000] {
         let entry = entry(1, crowd(attackers, 90_000_000));
@@ -67,7 +67,7 @@ fn ordinary(ledger: &mut Ledger) {
         .map(|(made, seq)| entry(seq, made.killmail))
         .collect();
     let ids: Vec<u32> = (0..50_000).map(|n| 90_000_003 + n * 41).collect();
-    let filter: Filter = of(Dimension::Character, &ids);
+    let filter: Filter = filter_of(Dimension::Character, &ids);
     let wanted: HashSet<u32> = ids.iter().copied().collect();
     let mut at = 0;
     let mut next = || {

@@ -1,7 +1,7 @@
-//! Killmails into the store: how many a second in bulk, and how long one takes until it is safe on the disk.
+//! Appending killmails to the store: throughput in bulk, and the time until a single one is on disk.
 //!
-//! The baseline of a single commit is the least the disk allows: as many bytes appended to a plain file, then
-//! `fdatasync`.
+//! The baseline for a single commit is the minimum that the disk allows: the same number of bytes appended to a
+//! plain file, then `fdatasync`.
 
 mod support;
 
@@ -14,12 +14,12 @@ use killstream::sample::generate::{Generator, Made, Recipe};
 use killstream::store::Store;
 use support::{Ledger, empty_store, human, incoming, recipe};
 
-/// Killmails of one batch in bulk.
+/// Killmails per batch in bulk.
 const BULK: usize = 1_000;
-/// About what one killmail costs on the disk: its record and its line of the log, bytes.
+/// Approximate size of a record and a log entry, bytes.
 const ON_DISK: usize = 900;
 
-/// Killmails without end: when a recipe is used up, the next days follow.
+/// An endless supply of killmails: when a recipe is used up, the following days are generated.
 struct Endless {
     recipe: Recipe,
     generator: Generator,
@@ -31,11 +31,11 @@ impl Endless {
         Self { generator: recipe.clone().generate(), recipe }
     }
 
-    fn take(&mut self, count: usize) -> Vec<Made> {
-        let mut taken = Vec::with_capacity(count);
-        while taken.len() < count {
+    fn generate(&mut self, count: usize) -> Vec<Made> {
+        let mut batch = Vec::with_capacity(count);
+        while batch.len() < count {
             match self.generator.next() {
-                Some(made) => taken.push(made),
+                Some(made) => batch.push(made),
                 None => {
                     self.recipe.first_id += 1_000_000;
                     self.recipe.from += 30 * 86_400;
@@ -44,7 +44,7 @@ impl Endless {
                 }
             }
         }
-        taken
+        batch
     }
 }
 
@@ -52,32 +52,32 @@ fn main() {
     let mut ledger = Ledger::new("append");
     let mut source = Endless::new();
     ledger.timed("generated", |iterations| {
-        let begun = Instant::now();
+        let started = Instant::now();
         for _ in 0..iterations {
-            std::hint::black_box(source.take(1));
+            std::hint::black_box(source.generate(1));
         }
-        begun.elapsed()
+        started.elapsed()
     });
     let (_dir, store) = empty_store();
     let append = |store: &Store, batch: Vec<Made>, origin: Origin| {
         let batch: Vec<_> = batch.into_iter().map(|made| incoming(made, origin)).collect();
-        let begun = Instant::now();
-        store.append(batch, None).expect("a batch is written");
-        begun.elapsed()
+        let started = Instant::now();
+        store.append(batch, None).expect("appended");
+        started.elapsed()
     };
     let mut bulk = |iterations: u64| {
-        (0..iterations).map(|_| append(&store, source.take(BULK), Origin::Backfill)).sum::<Duration>()
+        (0..iterations).map(|_| append(&store, source.generate(BULK), Origin::Backfill)).sum::<Duration>()
     };
     ledger.timed("bulk of 1,000", &mut bulk);
     ledger.timed("one killmail", |iterations| {
-        (0..iterations).map(|_| append(&store, source.take(1), Origin::Live)).sum()
+        (0..iterations).map(|_| append(&store, source.generate(1), Origin::Live)).sum()
     });
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let mut file = File::create(dir.path().join("plain")).expect("a file");
+    let mut file = File::create(dir.path().join("plain")).expect("created");
     let bytes = vec![0x5a_u8; ON_DISK];
     ledger.measure("plain file, synced", || {
-        file.write_all(&bytes).expect("the disk takes it");
-        file.sync_data().expect("the disk keeps it");
+        file.write_all(&bytes).expect("written");
+        file.sync_data().expect("synced");
     });
     ledger.table();
     ledger.alone("generated", |nanos| format!("{:.0} killmails a second", 1e9 / nanos));

@@ -33,7 +33,7 @@ use killstream::store::incoming::Incoming;
 use killstream::store::query::PageQuery;
 use killstream::tasks;
 use killstream::wire::killmail::json;
-use support::{Ledger, empty_store, filled_store, incoming, of, recipe};
+use support::{Ledger, empty_store, filled_store, filter_of, incoming, recipe};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 
@@ -54,11 +54,11 @@ fn filters(count: usize) -> Vec<Filter> {
         .map(|_| {
             if dice.chance(0.33) {
                 let ids: Vec<u32> = (0..1 + dice.below(10)).map(|_| dice.pick(&systems)).collect();
-                return of(Dimension::System, &ids);
+                return filter_of(Dimension::System, &ids);
             }
             let most = 10_f64.powf(3.0 * dice.fraction().powi(2)) as u32;
             let ids: Vec<u32> = (0..1 + dice.below(most)).map(|_| dice.pick(&characters)).collect();
-            of(Dimension::Character, &ids)
+            filter_of(Dimension::Character, &ids)
         })
         .collect()
 }
@@ -99,7 +99,7 @@ fn main() {
         let wakeups = Wakeups::default();
         for filter in &filters {
             let (reader_id, _ring) = wakeups.register();
-            wakeups.watch(reader_id, filter.bell_ids().as_deref());
+            wakeups.watch(reader_id, filter.wakeup_ids().as_deref());
         }
         let mut found: Vec<ReaderId> = Vec::new();
         let concerned = agree(&store, &wakeups, &filters, &news);

@@ -1,6 +1,6 @@
-//! A recent `killmail/:id` from memory: found, and its JSON handed out.
+//! `killmail/:id` for a recent killmail: the lookup in memory, and its cached JSON.
 //!
-//! The baselines: the same killmail read from the disk and encoded again, and only encoded again.
+//! The baselines: an older killmail that is read from the disk and encoded, and a recent one that is only encoded.
 
 mod support;
 
@@ -8,9 +8,9 @@ use killstream::domain::entry::Origin;
 use killstream::wire::killmail::{encode, json};
 use support::{Ledger, filled_store, recipe};
 
-/// More than the tail keeps, so that some are only on the disk.
+/// More than the tail keeps, so that some are only on disk.
 const KILLMAILS: u64 = 30_000;
-/// Upstream's own aim for a cached read.
+/// Upstream's own target for a cached read.
 const UPSTREAM_NANOS: f64 = 50_000.0;
 
 fn main() {
@@ -21,16 +21,16 @@ fn main() {
     let recent = &ids[ids.len() - 1_000..];
     let old = &ids[..10_000];
     let mut at = 0;
-    let mut next = move |of: &[u32]| {
-        at = (at + 7_919) % of.len();
-        of[at]
+    let mut next = move |ids: &[u32]| {
+        at = (at + 7_919) % ids.len();
+        ids[at]
     };
     ledger.measure("recent", || {
         let entry = store.recent(next(recent)).expect("in the tail");
         json(&entry)
     });
     ledger.measure("from the disk", || {
-        let entry = store.killmail(next(old)).expect("the disk answers").expect("kept");
+        let entry = store.killmail(next(old)).expect("read").expect("stored");
         json(&entry)
     });
     ledger.measure("encoded again", || {
@@ -40,5 +40,5 @@ fn main() {
     ledger.table();
     ledger.ratio("recent", "from the disk");
     ledger.ratio("recent", "encoded again");
-    ledger.against("recent", "upstream's aim for a cached read", UPSTREAM_NANOS);
+    ledger.against("recent", "upstream's target for a cached read", UPSTREAM_NANOS);
 }

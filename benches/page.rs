@@ -1,8 +1,8 @@
-//! Questions to a store of a million killmails of the real shape.
+//! Queries on a store of a million killmails with a realistic distribution.
 //!
-//! The baseline answers the same questions from `HashMap<_, HashSet<u64>>`, the index this kind of service
-//! usually has; both answers are compared before anything is measured. The last ones include reading the
-//! killmails and writing their JSON.
+//! The baseline answers the same queries from `HashMap<_, HashSet<u64>>`, the index that services of this kind
+//! usually have. Both answers are compared before anything is measured. The last queries include reading the
+//! killmails and encoding them as JSON.
 
 mod support;
 
@@ -15,12 +15,12 @@ use killstream::domain::term::{Dimension, Term};
 use killstream::store::Store;
 use killstream::store::query::{HistoryQuery, Order};
 use killstream::wire::killmail::json;
-use support::{Ledger, filled_store, human, killmails, of, recipe, rss_bytes};
+use support::{Ledger, filled_store, filter_of, human, killmails, recipe, rss_bytes};
 
 const DAY: i64 = 86_400;
 const NEWEST: usize = 50;
 
-/// What everyone would write first.
+/// The straightforward index.
 #[derive(Default)]
 struct Plain {
     by_term: HashMap<Term, HashSet<u64>>,
@@ -32,7 +32,7 @@ impl Plain {
         ids.iter().filter_map(move |id| self.by_term.get(&Term { kind, id: *id })).flatten().copied()
     }
 
-    fn since(&self, id: u64, since: i64) -> bool {
+    fn is_since(&self, id: u64, since: i64) -> bool {
         self.times.get(&id).is_some_and(|time| *time >= since)
     }
 
@@ -44,7 +44,7 @@ impl Plain {
     }
 
     fn any(&self, kind: Dimension, ids: &[u32], since: i64) -> Vec<u64> {
-        Self::newest(self.ids(kind, ids).filter(|id| self.since(*id, since)).collect())
+        Self::newest(self.ids(kind, ids).filter(|id| self.is_since(*id, since)).collect())
     }
 
     fn both(&self, a: Term, b: Term) -> Vec<u64> {
@@ -53,8 +53,7 @@ impl Plain {
     }
 }
 
-/// A question with a name.
-struct Asked {
+struct NamedQuery {
     name: &'static str,
     filter: Filter,
 }
@@ -69,7 +68,7 @@ fn newest(store: &Store, filter: &Filter) -> Vec<u64> {
         head: Seq(u64::MAX),
         limit: NEWEST,
     };
-    let hits = store.select(&query).expect("memory answers");
+    let hits = store.select(&query).expect("selected");
     hits.iter().map(|hit| u64::from(hit.killmail_id)).collect()
 }
 
@@ -83,10 +82,10 @@ fn count(store: &Store, filter: &Filter) -> u64 {
         head: Seq(u64::MAX),
         limit: usize::MAX,
     };
-    store.count_matching(&query).expect("memory answers")
+    store.count_matching(&query).expect("selected")
 }
 
-/// Reads the newest and joins their JSON, as the history door does.
+/// Reads the newest matches and joins their JSON, as the history routes do.
 fn answer(store: &Store, filter: &Filter) -> usize {
     let query = HistoryQuery {
         filter,
@@ -97,8 +96,8 @@ fn answer(store: &Store, filter: &Filter) -> usize {
         head: Seq(u64::MAX),
         limit: NEWEST,
     };
-    let hits = store.select(&query).expect("memory answers");
-    let entries = store.entries(&hits).expect("the disk answers");
+    let hits = store.select(&query).expect("selected");
+    let entries = store.entries(&hits).expect("read");
     let mut body = Vec::with_capacity(256 * 1024);
     for entry in &entries {
         body.extend_from_slice(&json(entry));
@@ -155,9 +154,9 @@ fn main() {
 }
 
 fn fill(plain: &mut Plain, store: &Store) {
-    // From the store itself, so that both know the same.
+    // Filled from the store, so that both contain the same killmails.
     for seq in 1..=store.head().0 {
-        let entry = store.entry(Seq(seq)).expect("the disk answers").expect("no holes");
+        let entry = store.entry(Seq(seq)).expect("read").expect("no holes");
         let id = u64::from(entry.facts.killmail_id);
         plain.times.insert(id, entry.facts.time);
         for term in entry.facts.terms().filter(|t| matches!(t.kind, Dimension::System | Dimension::Character))
@@ -167,52 +166,52 @@ fn fill(plain: &mut Plain, store: &Store) {
     }
 }
 
-fn compare(ledger: &mut Ledger, store: &Store, asked: &Asked, baseline: impl Fn() -> Vec<u64>) {
-    assert_eq!(newest(store, &asked.filter), baseline(), "{}", asked.name);
-    ledger.measure(asked.name, || newest(store, &asked.filter));
-    ledger.measure(&format!("plain {}", asked.name), baseline);
+fn compare(ledger: &mut Ledger, store: &Store, query: &NamedQuery, baseline: impl Fn() -> Vec<u64>) {
+    assert_eq!(newest(store, &query.filter), baseline(), "{}", query.name);
+    ledger.measure(query.name, || newest(store, &query.filter));
+    ledger.measure(&format!("plain {}", query.name), baseline);
 }
 
 fn index(ledger: &mut Ledger, store: &Store, plain: &Plain, system: u32, character: u32, since: i64) {
-    let of_system = of(Dimension::System, &[system]);
-    compare(ledger, store, &Asked { name: "system", filter: of_system.clone() }, || {
+    let system_filter = filter_of(Dimension::System, &[system]);
+    compare(ledger, store, &NamedQuery { name: "system", filter: system_filter.clone() }, || {
         plain.any(Dimension::System, &[system], i64::MIN)
     });
-    let asked = Asked { name: "character", filter: of(Dimension::Character, &[character]) };
-    compare(ledger, store, &asked, || plain.any(Dimension::Character, &[character], i64::MIN));
-    let today = Filter { since: Some(since), ..of_system.clone() };
-    compare(ledger, store, &Asked { name: "system, 24 h", filter: today.clone() }, || {
+    let query = NamedQuery { name: "character", filter: filter_of(Dimension::Character, &[character]) };
+    compare(ledger, store, &query, || plain.any(Dimension::Character, &[character], i64::MIN));
+    let today = Filter { since: Some(since), ..system_filter.clone() };
+    compare(ledger, store, &NamedQuery { name: "system, 24 h", filter: today.clone() }, || {
         plain.any(Dimension::System, &[system], since)
     });
     let counted =
-        || plain.ids(Dimension::System, &[system]).filter(|id| plain.since(*id, since)).count() as u64;
+        || plain.ids(Dimension::System, &[system]).filter(|id| plain.is_since(*id, since)).count() as u64;
     assert_eq!(count(store, &today), counted());
     ledger.measure("count, 24 h", || count(store, &today));
     ledger.measure("plain count, 24 h", counted);
-    let mut both = of_system;
+    let mut both = system_filter;
     both.set_ids(Dimension::Character, vec![character]);
     both.matching = Match::All;
     let terms =
         [Term { kind: Dimension::System, id: system }, Term { kind: Dimension::Character, id: character }];
-    compare(ledger, store, &Asked { name: "system AND character", filter: both }, || {
+    compare(ledger, store, &NamedQuery { name: "system AND character", filter: both }, || {
         plain.both(terms[0], terms[1])
     });
 }
 
 fn many(ledger: &mut Ledger, store: &Store, plain: &Plain, ten: &[u32], thousand: &[u32], since: i64) {
-    let asked = Asked { name: "10 characters", filter: of(Dimension::Character, ten) };
-    compare(ledger, store, &asked, || plain.any(Dimension::Character, ten, i64::MIN));
-    let filter = Filter { since: Some(since), ..of(Dimension::Character, thousand) };
-    compare(ledger, store, &Asked { name: "1,000 characters, 24 h", filter }, || {
+    let query = NamedQuery { name: "10 characters", filter: filter_of(Dimension::Character, ten) };
+    compare(ledger, store, &query, || plain.any(Dimension::Character, ten, i64::MIN));
+    let filter = Filter { since: Some(since), ..filter_of(Dimension::Character, thousand) };
+    compare(ledger, store, &NamedQuery { name: "1,000 characters, 24 h", filter }, || {
         plain.any(Dimension::Character, thousand, since)
     });
 }
 
 fn whole(ledger: &mut Ledger, store: &Store, system: u32, character: u32, until: i64) {
-    let recent = of(Dimension::System, &[system]);
+    let recent = filter_of(Dimension::System, &[system]);
     ledger.measure("end to end, recent", || answer(store, &recent));
-    let old = Filter { until: Some(until - 30 * DAY), ..of(Dimension::System, &[system]) };
+    let old = Filter { until: Some(until - 30 * DAY), ..filter_of(Dimension::System, &[system]) };
     ledger.measure("end to end, a month ago", || answer(store, &old));
-    let old = Filter { until: Some(until - 30 * DAY), ..of(Dimension::Character, &[character]) };
+    let old = Filter { until: Some(until - 30 * DAY), ..filter_of(Dimension::Character, &[character]) };
     ledger.measure("end to end, a character a month ago", || answer(store, &old));
 }

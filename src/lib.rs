@@ -38,11 +38,13 @@
 //! use killstream::sample;
 //! use killstream::store::facts::facts;
 //! use killstream::wire::query;
+//! use killstream::wire::query::limits::Limits;
 //! use killstream::wire::read::package;
 //!
 //! // Losses in Jita that players caused.
 //! let request = br#"{"system_ids": [30000142], "npc": false}"#;
-//! let filter = query::history_body(request, &[])?.subscription.filter;
+//! let limits = Limits { plugin_config_bytes: 8 << 10 };
+//! let filter = query::read_history_body(request, &[], limits)?.subscription.filter;
 //!
 //! let killmails = sample::lines().filter_map(|line| package::parse(line.as_bytes()).ok()?.killmail);
 //! let found: Vec<u32> = killmails

@@ -1,7 +1,7 @@
-//! What the benches share: a ledger of medians that prints ratios, and stores filled with made-up killmails.
+//! Shared by the benches: a ledger of medians that prints ratios, and stores filled with generated killmails.
 //!
 //! Must not know: what is measured.
-#![allow(dead_code, reason = "each bench is a crate of its own and uses a part of this")]
+#![allow(dead_code, reason = "each bench is a separate crate and uses a part of this")]
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -21,17 +21,17 @@ use killstream::store::{Store, facts};
 use killstream::wire::killmail::encode;
 use tempfile::TempDir;
 
-/// Killmails of a full run; `KILLSTREAM_BENCH_KILLMAILS` asks for fewer or more.
+/// Killmails of a full run; `KILLSTREAM_BENCH_KILLMAILS` overrides it.
 pub const KILLMAILS: u64 = 1_000_000;
-/// A day's killmails in what is generated.
+/// Generated killmails per day.
 pub const PER_DAY: f64 = 14_400.0;
 
-/// How many killmails this run is about.
+/// The number of killmails of this run.
 pub fn killmails() -> u64 {
     std::env::var("KILLSTREAM_BENCH_KILLMAILS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLMAILS)
 }
 
-/// Runs measurements through criterion and keeps the median of each, nanoseconds an iteration.
+/// Runs measurements with criterion and keeps the median of each, in nanoseconds per iteration.
 pub struct Ledger {
     criterion: Criterion,
     name: &'static str,
@@ -39,7 +39,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A ledger for one bench, set by the command line.
+    /// A ledger for one bench, configured by the command line.
     pub fn new(name: &'static str) -> Self {
         let criterion = Criterion::default()
             .warm_up_time(Duration::from_millis(500))
@@ -49,18 +49,18 @@ impl Ledger {
         Self { criterion, name, medians: BTreeMap::new() }
     }
 
-    /// Measures one call of `work` an iteration.
+    /// Measures `work`, called once per iteration.
     pub fn measure<T>(&mut self, id: &str, mut work: impl FnMut() -> T) {
         self.timed(id, |iterations| {
-            let begun = Instant::now();
+            let started = Instant::now();
             for _ in 0..iterations {
                 black_box(work());
             }
-            begun.elapsed()
+            started.elapsed()
         });
     }
 
-    /// Measures what `work` says so many iterations took.
+    /// Measures with the time that `work` returns for a number of iterations.
     pub fn timed(&mut self, id: &str, mut work: impl FnMut(u64) -> Duration) {
         let mut samples = Vec::new();
         let mut group = self.criterion.benchmark_group(self.name);
@@ -72,48 +72,46 @@ impl Ledger {
             });
         });
         group.finish();
-        // The first samples are criterion's warm-up.
-        let warm = &mut samples[..];
-        warm.sort_by(f64::total_cmp);
-        if let Some(median) = warm.get(warm.len() / 2) {
+        samples.sort_by(f64::total_cmp);
+        if let Some(median) = samples.get(samples.len() / 2) {
             self.medians.insert(id.to_owned(), *median);
         }
     }
 
-    /// The median of a measurement that ran, nanoseconds.
+    /// The median of a measurement in nanoseconds; `None` if the command line excluded it.
     pub fn nanos(&self, id: &str) -> Option<f64> {
         self.medians.get(id).copied()
     }
 
-    /// Prints how many times faster one is than another.
+    /// Prints how many times faster one measurement is than another.
     pub fn ratio(&self, ours: &str, baseline: &str) {
         if let (Some(a), Some(b)) = (self.nanos(ours), self.nanos(baseline)) {
             println!("| {ours} | {} | {baseline} | {} | {:.2}x |", human(a), human(b), b / a);
         }
     }
 
-    /// Prints how many times faster one is than a published figure.
+    /// Prints how many times faster a measurement is than a published figure.
     pub fn against(&self, ours: &str, published: &str, nanos: f64) {
         if let Some(a) = self.nanos(ours) {
             println!("| {ours} | {} | {published} | {} | {:.2}x |", human(a), human(nanos), nanos / a);
         }
     }
 
-    /// Prints a line of its own, where no baseline fits.
+    /// Prints a measurement that has no baseline.
     pub fn alone(&self, ours: &str, what: impl FnOnce(f64) -> String) {
         if let Some(a) = self.nanos(ours) {
             println!("| {ours} | {} | {} | | |", human(a), what(a));
         }
     }
 
-    /// Opens the table that `ratio` and the others fill.
+    /// Prints the head of the table that the other methods fill.
     pub fn table(&mut self) {
         self.criterion.final_summary();
         println!("\n| {} | median | baseline | median | faster |\n|---|---|---|---|---|", self.name);
     }
 }
 
-/// Nanoseconds in a unit that reads well.
+/// Formats nanoseconds in a readable unit.
 pub fn human(nanos: f64) -> String {
     match nanos {
         n if n < 1e3 => format!("{n:.1} ns"),
@@ -123,24 +121,24 @@ pub fn human(nanos: f64) -> String {
     }
 }
 
-/// Memory of this process in RAM, bytes.
+/// Resident memory of this process, bytes.
 pub fn rss_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap_or_default() * 1024
 }
 
-/// Made-up killmails of the real density, none of them late or revised, so that upload order is id order.
+/// Killmails of realistic density, none of them late or revised, so that upload order is id order.
 pub fn recipe(killmails: u64) -> Recipe {
     Recipe { killmails, days: killmails as f64 / PER_DAY, late: 0.0, revised: 0.0, ..Recipe::default() }
 }
 
-/// When the last of them happened at the latest, unix seconds.
+/// The end of the time span of a recipe, unix seconds.
 pub fn end_of(recipe: &Recipe) -> i64 {
     recipe.from + (recipe.days * 86_400.0) as i64
 }
 
-/// On its way in, as a source would bring it.
+/// A generated killmail as it comes from a source.
 pub fn incoming(made: Made, origin: Origin) -> Incoming {
     let received_at_ms = (made.uploaded_at + 3) * 1000;
     let uploaded_at = Some(made.uploaded_at);
@@ -154,7 +152,7 @@ pub fn incoming(made: Made, origin: Origin) -> Incoming {
     }
 }
 
-/// A fresh store, in a folder that goes away with the first member.
+/// An empty store, in a folder that is removed when the first member is dropped.
 pub fn empty_store() -> (TempDir, Arc<Store>) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let config = Config { dir: dir.path().to_owned(), encode, ..Config::default() };
@@ -162,30 +160,28 @@ pub fn empty_store() -> (TempDir, Arc<Store>) {
     (dir, store)
 }
 
-/// A store with these killmails; `each` sees every one of them.
+/// A store with the killmails of a recipe; calls `each` for every one of them.
 pub fn filled_store(recipe: Recipe, origin: Origin, mut each: impl FnMut(&Made)) -> (TempDir, Arc<Store>) {
     let (dir, store) = empty_store();
-    let (killmails, begun) = (recipe.killmails, Instant::now());
+    let (killmails, started) = (recipe.killmails, Instant::now());
     let mut batch = Vec::with_capacity(1_000);
     for made in recipe.generate() {
         each(&made);
         batch.push(incoming(made, origin));
         if batch.len() == 1_000 {
-            store
-                .append(std::mem::replace(&mut batch, Vec::with_capacity(1_000)), None)
-                .expect("a batch is written");
+            store.append(std::mem::replace(&mut batch, Vec::with_capacity(1_000)), None).expect("appended");
         }
     }
-    store.append(batch, None).expect("a batch is written");
-    let secs = begun.elapsed().as_secs_f64();
+    store.append(batch, None).expect("appended");
+    let secs = started.elapsed().as_secs_f64();
     eprintln!(
-        "{killmails} killmails generated and appended in {secs:.1} s ({:.0} a second)",
+        "{killmails} killmails generated and appended in {secs:.1} s ({:.0} per second)",
         killmails as f64 / secs
     );
     (dir, store)
 }
 
-/// An entry that is in no store.
+/// An entry that does not come from a store.
 pub fn entry(seq: u64, killmail: Killmail) -> Arc<Entry> {
     let facts = facts::facts(&killmail);
     Arc::new(Entry {
@@ -201,8 +197,8 @@ pub fn entry(seq: u64, killmail: Killmail) -> Arc<Entry> {
     })
 }
 
-/// Any of these ids.
-pub fn of(kind: Dimension, ids: &[u32]) -> Filter {
+/// A filter for any of these ids.
+pub fn filter_of(kind: Dimension, ids: &[u32]) -> Filter {
     let mut filter = Filter::default();
     filter.set_ids(kind, ids.to_vec());
     filter

@@ -33,16 +33,16 @@ pub const fn seconds(seconds: u64) -> Duration {
 /// What sockets, large requests and large filters can do.
 pub fn connections() -> Vec<Attack> {
     vec![
-        attack("1,500 half headers", |to| half_heads(to).boxed()),
-        attack("500 half bodies", |to| half_bodies(to).boxed()),
+        attack("1,500 unfinished headers", |to| half_heads(to).boxed()),
+        attack("500 unfinished bodies", |to| half_bodies(to).boxed()),
         Attack {
             files: Some(1256),
             ..attack("1,100 silent sockets where 1,000 fit, then 50 requests", |to| silent(to).boxed())
         },
         attack("1,000 sockets with 400 kB of header", |to| long_heads(to, 400_000).boxed()),
         attack("1,000 sockets with 60 kB of an unfinished header", |to| long_heads(to, 60_000).boxed()),
-        attack("100 half bodies of 7.8 MB", |to| large_bodies(to, 7_800_000).boxed()),
-        attack("100 half bodies of 5 MB", |to| large_bodies(to, 5_000_000).boxed()),
+        attack("100 unfinished bodies of 7.8 MB", |to| large_bodies(to, 7_800_000).boxed()),
+        attack("100 unfinished bodies of 5 MB", |to| large_bodies(to, 5_000_000).boxed()),
         attack("4 searches with 8 MB of small objects", |to| bombs(to, 8_000_000).boxed()),
         attack("4 searches with 5 MB of small objects", |to| bombs(to, 5_000_000).boxed()),
         attack("40 streams by POST with 460,000 ids", |to| filters(to).boxed()),
@@ -58,37 +58,40 @@ pub fn connections() -> Vec<Attack> {
 }
 
 async fn half_heads(to: SocketAddr) -> String {
-    Crowd::open(to, 1_500, b"GET /ping HTTP/1.1\r\nhost: here\r\nx-half: ").await.gone(seconds(25)).await
+    Crowd::open(to, 1_500, b"GET /ping HTTP/1.1\r\nhost: here\r\nx-half: ")
+        .await
+        .wait_closed(seconds(25))
+        .await
 }
 
 async fn half_bodies(to: SocketAddr) -> String {
     let request = post("/api/v1/killmails/search", 100_000, b"{\"limit\":1,");
-    Crowd::open(to, 500, &request).await.gone(seconds(25)).await
+    Crowd::open(to, 500, &request).await.wait_closed(seconds(25)).await
 }
 
 async fn silent(to: SocketAddr) -> String {
     let silent = Crowd::open(to, 1_100, b"").await;
     let guests = Crowd::open(to, 50, b"GET /ping HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n").await;
-    let outcome = guests.answered(seconds(5)).await;
-    format!("{outcome}; silent: {}", silent.gone(seconds(20)).await)
+    let outcome = guests.wait_responses(seconds(5)).await;
+    format!("{outcome}; silent: {}", silent.wait_closed(seconds(20)).await)
 }
 
 async fn long_heads(to: SocketAddr, bytes: usize) -> String {
     let line = format!("x-long: {}\r\n", "x".repeat(990));
     let request = format!("GET /ping HTTP/1.1\r\nhost: here\r\n{}", line.repeat(bytes / line.len()));
-    Crowd::open(to, 1_000, request.as_bytes()).await.gone(seconds(25)).await
+    Crowd::open(to, 1_000, request.as_bytes()).await.wait_closed(seconds(25)).await
 }
 
 async fn large_bodies(to: SocketAddr, bytes: usize) -> String {
     let request = post("/api/v1/killmails/search", bytes, &vec![b' '; bytes - 100_000]);
-    Crowd::open(to, 100, &request).await.gone(seconds(25)).await
+    Crowd::open(to, 100, &request).await.wait_closed(seconds(25)).await
 }
 
 async fn bombs(to: SocketAddr, bytes: usize) -> String {
     let body = format!("{{\"zz\":[{}{{}}]}}", "{\"a\":1},".repeat(bytes / 8 - 8));
     Crowd::open(to, 4, &post("/api/v1/killmails/search", body.len(), body.as_bytes()))
         .await
-        .answered(seconds(30))
+        .wait_responses(seconds(30))
         .await
 }
 
@@ -113,13 +116,13 @@ async fn filters(to: SocketAddr) -> String {
     );
     let body = format!("{{{}}}", parts.join(","));
     let crowd = Crowd::open(to, 40, &post("/api/v1/kills/stream", body.len(), body.as_bytes())).await;
-    crowd.answered(seconds(30)).await
+    crowd.wait_responses(seconds(30)).await
 }
 
 async fn unread(to: SocketAddr) -> String {
     Crowd::open(to, 300, b"GET /api/v1/killmails?limit=1000 HTTP/1.1\r\nhost: here\r\n\r\n")
         .await
-        .ignore(seconds(40))
+        .read_nothing(seconds(40))
         .await
 }
 

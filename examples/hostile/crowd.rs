@@ -48,7 +48,7 @@ impl Crowd {
     }
 
     /// Reads up to `most` bytes from each socket, and notes which are closed.
-    fn look(&mut self, most: usize) {
+    fn poll(&mut self, most: usize) {
         let mut bytes = vec![0; 4096];
         for member in self.members.iter_mut().filter(|member| !member.gone) {
             let mut read = 0;
@@ -73,11 +73,11 @@ impl Crowd {
         }
     }
 
-    fn open_now(&self) -> usize {
+    fn open_count(&self) -> usize {
         self.members.iter().filter(|member| !member.gone).count()
     }
 
-    fn answers(&self) -> String {
+    fn statuses_text(&self) -> String {
         let mut statuses = BTreeMap::new();
         for status in self.members.iter().filter_map(|member| member.status.as_deref()) {
             *statuses.entry(status).or_insert(0_usize) += 1;
@@ -85,51 +85,67 @@ impl Crowd {
         if self.refused > 0 {
             statuses.insert("cut off", self.refused);
         }
-        let told: Vec<String> = statuses.iter().map(|(status, n)| format!("{n} x {status}")).collect();
-        if told.is_empty() { String::new() } else { format!(" ({})", told.join(", ")) }
+        let counts: Vec<String> = statuses.iter().map(|(status, n)| format!("{n} x {status}")).collect();
+        if counts.is_empty() { String::new() } else { format!(" ({})", counts.join(", ")) }
     }
 
     /// Waits until all are closed, at most `within`.
-    pub async fn gone(mut self, within: Duration) -> String {
+    pub async fn wait_closed(mut self, within: Duration) -> String {
         let began = Instant::now();
         loop {
-            self.look(1 << 20);
-            let (open, seconds) = (self.open_now(), began.elapsed().as_secs());
+            self.poll(1 << 20);
+            let (open, seconds) = (self.open_count(), began.elapsed().as_secs());
             if open == 0 || began.elapsed() > within {
-                return format!("{open} of {} open after {seconds} s{}", self.size(), self.answers());
+                return format!("{open} of {} open after {seconds} s{}", self.size(), self.statuses_text());
             }
             sleep(Duration::from_millis(250)).await;
         }
     }
 
     /// Reads nothing for `time`, then counts the open sockets.
-    pub async fn ignore(mut self, time: Duration) -> String {
+    pub async fn read_nothing(mut self, time: Duration) -> String {
         sleep(time).await;
-        self.look(usize::MAX);
-        format!("{} of {} open after {} s{}", self.open_now(), self.size(), time.as_secs(), self.answers())
+        self.poll(usize::MAX);
+        format!(
+            "{} of {} open after {} s{}",
+            self.open_count(),
+            self.size(),
+            time.as_secs(),
+            self.statuses_text()
+        )
     }
 
     /// Reads up to `bytes` from each socket, again and again, for `time`.
     pub async fn read_slowly(mut self, bytes: usize, every: Duration, time: Duration) -> String {
         let began = Instant::now();
         while began.elapsed() < time {
-            self.look(bytes);
+            self.poll(bytes);
             sleep(every).await;
         }
-        format!("{} of {} open after {} s{}", self.open_now(), self.size(), time.as_secs(), self.answers())
+        format!(
+            "{} of {} open after {} s{}",
+            self.open_count(),
+            self.size(),
+            time.as_secs(),
+            self.statuses_text()
+        )
     }
 
     /// Waits for a response on each socket.
-    pub async fn answered(mut self, within: Duration) -> String {
+    pub async fn wait_responses(mut self, within: Duration) -> String {
         let began = Instant::now();
         loop {
-            self.look(1 << 20);
+            self.poll(1 << 20);
             let waiting =
                 self.members.iter().filter(|member| !member.gone && member.status.is_none()).count();
             if waiting == 0 || began.elapsed() > within {
                 let ms = began.elapsed().as_millis();
                 let answered = self.members.iter().filter(|member| member.status.is_some()).count();
-                return format!("{answered} of {} answered within {ms} ms{}", self.size(), self.answers());
+                return format!(
+                    "{answered} of {} answered within {ms} ms{}",
+                    self.size(),
+                    self.statuses_text()
+                );
             }
             sleep(Duration::from_millis(20)).await;
         }

@@ -45,36 +45,36 @@ impl Drop for Watched {
 const PARTS: [&str; 3] = ["quiet", "the first seconds of 200 that loop", "later"];
 
 /// Latencies of one part: without a plugin, and with the well-behaved plugin.
-type Both = [Vec<Duration>; 2];
+type PartLatencies = [Vec<Duration>; 2];
 
 /// Prints a row for each part of each round, then one for each part over all rounds. Each round has a server
 /// of its own.
 pub async fn run(program: &Path, rounds: usize) -> anyhow::Result<()> {
     println!(
-        "| part | without a plugin: p50, p99, max | a good plugin: p50, p99, max | its p99 to that of quiet |"
+        "| part | without a plugin: p50, p99, max | a good plugin: p50, p99, max | its p99 relative to quiet |"
     );
     println!("|---|---|---|---|");
-    let mut all: [Both; 3] = Default::default();
+    let mut all: [PartLatencies; 3] = Default::default();
     for number in 0..rounds {
         let parts = round(program).await?;
-        show(&format!("round {number}: "), &parts);
+        print_rows(&format!("round {number}: "), &parts);
         for (sum, part) in all.iter_mut().flatten().zip(parts.into_iter().flatten()) {
             sum.extend(part);
         }
     }
-    show("all: ", &all);
+    print_rows("all: ", &all);
     Ok(())
 }
 
-fn show(of: &str, parts: &[Both; 3]) {
-    let quiet = Took::of(&parts[0][1]).p99;
+fn print_rows(of: &str, parts: &[PartLatencies; 3]) {
+    let quiet = Latencies::from_durations(&parts[0][1]).p99;
     for (name, [plain, judged]) in PARTS.iter().zip(parts) {
-        let (plain, judged) = (Took::of(plain), Took::of(judged));
+        let (plain, judged) = (Latencies::from_durations(plain), Latencies::from_durations(judged));
         println!("| {of}{name} | {plain} | {judged} | {:.2} |", judged.p99 / quiet);
     }
 }
 
-async fn round(program: &Path) -> anyhow::Result<[Both; 3]> {
+async fn round(program: &Path) -> anyhow::Result<[PartLatencies; 3]> {
     let feed = FakeFeed::default();
     let target = Target::following(program, feed.start().await?).await?;
     let to = target.address();
@@ -82,7 +82,7 @@ async fn round(program: &Path) -> anyhow::Result<[Both; 3]> {
         let (status, body, _) = put(to, name, component).await;
         ensure!(status == 201, "upload of {name}: {status} {body}");
     }
-    let mut made = Recipe { killmails: 1_000_000, revised: 0.0, late: 0.0, ..Recipe::default() }
+    let mut killmails = Recipe { killmails: 1_000_000, revised: 0.0, late: 0.0, ..Recipe::default() }
         .generate()
         .map(|made| made.killmail);
     let plain = [watch(to, String::new()).await?];
@@ -92,22 +92,22 @@ async fn round(program: &Path) -> anyhow::Result<[Both; 3]> {
         judged.push(watch(to, format!("&plugin=good&plugin_config=%7B%22n%22:{n}%7D")).await?);
     }
     // The first page is slower, because its code was never run before.
-    part(&feed, &mut made, &judged).await?;
-    let sent = part(&feed, &mut made, &judged).await?;
-    let quiet = [came(&sent, &plain), came(&sent, &judged)];
+    publish_part(&feed, &mut killmails, &judged).await?;
+    let sent = publish_part(&feed, &mut killmails, &judged).await?;
+    let quiet = [latencies(&sent, &plain), latencies(&sent, &judged)];
     let open = join_all(
         (0..LOOPING).map(|n| watch(to, format!("&plugin=bad&plugin_config=%7B%22n%22:%22{n}%22%7D"))),
     )
     .await;
     let hostile: Vec<Watched> = open.into_iter().collect::<anyhow::Result<_>>()?;
-    let sent = part(&feed, &mut made, &judged).await?;
-    let first = [came(&sent, &plain), came(&sent, &judged)];
-    let sent = part(&feed, &mut made, &judged).await?;
-    let later = [came(&sent, &plain), came(&sent, &judged)];
-    let told: serde_json::Value =
+    let sent = publish_part(&feed, &mut killmails, &judged).await?;
+    let first = [latencies(&sent, &plain), latencies(&sent, &judged)];
+    let sent = publish_part(&feed, &mut killmails, &judged).await?;
+    let later = [latencies(&sent, &plain), latencies(&sent, &judged)];
+    let status: serde_json::Value =
         serde_json::from_slice(&client().get(format!("http://{to}/status")).send().await?.bytes().await?)?;
-    let told = &told["metrics"]["plugins"];
-    eprintln!("resting {}, pages waiting {}", told["resting"], told["waiting"]["pages"]);
+    let status = &status["metrics"]["plugins"];
+    eprintln!("resting {}, pages waiting {}", status["resting"], status["waiting"]["pages"]);
     drop(hostile);
     Ok([quiet, first, later])
 }
@@ -128,14 +128,14 @@ async fn watch(to: SocketAddr, plugin: String) -> anyhow::Result<Watched> {
 
 /// Publishes killmails one after another, and waits until all well-behaved streams have received the last
 /// one. Returns when the server fetched each of them.
-async fn part(
+async fn publish_part(
     feed: &FakeFeed,
-    made: &mut dyn Iterator<Item = Killmail>,
+    killmails: &mut dyn Iterator<Item = Killmail>,
     good: &[Watched],
 ) -> anyhow::Result<Vec<(u32, Instant)>> {
     let mut ids = Vec::new();
     for _ in 0..KILLMAILS {
-        let mut killmail = made.next().context("no more killmails")?;
+        let mut killmail = killmails.next().context("no more killmails")?;
         (killmail.solar_system_id, killmail.time) = (JITA, jiff::Timestamp::now().as_second());
         ids.push(killmail.killmail_id);
         feed.publish(&killmail);
@@ -150,7 +150,7 @@ async fn part(
 }
 
 /// The latencies of these killmails on these streams.
-fn came(sent: &[(u32, Instant)], streams: &[Watched]) -> Vec<Duration> {
+fn latencies(sent: &[(u32, Instant)], streams: &[Watched]) -> Vec<Duration> {
     let on = |stream: &Watched| {
         let seen: HashMap<u32, Instant> = stream.seen.lock().iter().copied().collect();
         sent.iter()
@@ -161,19 +161,20 @@ fn came(sent: &[(u32, Instant)], streams: &[Watched]) -> Vec<Duration> {
 }
 
 /// Latencies in milliseconds.
-struct Took {
+struct Latencies {
     p50: f64,
     p99: f64,
     most: f64,
 }
 
-impl Took {
-    fn of(took: &[Duration]) -> Self {
-        let mut took = took.to_vec();
-        took.sort_unstable();
+impl Latencies {
+    fn from_durations(latencies: &[Duration]) -> Self {
+        let mut latencies = latencies.to_vec();
+        latencies.sort_unstable();
         let at = |share: f64| {
-            took.get((took.len() as f64 * share) as usize)
-                .or(took.last())
+            latencies
+                .get((latencies.len() as f64 * share) as usize)
+                .or(latencies.last())
                 .copied()
                 .unwrap_or_default()
                 .as_secs_f64()
@@ -183,7 +184,7 @@ impl Took {
     }
 }
 
-impl std::fmt::Display for Took {
+impl std::fmt::Display for Latencies {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:.1}, {:.1}, {:.1} ms", self.p50, self.p99, self.most)
     }

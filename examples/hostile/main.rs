@@ -44,7 +44,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let program = argument("--program").map_or_else(beside, |path| Ok(PathBuf::from(path)))?;
+    let program = argument("--program").map_or_else(default_program, |path| Ok(PathBuf::from(path)))?;
     let after = Duration::from_secs(argument("--after-secs").map_or(Ok(60), |text| text.parse())?);
     let only = argument("--only");
     let group = std::env::args()
@@ -58,7 +58,7 @@ async fn main() -> anyhow::Result<()> {
         other => bail!("unknown group of attacks `{other}`: connections, plugins, fair"),
     };
     println!(
-        "| attack | what became of it | RSS before | most | after {} s | `/ping` p50 | p99 | most |",
+        "| attack | outcome | RSS before | peak | after {} s | `/ping` p50 | p99 | max |",
         after.as_secs()
     );
     println!("|---|---|---|---|---|---|---|---|");
@@ -74,31 +74,31 @@ async fn main() -> anyhow::Result<()> {
 async fn run(program: &std::path::Path, attack: &Attack, after: Duration) -> anyhow::Result<String> {
     let mut target = Target::start(program, attack.files).await?;
     if attack.killmails > 0 {
-        target.fill(attack.killmails).await?;
+        target.add_killmails(attack.killmails).await?;
     }
     tokio::time::sleep(SETTLE).await;
     let before = target.rss();
     let pings = Pings::start(target.address());
     let outcome = (attack.run)(target.address()).await;
-    let most = target.most();
+    let peak = target.peak_rss();
     let pings = pings.stop().await;
-    let outcome = match target.ended() {
+    let outcome = match target.exit_status() {
         Some(how) => format!("**the server ended ({how})**; {outcome}"),
         None => outcome,
     };
     tokio::time::sleep(after).await;
     let rest = target.rss();
-    Ok(format!("| {} | {outcome} | {before} | {most} | {rest} | {pings} |", attack.name))
+    Ok(format!("| {} | {outcome} | {before} | {peak} | {rest} | {pings} |", attack.name))
 }
 
-fn beside() -> anyhow::Result<PathBuf> {
+fn default_program() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let folder = own.parent().and_then(std::path::Path::parent).context("this program is in no folder")?;
+    let folder = own.parent().and_then(std::path::Path::parent).context("this program is not in a folder")?;
     let program = folder.join("killstream");
     if program.exists() {
         Ok(program)
     } else {
-        bail!("{} is not there: build it, or say --program PATH", program.display())
+        bail!("{} does not exist: build it, or pass --program PATH", program.display())
     }
 }
 

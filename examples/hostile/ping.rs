@@ -14,18 +14,18 @@ use tokio::time::{sleep, timeout};
 /// Pause between a response and the next request.
 const PAUSE: Duration = Duration::from_millis(10);
 /// A request without a response for this long has failed.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A running client; see [`Asked`] for what it measures.
+/// A running client; see [`PingTimes`] for what it measures.
 pub struct Pings {
     stop: oneshot::Sender<()>,
-    asked: oneshot::Receiver<Asked>,
+    result: oneshot::Receiver<PingTimes>,
 }
 
 /// How long the responses took.
 #[derive(Debug, Default)]
-pub struct Asked {
-    took: Vec<Duration>,
+pub struct PingTimes {
+    times: Vec<Duration>,
     failed: usize,
 }
 
@@ -33,37 +33,37 @@ impl Pings {
     /// Starts to send requests.
     pub fn start(address: SocketAddr) -> Self {
         let (stop, mut stopped) = oneshot::channel();
-        let (done, asked) = oneshot::channel();
+        let (done, result) = oneshot::channel();
         drop(tasks::spawn("ping", async move {
-            let mut so_far = Asked::default();
+            let mut measured = PingTimes::default();
             let mut socket = None;
             while matches!(stopped.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
                 let began = Instant::now();
-                match timeout(PATIENCE, ask(address, &mut socket)).await {
-                    Ok(Ok(())) => so_far.took.push(began.elapsed()),
+                match timeout(TIMEOUT, ping(address, &mut socket)).await {
+                    Ok(Ok(())) => measured.times.push(began.elapsed()),
                     _ => {
-                        so_far.failed += 1;
+                        measured.failed += 1;
                         socket = None;
                     }
                 }
                 sleep(PAUSE).await;
             }
             // There is no receiver if the run was given up.
-            let _ = done.send(so_far);
+            let _ = done.send(measured);
         }));
-        Self { stop, asked }
+        Self { stop, result }
     }
 
     /// Stops and returns what was measured.
-    pub async fn stop(self) -> Asked {
+    pub async fn stop(self) -> PingTimes {
         // Fails if the client has stopped already.
         let _ = self.stop.send(());
-        self.asked.await.unwrap_or_default()
+        self.result.await.unwrap_or_default()
     }
 }
 
-async fn ask(address: SocketAddr, kept: &mut Option<TcpStream>) -> io::Result<()> {
-    let mut socket = match kept.take() {
+async fn ping(address: SocketAddr, reused: &mut Option<TcpStream>) -> io::Result<()> {
+    let mut socket = match reused.take() {
         Some(socket) => socket,
         None => TcpStream::connect(address).await?,
     };
@@ -74,21 +74,22 @@ async fn ask(address: SocketAddr, kept: &mut Option<TcpStream>) -> io::Result<()
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
     }
-    *kept = Some(socket);
+    *reused = Some(socket);
     Ok(())
 }
 
-impl fmt::Display for Asked {
+impl fmt::Display for PingTimes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut took = self.took.clone();
-        took.sort_unstable();
+        let mut times = self.times.clone();
+        times.sort_unstable();
         let at = |share: f64| {
-            took.get(((took.len() as f64 * share) as usize).min(took.len().saturating_sub(1)))
+            times
+                .get(((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1)))
                 .copied()
                 .unwrap_or_default()
         };
         let ms = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1000.0);
         write!(f, "{} | {} | {}", ms(at(0.5)), ms(at(0.99)), ms(at(1.0)))?;
-        if self.failed > 0 { write!(f, ", {} without an answer", self.failed) } else { Ok(()) }
+        if self.failed > 0 { write!(f, ", {} without a response", self.failed) } else { Ok(()) }
     }
 }

@@ -17,26 +17,28 @@ use crate::target::TOKEN;
 /// What uploads and guests can do.
 pub fn plugins() -> Vec<Attack> {
     vec![
-        attack("upload: a good plugin, 3 kB", |to| taken(to, guests::evaluating(guests::KEEP)).boxed()),
+        attack("upload: a good plugin, 3 kB", |to| upload(to, guests::evaluating(guests::KEEP)).boxed()),
         attack("upload: eight levels of eight instances, 16.7 million", |to| {
-            taken(to, nested_instances()).boxed()
+            upload(to, nested_instances()).boxed()
         }),
-        attack("upload: component types 1,250 deep", |to| taken(to, nested_types(1_250)).boxed()),
-        attack("upload: 400 dense images of 16 MiB", |to| taken(to, images(400)).boxed()),
+        attack("upload: component types 1,250 deep", |to| upload(to, nested_types(1_250)).boxed()),
+        attack("upload: 400 dense images of 16 MiB", |to| upload(to, images(400)).boxed()),
         attack("upload: a br_table over 1,000 blocks of 1,000 results", |to| {
-            taken(to, wide_table(1_000)).boxed()
+            upload(to, wide_table(1_000)).boxed()
         }),
-        attack("upload: 20 functions of 1,000 nested loops", |to| taken(to, nested_loops(20, 1_000)).boxed()),
-        attack("upload: 20,000 nested loops", |to| taken(to, nested_loops(1, 20_000)).boxed()),
-        attack("upload: 50,000 types", |to| taken(to, types(50_000)).boxed()),
-        attack("a good upload beside 8 that compile long", |to| beside(to).boxed()),
+        attack("upload: 20 functions of 1,000 nested loops", |to| {
+            upload(to, nested_loops(20, 1_000)).boxed()
+        }),
+        attack("upload: 20,000 nested loops", |to| upload(to, nested_loops(1, 20_000)).boxed()),
+        attack("upload: 50,000 types", |to| upload(to, types(50_000)).boxed()),
+        attack("a good upload beside 8 that take long to compile", |to| good_beside_slow(to).boxed()),
         Attack {
             killmails: 500,
             ..attack("40 streams of 60 MB, each with its own configuration", |to| large_guests(to).boxed())
         },
         Attack {
             killmails: 500,
-            ..attack("600 requests at once with a configuration of their own", |to| trials(to).boxed())
+            ..attack("600 requests at once with a configuration of their own", |to| many_trials(to).boxed())
         },
         Attack {
             killmails: 500,
@@ -44,7 +46,9 @@ pub fn plugins() -> Vec<Attack> {
         },
         Attack {
             killmails: 500,
-            ..attack("200 streams of a guest that loops, beside an innocent one", |to| loops(to).boxed())
+            ..attack("200 streams of a guest that loops, beside a well-behaved one", |to| {
+                looping_streams(to).boxed()
+            })
         },
     ]
 }
@@ -84,7 +88,7 @@ async fn get(to: SocketAddr, path: String) -> (u16, usize, Duration) {
 }
 
 /// Uploads a component and describes the response.
-async fn taken(to: SocketAddr, component: Vec<u8>) -> String {
+async fn upload(to: SocketAddr, component: Vec<u8>) -> String {
     let bytes = component.len();
     let (status, body, time) = put(to, "mine", component).await;
     let reason =
@@ -161,15 +165,15 @@ fn types(count: usize) -> Vec<u8> {
 }
 
 /// Takes some seconds to compile: many functions of medium size.
-fn long(salt: usize) -> Vec<u8> {
+fn slow_to_compile(salt: usize) -> Vec<u8> {
     let body = "(drop (i32.add (i32.const 1) (i32.const 2)))".repeat(60);
     let functions: String =
         (0..2_000).map(|n| format!("(func (result i32) {body} (i32.const {}))", n + salt)).collect();
     guests::guest(&Text { head: &functions, ..Text::default() })
 }
 
-async fn beside(to: SocketAddr) -> String {
-    let longs: Vec<Vec<u8>> = (0..8).map(long).collect();
+async fn good_beside_slow(to: SocketAddr) -> String {
+    let longs: Vec<Vec<u8>> = (0..8).map(slow_to_compile).collect();
     let bytes = longs[0].len();
     let many = join_all(
         longs
@@ -194,7 +198,7 @@ async fn large_guests(to: SocketAddr) -> String {
     let configure = "(local $i i32) (drop (memory.grow (i32.const 950))) (loop $a (i32.store offset=262144 (local.get $i) (i32.const 7))
         (br_if $a (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 4096))) (i32.const 62000000)))) (i32.const 0)";
     let component = guests::guest(&Text { configure, ..Text::default() });
-    let upload = taken(to, component).await;
+    let uploaded = upload(to, component).await;
     let opened = (0..40).map(|n| async move {
         let request = client()
             .get(format!("http://{to}/api/v1/kills/stream?plugin=mine&plugin_config=%7B%22n%22:{n}%7D"));
@@ -203,14 +207,14 @@ async fn large_guests(to: SocketAddr) -> String {
     let streams: Vec<_> = join_all(opened).await.into_iter().flatten().collect();
     let open = streams.iter().filter(|stream| stream.status().is_success()).count();
     sleep(seconds(5)).await;
-    format!("{upload}; {open} of 40 streams opened")
+    format!("{uploaded}; {open} of 40 streams opened")
 }
 
-async fn trials(to: SocketAddr) -> String {
+async fn many_trials(to: SocketAddr) -> String {
     // Refuses `{}`, which is two bytes, and accepts anything longer.
     let head = "(data (i32.const 128) \"\\01\\00\\00\\00\\00\\00\\00\\00\\00\\04\\00\\00\\02\\00\\00\\00\") (data (i32.const 1024) \"no\")";
     let configure = "(select (i32.const 128) (i32.const 0) (i32.le_u (local.get $config_len) (i32.const 2)))";
-    let upload = taken(to, guests::guest(&Text { head, configure, ..Text::default() })).await;
+    let uploaded = upload(to, guests::guest(&Text { head, configure, ..Text::default() })).await;
     let all = (0..600)
         .map(|n| get(to, format!("/api/v1/killmails?limit=1&plugin=mine&plugin_config=%7B%22n%22:{n}%7D")));
     let other = async {
@@ -222,20 +226,20 @@ async fn trials(to: SocketAddr) -> String {
     let good = all.iter().filter(|(status, ..)| *status == 200).count();
     let (plain, all) = (time.as_secs_f64(), longest.as_secs_f64());
     format!(
-        "{upload}; {good} of 600 answered 200, the last after {all:.1} s; a plain request meanwhile: {status} after {plain:.2} s"
+        "{uploaded}; {good} of 600 answered 200, the last after {all:.1} s; a plain request meanwhile: {status} after {plain:.2} s"
     )
 }
 
 async fn long_refusal(to: SocketAddr) -> String {
     let head = "(data (i32.const 128) \"\\01\\00\\00\\00\\00\\00\\02\\00\\00\\09\\3d\\00\")";
     let grown = "(drop (memory.grow (i32.const 100))) (i32.const 128)";
-    let upload = taken(to, guests::guest(&Text { head, configure: grown, ..Text::default() })).await;
+    let uploaded = upload(to, guests::guest(&Text { head, configure: grown, ..Text::default() })).await;
     let answers = join_all(
         (0..10).map(|n| get(to, format!("/api/v1/killmails?plugin=mine&plugin_config=%7B%22n%22:{n}%7D"))),
     )
     .await;
     let most = answers.iter().map(|(_, bytes, _)| *bytes).max().unwrap_or_default();
-    format!("{upload}; the longest answer: {most} bytes")
+    format!("{uploaded}; the longest response: {most} bytes")
 }
 
 /// Keeps with `{}`; with anything longer it loops forever.
@@ -246,8 +250,8 @@ pub fn looping() -> Vec<u8> {
     guests::guest(&Text { head, configure, evaluate })
 }
 
-async fn loops(to: SocketAddr) -> String {
-    let upload = taken(to, looping()).await;
+async fn looping_streams(to: SocketAddr) -> String {
+    let uploaded = upload(to, looping()).await;
     let (good, ..) = put(to, "good", guests::evaluating(guests::KEEP)).await;
     let opened = (0..200).map(|n| async move {
         let request = client()
@@ -261,7 +265,7 @@ async fn loops(to: SocketAddr) -> String {
         while timeout(seconds(10), pieces.next()).await.is_ok_and(|piece| piece.is_some()) {}
     });
     let innocent = async {
-        let mut took = Vec::new();
+        let mut times = Vec::new();
         for n in 0..100 {
             let (status, _, time) = get(
                 to,
@@ -269,28 +273,28 @@ async fn loops(to: SocketAddr) -> String {
             )
             .await;
             if status == 200 {
-                took.push(time);
+                times.push(time);
             }
             sleep(Duration::from_millis(50)).await;
         }
-        took.sort_unstable();
-        took
+        times.sort_unstable();
+        times
     };
     let reading = async {
         join_all(reading).await;
         std::future::pending().await
     };
-    let took = tokio::select! {
-        took = innocent => took,
-        took = reading => took,
+    let times = tokio::select! {
+        times = innocent => times,
+        times = reading => times,
     };
     let at = |share: usize| {
-        took.get(took.len() * share / 100).or(took.last()).copied().unwrap_or_default().as_secs_f64() * 1e3
+        times.get(times.len() * share / 100).or(times.last()).copied().unwrap_or_default().as_secs_f64() * 1e3
     };
     format!(
-        "{upload}; good: {good}; {open} of 200 streams; an innocent plugin's page: p50 {:.1} ms, p99 {:.1} ms ({} of 100)",
+        "{uploaded}; good: {good}; {open} of 200 streams; a well-behaved plugin's page: p50 {:.1} ms, p99 {:.1} ms ({} of 100)",
         at(50),
         at(99),
-        took.len()
+        times.len()
     )
 }

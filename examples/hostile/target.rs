@@ -65,7 +65,7 @@ impl Target {
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
-        let stdout = child.stdout.take().context("the child has an output")?;
+        let stdout = child.stdout.take().context("the child has no stdout")?;
         let line = std::io::BufRead::lines(std::io::BufReader::new(stdout))
             .next()
             .context("the server did not start")??;
@@ -82,7 +82,7 @@ impl Target {
     }
 
     /// Adds this many killmails to its store.
-    pub async fn fill(&self, killmails: u32) -> anyhow::Result<()> {
+    pub async fn add_killmails(&self, killmails: u32) -> anyhow::Result<()> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().build()?;
         let now = jiff::Timestamp::now().as_second();
@@ -118,12 +118,12 @@ impl Target {
     }
 
     /// Its peak resident memory.
-    pub fn most(&self) -> Bytes {
+    pub fn peak_rss(&self) -> Bytes {
         self.status("VmHWM:")
     }
 
     /// Its exit status, if it has ended.
-    pub fn ended(&mut self) -> Option<String> {
+    pub fn exit_status(&mut self) -> Option<String> {
         self.child.try_wait().ok().flatten().map(|status| status.to_string())
     }
 }

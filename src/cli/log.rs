@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal, Stderr, Write, stderr};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::domain::legible;
+use crate::domain::safe_text;
 
 /// Starts logging to stderr. `KILLSTREAM_LOG`, else `RUST_LOG`, is the filter; otherwise this crate logs at
 /// `default` and others at `warn`.
@@ -70,7 +70,7 @@ fn escape_event(event: &[u8]) -> Vec<u8> {
 
 /// Whether a character is misleading in a log. Tabs, and the escapes of colours, are not.
 fn is_misleading(c: char) -> bool {
-    !matches!(c, '\t' | '\u{1b}') && legible::misleads(c)
+    !matches!(c, '\t' | '\u{1b}') && safe_text::is_misleading(c)
 }
 
 #[cfg(test)]

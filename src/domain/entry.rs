@@ -1,8 +1,7 @@
-//! A killmail in the log: its number, where it came from and when, and its facts. What every floor above the
-//! store hands around.
+//! A killmail in the log: its sequence number, how and when it arrived, and its facts. Everything above the
+//! store passes these around.
 //!
-//! Must not know: how an entry is written to disk or to a client; `json` is only the place where its one
-//! encoding is kept.
+//! Must not know: how an entry is written to disk or to a client. `json` only caches the encoding.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,77 +11,77 @@ use crate::domain::facts::Facts;
 use crate::domain::id::Seq;
 use crate::domain::killmail::Killmail;
 
-/// Older than this when it was appended: late, seconds.
+/// A killmail older than this when it was appended is late, seconds.
 pub const LATE_AFTER_SECS: u32 = 3600;
 
-/// The first day of the game, 2003-05-06: nothing was lost before.
+/// 2003-05-06, the day the game was launched: no killmail can be older.
 const FIRST_TIME: i64 = 1_052_179_200;
-/// A killmail cannot have happened longer than this after we got it, seconds: clocks differ.
+/// How far ahead of the time of arrival a killmail may be, seconds: clocks differ.
 const TIME_AHEAD_MAX_SECS: i64 = 3600;
 
-/// Whether a killmail that came then cannot have happened at this time. Who says so has no other time to
-/// tell: it counts as undated.
+/// Whether a killmail that arrived at `received_at_ms` cannot have happened at `time`. Its source has no
+/// other time to offer, so the killmail counts as undated.
 #[must_use]
 pub fn is_implausible(time: i64, received_at_ms: i64) -> bool {
     time < FIRST_TIME || time > received_at_ms.div_euclid(1000).saturating_add(TIME_AHEAD_MAX_SECS)
 }
 
-/// A source cannot publish a killmail longer than this after we got it, seconds: clocks differ, years do not.
+/// How far ahead of the time of arrival an upload time may be, seconds: clocks differ by hours, not by years.
 const UPLOADED_AHEAD_MAX_SECS: i64 = 86_400;
 
-/// When the source published a killmail, if that can be: not before it happened, and not a day after we got
-/// it. Milliseconds are neither.
+/// The upload time if it is plausible: not before the killmail happened, and at most a day after it arrived.
+/// That also excludes times in milliseconds.
 #[must_use]
-pub fn sound_upload(uploaded_at: Option<i64>, time: i64, received_at_ms: i64) -> Option<i64> {
+pub fn plausible_upload_time(uploaded_at: Option<i64>, time: i64, received_at_ms: i64) -> Option<i64> {
     let last = received_at_ms.div_euclid(1000).saturating_add(UPLOADED_AHEAD_MAX_SECS);
     uploaded_at.filter(|at| (time..=last).contains(at))
 }
 
-/// How a killmail came to us.
+/// How a killmail arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Origin {
-    /// A running source brought it.
+    /// A live source delivered it.
     Live = 0,
-    /// Import, archive, lookup or REST: never delivered by live parts.
+    /// Import, archive, lookup or REST: live readers do not deliver it.
     Backfill = 1,
 }
 
-/// A killmail with its place in the log.
+/// A killmail with its position in the log.
 #[derive(Debug)]
 pub struct Entry {
-    /// Its number in the log.
+    /// Its sequence number.
     pub seq: Seq,
-    /// The revision its content is at; 0 at first.
+    /// Revision of its content; 0 until it is revised.
     pub rev: u64,
-    /// How it came.
+    /// How it arrived.
     pub origin: Origin,
-    /// When we got it, unix milliseconds.
+    /// When it arrived, unix milliseconds.
     pub received_at_ms: i64,
-    /// When the source published it, unix seconds, as far as that can be.
+    /// When the source published it, unix seconds; `None` if unknown or implausible.
     pub uploaded_at: Option<i64>,
-    /// How old it was when it was appended, seconds; fixed at append.
+    /// Its age when it was appended, seconds.
     pub age_secs: u32,
     /// The killmail itself.
     pub killmail: Killmail,
-    /// What filters ask.
+    /// What filters match on.
     pub facts: Facts,
-    /// The canonical JSON, made once by whoever needs it first.
+    /// The canonical JSON, encoded once by the first reader that needs it.
     pub json: OnceLock<Bytes>,
 }
 
 impl Entry {
-    /// Whether it was old news when it came.
+    /// Whether it was older than [`LATE_AFTER_SECS`] when it arrived.
     #[must_use]
     pub const fn is_late(&self) -> bool {
         self.age_secs > LATE_AFTER_SECS
     }
 }
 
-/// Entries are shared, never copied.
+/// Entries are shared between readers, never copied.
 pub type SharedEntry = Arc<Entry>;
 
-/// Entries handed on together. Who only reads them touches one count, not one of each.
+/// Entries passed on together, so that a reader touches one reference count instead of one for each entry.
 pub type Page = Arc<Vec<SharedEntry>>;
 
 #[cfg(test)]
@@ -109,7 +108,7 @@ mod tests {
 
     #[test]
     fn an_upload_lies_between_the_killmail_and_the_day_after_it_came() {
-        let sound = |at| sound_upload(Some(at), RECEIVED - 60, RECEIVED * 1000);
+        let sound = |at| plausible_upload_time(Some(at), RECEIVED - 60, RECEIVED * 1000);
         for at in [RECEIVED - 60, RECEIVED, RECEIVED + 86_400] {
             assert_eq!(sound(at), Some(at));
         }

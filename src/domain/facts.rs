@@ -1,12 +1,11 @@
-//! What filters and the index need to know of a killmail: its ids in columns, its time and value. No items,
-//! no texts but labels.
+//! What filters and the index need to know about a killmail: ids in columns, time, value and labels.
 //!
 //! Must not know: where the derived ids (constellation, region, ship group) come from.
 
 use crate::domain::term::{Dimension, Role, Term};
 
-/// Ids of one or more parties, a column for each dimension with roles; every column sorted and distinct, 0
-/// never in it.
+/// The ids of one or more parties, with a column for each dimension that has roles. Columns are sorted and
+/// distinct, and never contain 0.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Columns {
     /// Characters.
@@ -26,10 +25,10 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// The column of a dimension; empty for places.
+    /// The column of a dimension; empty for dimensions of place.
     #[must_use]
-    pub fn of(&self, kind: Dimension) -> &[u32] {
-        match kind {
+    pub fn ids(&self, dimension: Dimension) -> &[u32] {
+        match dimension {
             Dimension::Character => &self.characters,
             Dimension::Corporation => &self.corporations,
             Dimension::Alliance => &self.alliances,
@@ -41,7 +40,7 @@ impl Columns {
         }
     }
 
-    /// Sorts and dedups every column and takes out zeros.
+    /// Sorts and deduplicates every column, and removes zeros.
     pub fn tidy(&mut self) {
         for column in [
             &mut self.characters,
@@ -60,46 +59,46 @@ impl Columns {
     }
 }
 
-/// The facts of one killmail.
+/// What filters and the index know about one killmail.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Facts {
-    /// The killmail.
+    /// Id of the killmail.
     pub killmail_id: u32,
     /// When it happened, unix seconds.
     pub time: i64,
-    /// Whether that cannot be.
+    /// Whether `time` is implausible, see [`Killmail`](crate::domain::killmail::Killmail).
     pub time_implausible: bool,
     /// Solar system.
     pub system: u32,
-    /// Constellation; 0 where unknown.
+    /// Constellation; 0 if unknown.
     pub constellation: u32,
-    /// Region; 0 where unknown.
+    /// Region; 0 if unknown.
     pub region: u32,
-    /// The victim's ids (at most one in a column).
+    /// The victim's ids, at most one in each column.
     pub victim: Columns,
-    /// All attackers' ids, those with the final blow included.
+    /// The ids of all attackers, including the one with the final blow.
     pub attackers: Columns,
-    /// The ids of those marked with the final blow.
+    /// The ids of attackers marked with the final blow.
     pub final_blow: Columns,
-    /// How many attackers there are, repeated and nameless ones counted.
+    /// Number of attackers, counting repeated and anonymous ones.
     pub attacker_count: u32,
     /// zKillboard's labels.
     pub labels: Vec<String>,
-    /// zKillboard's flag; missing counts as false.
+    /// zKillboard: only NPCs attacked. Missing counts as false.
     pub npc: bool,
-    /// zKillboard's flag; missing counts as false.
+    /// zKillboard: one player attacked alone. Missing counts as false.
     pub solo: bool,
-    /// zKillboard's flag; missing counts as false.
+    /// zKillboard: killed by their own corporation. Missing counts as false.
     pub awox: bool,
-    /// Total ISK value, where the source gave one.
+    /// Total value in ISK, if the source gave one.
     pub total_value: Option<f64>,
 }
 
 impl Facts {
-    /// The place id of a dimension (0: unknown); `None` for dimensions of parties.
+    /// The id of a dimension of place (0: unknown); `None` for dimensions of parties.
     #[must_use]
-    pub const fn place(&self, kind: Dimension) -> Option<u32> {
-        match kind {
+    pub const fn place(&self, dimension: Dimension) -> Option<u32> {
+        match dimension {
             Dimension::System => Some(self.system),
             Dimension::Constellation => Some(self.constellation),
             Dimension::Region => Some(self.region),
@@ -107,7 +106,7 @@ impl Facts {
         }
     }
 
-    /// The columns that a role means; for `Any` the victim's and the attackers'.
+    /// The columns a role covers.
     #[must_use]
     pub const fn columns(&self, role: Role) -> [Option<&Columns>; 2] {
         match role {
@@ -118,14 +117,15 @@ impl Facts {
         }
     }
 
-    /// The ids of a dimension in a role; may repeat an id that is both victim and attacker.
-    pub fn ids(&self, kind: Dimension, role: Role) -> impl Iterator<Item = u32> {
-        let place = self.place(kind).filter(|id| *id != 0);
-        let parties = self.columns(role).into_iter().flatten().flat_map(move |c| c.of(kind).iter().copied());
+    /// The ids of a dimension in a role. An id that is both victim and attacker comes twice.
+    pub fn ids(&self, dimension: Dimension, role: Role) -> impl Iterator<Item = u32> {
+        let place = self.place(dimension).filter(|id| *id != 0);
+        let parties =
+            self.columns(role).into_iter().flatten().flat_map(move |c| c.ids(dimension).iter().copied());
         place.into_iter().chain(parties)
     }
 
-    /// Every term the killmail is found by; a term may come twice.
+    /// Every term the killmail is indexed under. A term may come twice.
     pub fn terms(&self) -> impl Iterator<Item = Term> {
         Dimension::ALL
             .into_iter()

@@ -1,10 +1,10 @@
-//! What an error of the system means for a file.
+//! Interpretation of I/O errors.
 //!
-//! Must not know: which file, or what is in it.
+//! Must not know: which file is concerned.
 
 use std::io::{Error, ErrorKind};
 
-/// Whether there was no room to write: on the disk, or within what this user or this process may fill of it.
+/// Whether a write failed for lack of space: the disk, a quota or the file size limit of the process.
 #[must_use]
 pub fn is_disk_full(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)

@@ -1,21 +1,21 @@
-//! Which killmails someone wants. The one place where acceptance is decided, for every door.
+//! Which killmails a subscription gets. Acceptance is decided here and nowhere else, for every transport.
 //!
-//! Law 1 (select is accept) stands on `Filter::accepts`.
+//! Law 1 (select is accept) rests on `Filter::accepts`.
 //!
-//! Must not know: how a filter is spelled in a query string or in JSON, limits of doors.
+//! Must not know: how a filter is written in a query string or in JSON, or the limits of transports.
 
 use std::sync::Arc;
 
 use crate::domain::facts::Facts;
 use crate::domain::term::{Dimension, Role};
 
-/// A sorted, distinct list of ids. Clones share it: the same 50,000 ids stand in a subscription, its preload
-/// and its place on the bell.
+/// A sorted list of distinct ids. Clones share it: a subscription, its preload and its entry in the wakeups
+/// hold the same 50,000 ids.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IdSet(Arc<[u32]>);
 
 impl IdSet {
-    /// Takes ids in any order, with repetitions.
+    /// From ids in any order, possibly repeated.
     #[must_use]
     pub fn new(mut ids: Vec<u32>) -> Self {
         ids.sort_unstable();
@@ -35,8 +35,8 @@ impl IdSet {
         self.0.binary_search(&id).is_ok()
     }
 
-    /// Whether any of these ascending ids is in the set: a merge for lists of like length, else searches for
-    /// the shorter one's ids.
+    /// Whether any of these ascending ids is in the set. Lists of similar length are merged; otherwise each
+    /// id of the shorter one is looked up in the longer one.
     #[must_use]
     pub fn meets(&self, sorted: &[u32]) -> bool {
         let (few, many) = if sorted.len() < self.0.len() { (sorted, &*self.0) } else { (&*self.0, sorted) };
@@ -55,52 +55,52 @@ impl IdSet {
     }
 }
 
-/// How dimensions of ids combine.
+/// How the dimensions of a filter combine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Match {
-    /// One dimension that fits is enough.
+    /// One matching dimension is enough.
     #[default]
     Any,
-    /// Every named dimension must fit.
+    /// Every dimension the filter names must match.
     All,
 }
 
-/// One dimension of a filter: any of these ids. Never empty.
+/// One dimension of a filter: any of these ids. The list is never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdsIn {
-    /// The dimension.
+    /// Where the ids are looked up.
     pub kind: Dimension,
-    /// The ids.
+    /// A killmail must have one of these.
     pub ids: IdSet,
 }
 
-/// What a plugin promises to need: the rest is kept away from it, as if it had dropped it. The default needs
-/// everything.
+/// Which killmails a plugin says it needs to see. All others count as dropped by it without a call. The
+/// default needs everything.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Interest {
-    /// Any of these parties or places; empty restricts nothing.
+    /// Any of these parties or places; no restriction if empty.
     pub any_of: Vec<RoleClause>,
-    /// Total value at least this, ISK; a killmail without a value fails.
+    /// Total value at least this, ISK. A killmail without a value does not match.
     pub min_value: Option<f64>,
-    /// At least so many attackers.
+    /// At least this many attackers.
     pub min_attackers: Option<u32>,
-    /// At most so many attackers.
+    /// At most this many attackers.
     pub max_attackers: Option<u32>,
 }
 
 /// Ids of one dimension in one role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoleClause {
-    /// The dimension.
+    /// Where the ids are looked up.
     pub kind: Dimension,
-    /// The part they must have had; meaningless for places.
+    /// The role the parties must have; ignored for places.
     pub role: Role,
-    /// The ids.
+    /// A killmail must have one of these. It may be empty: then none matches.
     pub ids: IdSet,
 }
 
 impl Interest {
-    /// Whether the plugin needs to see the killmail with these facts.
+    /// Whether the plugin needs to see a killmail with these facts.
     #[must_use]
     pub fn accepts(&self, facts: &Facts) -> bool {
         self.min_value.is_none_or(|v| facts.total_value.is_some_and(|t| t >= v))
@@ -109,10 +109,10 @@ impl Interest {
             && (self.any_of.is_empty() || self.any_of.iter().any(|w| meets(w.kind, w.role, &w.ids, facts)))
     }
 
-    /// The ids of which a needed killmail has at least one; `None` when any killmail may be needed.
+    /// Ids of which every needed killmail has at least one; `None` if there are no such ids.
     #[must_use]
-    pub fn bell_ids(&self) -> Option<Vec<IdsIn>> {
-        let ids = |wanted: &RoleClause| IdsIn { kind: wanted.kind, ids: wanted.ids.clone() };
+    pub fn wakeup_ids(&self) -> Option<Vec<IdsIn>> {
+        let ids = |clause: &RoleClause| IdsIn { kind: clause.kind, ids: clause.ids.clone() };
         (!self.any_of.is_empty()).then(|| self.any_of.iter().map(ids).collect())
     }
 }
@@ -120,72 +120,72 @@ impl Interest {
 fn meets(kind: Dimension, role: Role, ids: &IdSet, facts: &Facts) -> bool {
     match facts.place(kind) {
         Some(id) => ids.contains(id),
-        None => facts.columns(role).into_iter().flatten().any(|c| ids.meets(c.of(kind))),
+        None => facts.columns(role).into_iter().flatten().any(|c| ids.meets(c.ids(kind))),
     }
 }
 
-/// Which killmails someone wants. The default takes everything.
+/// Which killmails a subscription gets. The default accepts every killmail.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Filter {
-    /// Dimensions of ids, each kind at most once.
+    /// Lists of ids, at most one for each dimension.
     pub dimensions: Vec<IdsIn>,
-    /// How they combine.
+    /// How `dimensions` combine.
     pub matching: Match,
-    /// The part the named parties must have had.
+    /// The role that the parties in `dimensions` must have.
     pub role: Role,
-    /// Each of these must fit as well, whatever `matching` says.
+    /// Each of these must match as well, whatever `matching` is.
     pub each: Vec<RoleClause>,
-    /// Any of these labels; empty: all.
+    /// Any of these labels; no restriction if empty.
     pub labels: Vec<String>,
-    /// zKillboard's flag must be this.
+    /// Required value of zKillboard's flag.
     pub npc: Option<bool>,
-    /// zKillboard's flag must be this.
+    /// Required value of zKillboard's flag.
     pub solo: Option<bool>,
-    /// zKillboard's flag must be this.
+    /// Required value of zKillboard's flag.
     pub awox: Option<bool>,
-    /// Total value at least this, ISK; a killmail without a value fails.
+    /// Total value at least this, ISK. A killmail without a value does not match.
     pub min_value: Option<f64>,
-    /// Total value at most this, ISK; a killmail without a value fails.
+    /// Total value at most this, ISK. A killmail without a value does not match.
     pub max_value: Option<f64>,
-    /// Killmail time at least this, unix seconds. One whose time cannot be is in no window of time.
+    /// Killmail time at least this, unix seconds. An implausible time never matches.
     pub since: Option<i64>,
-    /// Killmail time before this, unix seconds.
+    /// Killmail time before this, unix seconds. An implausible time never matches.
     pub until: Option<i64>,
 }
 
 impl Filter {
-    /// Takes no killmail at all: what a subscription without any id wants where that is not everything.
+    /// Accepts no killmail: a channel without any ids gets nothing, where a stream gets everything.
     #[must_use]
     pub fn nothing() -> Self {
         let none = RoleClause { kind: Dimension::System, role: Role::Any, ids: IdSet::default() };
         Self { each: vec![none], ..Self::default() }
     }
 
-    /// Whether the killmail with these facts is wanted.
+    /// Whether a killmail with these facts matches.
     #[must_use]
     pub fn accepts(&self, facts: &Facts) -> bool {
-        self.restricts_to(facts) && self.names(facts)
+        self.passes_restrictions(facts) && self.passes_dimensions(facts)
     }
 
-    /// Whether the time restricts.
+    /// Whether it restricts the time.
     #[must_use]
     pub const fn has_window(&self) -> bool {
         self.since.is_some() || self.until.is_some()
     }
 
-    /// Whether there is any list of ids.
+    /// Whether it has any list of ids.
     #[must_use]
     pub fn has_ids(&self) -> bool {
         !self.dimensions.is_empty()
     }
 
-    /// The ids of a dimension, if the filter names it.
+    /// The ids of a dimension, if it has a list of them.
     #[must_use]
     pub fn ids(&self, kind: Dimension) -> Option<&IdSet> {
         self.dimensions.iter().find(|d| d.kind == kind).map(|d| &d.ids)
     }
 
-    /// Sets the ids of a dimension; an empty list takes it out.
+    /// Sets the ids of a dimension; an empty list removes the dimension.
     pub fn set_ids(&mut self, kind: Dimension, ids: Vec<u32>) {
         self.dimensions.retain(|d| d.kind != kind);
         if !ids.is_empty() {
@@ -193,10 +193,10 @@ impl Filter {
         }
     }
 
-    /// The ids of which a wanted killmail has at least one; `None` when any killmail may be wanted.
+    /// Ids of which every matching killmail has at least one; `None` if there are no such ids.
     #[must_use]
-    pub fn bell_ids(&self) -> Option<Vec<IdsIn>> {
-        let nothing = self.each.iter().any(|wanted| wanted.ids.as_slice().is_empty());
+    pub fn wakeup_ids(&self) -> Option<Vec<IdsIn>> {
+        let nothing = self.each.iter().any(|clause| clause.ids.as_slice().is_empty());
         let picked = match self.matching {
             _ if nothing => &[][..],
             Match::Any => self.dimensions.as_slice(),
@@ -208,7 +208,7 @@ impl Filter {
         (nothing || !picked.is_empty()).then(|| picked.to_vec())
     }
 
-    fn restricts_to(&self, facts: &Facts) -> bool {
+    fn passes_restrictions(&self, facts: &Facts) -> bool {
         let flag = |want: Option<bool>, is: bool| want.is_none_or(|w| w == is);
         !(self.has_window() && facts.time_implausible)
             && self.since.is_none_or(|t| facts.time >= t)
@@ -222,15 +222,15 @@ impl Filter {
             && (self.labels.is_empty() || self.labels.iter().any(|l| facts.labels.contains(l)))
     }
 
-    fn names(&self, facts: &Facts) -> bool {
+    fn passes_dimensions(&self, facts: &Facts) -> bool {
         match self.matching {
             _ if self.dimensions.is_empty() => true,
-            Match::Any => self.dimensions.iter().any(|d| self.fits(d, facts)),
-            Match::All => self.dimensions.iter().all(|d| self.fits(d, facts)),
+            Match::Any => self.dimensions.iter().any(|d| self.matches(d, facts)),
+            Match::All => self.dimensions.iter().all(|d| self.matches(d, facts)),
         }
     }
 
-    fn fits(&self, dimension: &IdsIn, facts: &Facts) -> bool {
+    fn matches(&self, dimension: &IdsIn, facts: &Facts) -> bool {
         meets(dimension.kind, self.role, &dimension.ids, facts)
     }
 }

@@ -1,5 +1,5 @@
-//! The hash of a killmail, ESI's key to its body: as a source gave it, else computed from the body as the
-//! game does.
+//! The hash of a killmail, which ESI requires to hand out its body: the one a source gave, or else computed
+//! from the body as the game does.
 //!
 //! Must not know: which source gave it.
 
@@ -9,53 +9,53 @@ use sha1::{Digest as _, Sha1};
 
 use crate::domain::killmail::Killmail;
 
-/// The word for a hash no source gave.
+/// How a hash that was computed, because no source gave one, is marked in JSON.
 pub const COMPUTED: &str = "computed";
-/// 100-nanosecond steps of a Windows file time in a second.
+/// A Windows file time counts steps of 100 nanoseconds.
 const STEPS_PER_SEC: i128 = 10_000_000;
-/// The Windows file time of 1970.
+/// The Windows file time of 1970-01-01.
 const STEPS_TO_1970: i128 = 116_444_736_000_000_000;
 
-/// A hash, and whether it was computed.
+/// A hash and its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hash<'a> {
     /// 40 hex digits.
     pub text: Cow<'a, str>,
-    /// Whether no source gave it.
+    /// Whether it was computed because no source gave one.
     pub computed: bool,
 }
 
-/// The hash of a killmail; `None` where no source gave one and the body lacks what it is computed from.
+/// The hash a source gave, or else the computed one; `None` if the body lacks what it is computed from.
 #[must_use]
-pub fn of(killmail: &Killmail) -> Option<Hash<'_>> {
-    match given(killmail) {
+pub fn resolve(killmail: &Killmail) -> Option<Hash<'_>> {
+    match from_source(killmail) {
         Some(hash) => Some(Hash { text: Cow::Borrowed(hash), computed: false }),
-        None => computed(killmail).map(|hash| Hash { text: Cow::Owned(hash), computed: true }),
+        None => compute(killmail).map(|hash| Hash { text: Cow::Owned(hash), computed: true }),
     }
 }
 
-/// Whether there is a hash, without computing it.
+/// Whether [`resolve`] finds a hash, without computing it.
 #[must_use]
 pub fn is_known(killmail: &Killmail) -> bool {
-    given(killmail).is_some() || Inputs::of(killmail).is_some()
+    from_source(killmail).is_some() || Inputs::collect(killmail).is_some()
 }
 
-/// The hash a source gave.
+/// The hash a source gave, beside the body or in zKillboard's block.
 #[must_use]
-pub fn given(killmail: &Killmail) -> Option<&str> {
-    let of_zkb = || killmail.zkb.as_ref()?.hash.as_deref();
+pub fn from_source(killmail: &Killmail) -> Option<&str> {
+    let in_zkb = || killmail.zkb.as_ref()?.hash.as_deref();
     killmail
         .hash
         .as_deref()
         .filter(|hash| !hash.is_empty())
-        .or_else(|| of_zkb().filter(|hash| !hash.is_empty()))
+        .or_else(|| in_zkb().filter(|hash| !hash.is_empty()))
 }
 
 /// SHA-1 of the victim's character, the character with the final blow, the victim's ship type and the time as
-/// a Windows file time, in decimal digits one after the other; `None` stands for no character.
+/// a Windows file time, concatenated in decimal. A missing character is the text `None`.
 #[must_use]
-pub fn computed(killmail: &Killmail) -> Option<String> {
-    let Inputs { victim, killer, ship_type_id } = Inputs::of(killmail)?;
+pub fn compute(killmail: &Killmail) -> Option<String> {
+    let Inputs { victim, killer, ship_type_id } = Inputs::collect(killmail)?;
     let name = |id: Option<u32>| id.map_or_else(|| "None".to_owned(), |id| id.to_string());
     let steps = i128::from(killmail.time) * STEPS_PER_SEC + STEPS_TO_1970;
     let mut sha1 = Sha1::new();
@@ -65,7 +65,7 @@ pub fn computed(killmail: &Killmail) -> Option<String> {
     Some(sha1.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// What a hash is computed from, beside the time.
+/// The inputs of the computed hash beside the time.
 struct Inputs {
     victim: Option<u32>,
     killer: Option<u32>,
@@ -73,13 +73,13 @@ struct Inputs {
 }
 
 impl Inputs {
-    /// `None` where it would be guesswork: the victim's ship is unknown, there is not exactly one final blow,
-    /// or what counts could not be read.
-    fn of(killmail: &Killmail) -> Option<Self> {
-        let obscure = killmail.unreadable.contains("attackers")
+    /// `None` if the result would be a guess: the victim's ship is unknown, there is not exactly one final
+    /// blow, or one of the inputs could not be read.
+    fn collect(killmail: &Killmail) -> Option<Self> {
+        let is_unreadable = killmail.unreadable.contains("attackers")
             || killmail.victim.unreadable.contains("character_id")
             || killmail.attackers.iter().any(|attacker| attacker.unreadable.contains("final_blow"));
-        if obscure {
+        if is_unreadable {
             return None;
         }
         let mut blows = killmail.attackers.iter().filter(|attacker| attacker.final_blow);
@@ -121,13 +121,13 @@ mod tests {
     #[test]
     fn a_given_hash_counts_before_a_computed_one() {
         let killmail = killmail();
-        let computed = of(&killmail).expect("all is there");
+        let computed = resolve(&killmail).expect("all is there");
         assert!(computed.computed && computed.text.len() == 40, "{computed:?}");
         let zkb = Zkb { hash: Some("bb".to_owned()), ..Zkb::default() };
         let given = Killmail { hash: Some(String::new()), zkb: Some(zkb), ..killmail.clone() };
-        assert_eq!(of(&given), Some(Hash { text: "bb".into(), computed: false }));
+        assert_eq!(resolve(&given), Some(Hash { text: "bb".into(), computed: false }));
         let given = Killmail { hash: Some("aa".to_owned()), ..given };
-        assert_eq!(of(&given), Some(Hash { text: "aa".into(), computed: false }));
+        assert_eq!(resolve(&given), Some(Hash { text: "aa".into(), computed: false }));
     }
 
     #[test]
@@ -141,7 +141,7 @@ mod tests {
         cases[5].attackers[0].unreadable.insert("final_blow", json!("x"));
         cases[6].unreadable.insert("attackers", json!([7]));
         for killmail in cases {
-            assert_eq!((of(&killmail), is_known(&killmail)), (None, false));
+            assert_eq!((resolve(&killmail), is_known(&killmail)), (None, false));
         }
     }
 
@@ -149,6 +149,6 @@ mod tests {
     fn a_character_of_0_is_none() {
         let mut zero = killmail();
         zero.victim.character_id = Some(0);
-        assert_eq!(computed(&zero), computed(&killmail()));
+        assert_eq!(compute(&zero), compute(&killmail()));
     }
 }

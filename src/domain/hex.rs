@@ -1,4 +1,4 @@
-//! Bytes in hex, as digests, tokens and random names are written.
+//! Hexadecimal text for digests, tokens and random names.
 //!
 //! Must not know: what the bytes are.
 
@@ -10,13 +10,13 @@ use sha2::{Digest, Sha256};
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing into a text does not fail.
+        // Writing into a string cannot fail.
         let _ = write!(text, "{byte:02x}");
         text
     })
 }
 
-/// The SHA-256 of these bytes, 64 hex digits: what components and configurations are known by.
+/// The SHA-256 of these bytes as 64 hex digits: the digest of components and configurations.
 #[must_use]
 pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))

@@ -1,19 +1,19 @@
-//! Numbers with a meaning: the place of a killmail in our log, and the opaque id a client holds.
+//! Positions in the log, and the opaque event id that clients hold.
 //!
-//! Must not know: how ids travel (headers, query strings, frames).
+//! Must not know: how event ids are transferred (headers, query strings, frames).
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The number of a killmail in the log: 1 for the first one appended, gap-free. 0 stands before the first.
+/// The sequence number of an entry in the log: consecutive from 1. 0 is the position before the first entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Seq(pub u64);
 
 impl Seq {
-    /// The place before the first entry.
+    /// The position before the first entry.
     pub const ZERO: Self = Self(0);
 
-    /// The number after this one.
+    /// The number that follows.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
@@ -26,7 +26,7 @@ impl fmt::Display for Seq {
     }
 }
 
-/// The identity of a store: two stores never share one, so a place in another store is recognised.
+/// The identity of a store. No two stores share one, so a position in another store is recognised as such.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u64);
 
@@ -36,23 +36,22 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// Where a reader stands.
+/// The position of a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// Everything up to and including this number was passed.
+    /// It has passed everything up to and including this number.
     Live(Seq),
-    /// In a preload of entries numbered `<= head`, in killmail id order; `after` is the killmail id last sent
-    /// (0: none).
+    /// It is in a preload of entries numbered `<= head`, in order of their killmail ids.
     Preload {
         /// The head of the log when the preload began.
         head: Seq,
-        /// The killmail id last sent.
+        /// The killmail id sent last; 0 before the first.
         after: u32,
     },
 }
 
 impl Place {
-    /// The number the live part continues after.
+    /// The number after which live delivery continues.
     #[must_use]
     pub const fn head(self) -> Seq {
         match self {
@@ -62,13 +61,13 @@ impl Place {
     }
 }
 
-/// What clients get as an event id: `<epoch>-<seq>`, in a preload `<epoch>-<head>.<killmail id>`. Opaque to
-/// them.
+/// The event id that clients get: `<epoch>-<seq>`, or `<epoch>-<head>.<killmail id>` in a preload. It is
+/// opaque to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventId {
-    /// The store this id belongs to.
+    /// The store it belongs to.
     pub epoch: Epoch,
-    /// The place it names.
+    /// The position it names.
     pub place: Place,
 }
 
@@ -81,7 +80,7 @@ impl fmt::Display for EventId {
     }
 }
 
-/// The text is not an event id of ours.
+/// The text is not an event id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an event id")]
 pub struct MalformedId;

@@ -1,4 +1,4 @@
-//! How often each of many is there.
+//! Counts by key.
 //!
 //! Must not know: what is counted.
 
@@ -6,7 +6,7 @@ use std::hash::Hash;
 
 use hashbrown::HashMap;
 
-/// Counts by key; what is there no more takes no room.
+/// Counts by key. A count of 0 takes no memory.
 #[derive(Debug, Clone)]
 pub struct KeyCounts<K>(HashMap<K, usize>);
 
@@ -17,29 +17,29 @@ impl<K> Default for KeyCounts<K> {
 }
 
 impl<K: Eq + Hash> KeyCounts<K> {
-    /// How often this one is there.
+    /// The count of this key.
     pub fn of(&self, key: &K) -> usize {
         self.0.get(key).copied().unwrap_or_default()
     }
 
-    /// How many different ones are there.
+    /// Number of keys with a count above 0.
     #[must_use]
     pub fn different(&self) -> usize {
         self.0.len()
     }
 
-    /// Nothing is there.
+    /// Whether every count is 0.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// One more.
+    /// Adds 1 to the count of this key.
     pub fn add(&mut self, key: K) {
         *self.0.entry(key).or_default() += 1;
     }
 
-    /// One less, if it is there.
+    /// Subtracts 1 from the count of this key, unless it is 0.
     pub fn remove(&mut self, key: &K) {
         let Some(count) = self.0.get_mut(key) else { return };
         *count -= 1;
@@ -54,16 +54,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_gone_takes_no_room() {
-        let mut tally = KeyCounts::default();
-        tally.add("a");
-        tally.add("a");
-        tally.add("b");
-        tally.remove(&"b");
-        tally.remove(&"c");
-        assert_eq!((tally.of(&"a"), tally.of(&"b"), tally.different()), (2, 0, 1));
-        tally.remove(&"a");
-        tally.remove(&"a");
-        assert!(tally.is_empty());
+    fn a_count_of_zero_takes_no_memory() {
+        let mut counts = KeyCounts::default();
+        counts.add("a");
+        counts.add("a");
+        counts.add("b");
+        counts.remove(&"b");
+        counts.remove(&"c");
+        assert_eq!((counts.of(&"a"), counts.of(&"b"), counts.different()), (2, 0, 1));
+        counts.remove(&"a");
+        counts.remove(&"a");
+        assert!(counts.is_empty());
     }
 }

@@ -1,91 +1,91 @@
 //! A killmail: one loss, as the game reports it, plus what zKillboard adds.
 //!
 //! Field names are ESI's (<https://developers.eveonline.com/api-explorer>,
-//! `GetKillmailsKillmailIdKillmailHash`). `None` means the source did not say, or nothing that can be read;
-//! what a source says under a name we do not know is kept in `extra`, what cannot be read in `unreadable`,
-//! both where it stood.
+//! `GetKillmailsKillmailIdKillmailHash`). `None` means that the source did not give the field, or not in a
+//! readable form. Fields of unknown names are kept in `extra` and unreadable values in `unreadable` of the
+//! part they belong to.
 //!
-//! Must not know: which forms killmails arrive or leave in.
+//! Must not know: in which formats killmails arrive or leave.
 
 use serde_json::{Map, Value};
 
 use crate::domain::provenance::Provenance;
-use crate::domain::unreadable::Unreadable;
+use crate::domain::unreadable::UnreadableMembers;
 use crate::domain::zkb::Zkb;
 
-/// Fields a source sent that we have no name for, kept as they were.
+/// Fields of unknown names, kept as the source sent them.
 pub type Extra = Map<String, Value>;
 
-/// One loss.
+/// One loss of a ship or structure.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Killmail {
-    /// CCP's number; grows with time. Never 0.
+    /// CCP's number, roughly ascending with time. Never 0.
     pub killmail_id: u32,
     /// When it happened, unix seconds UTC.
     pub time: i64,
     /// The solar system it happened in. Never 0.
     pub solar_system_id: u32,
-    /// The moon it happened at (old starbase mails).
+    /// The moon it happened at; only in old killmails of starbases.
     pub moon_id: Option<u64>,
     /// The war it belongs to.
     pub war_id: Option<u64>,
-    /// ESI's key to the killmail: 40 hex digits.
+    /// The hash that ESI requires: 40 hex digits.
     pub hash: Option<String>,
-    /// Who lost what.
+    /// Who lost which ship.
     pub victim: Victim,
-    /// Who did it, in the order of the source; some old losses name nobody.
+    /// The attackers, in the order of the source. Some old killmails have none.
     pub attackers: Vec<Attacker>,
-    /// What zKillboard adds: values, points, labels.
+    /// zKillboard's block: values, points, labels.
     pub zkb: Option<Zkb>,
-    /// Whether it cannot have happened at `time`: fixed by when it came, no part of what any source says.
+    /// Whether `time` is implausible, judged by the time of arrival; not part of any source's data.
     pub time_implausible: bool,
-    /// Unknown top-level fields.
+    /// Top-level fields of unknown names.
     pub extra: Extra,
-    /// Fields that cannot be read; of `attackers` the ones that are no objects.
-    pub unreadable: Unreadable,
-    /// What of all this is from a source of the lower rank.
+    /// Values that could not be read; under `attackers`, the list elements that are not objects.
+    pub unreadable: UnreadableMembers,
+    /// Which parts came from a source of lower rank.
     pub provenance: Provenance,
 }
 
-/// The one who lost a ship or structure.
+/// The party that lost a ship or structure.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Victim {
     /// Absent for structures and some NPCs.
     pub character_id: Option<u32>,
-    /// The corporation.
+    /// Corporation.
     pub corporation_id: Option<u32>,
-    /// The alliance.
+    /// Alliance.
     pub alliance_id: Option<u32>,
-    /// The faction (NPC or militia).
+    /// Faction (NPC or militia).
     pub faction_id: Option<u32>,
-    /// What was lost.
+    /// Type of the lost ship or structure.
     pub ship_type_id: Option<u32>,
     /// Damage taken, hit points.
     pub damage_taken: i64,
-    /// Where, in metres from the system's star.
+    /// Where it happened.
     pub position: Option<Position>,
-    /// What it carried; an empty list is not the same as none.
+    /// What was fitted or carried. An empty list is not the same as no list.
     pub items: Option<Vec<Item>>,
-    /// Unknown fields.
+    /// Fields of unknown names.
     pub extra: Extra,
-    /// Fields that cannot be read.
-    pub unreadable: Unreadable,
+    /// Values that could not be read.
+    pub unreadable: UnreadableMembers,
 }
 
-/// One of those who did it.
+/// One of the attackers.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Attacker {
     /// Absent for NPCs.
     pub character_id: Option<u32>,
-    /// The corporation.
+    /// Corporation.
     pub corporation_id: Option<u32>,
-    /// The alliance.
+    /// Alliance.
     pub alliance_id: Option<u32>,
-    /// The faction.
+    /// Faction.
     pub faction_id: Option<u32>,
-    /// What the attacker flew.
+    /// Type of the attacker's ship.
     pub ship_type_id: Option<u32>,
-    /// What the attacker shot with; often the ship again.
+    /// Type of the weapon; often the ship's type again.
     pub weapon_type_id: Option<u32>,
     /// Damage done, hit points.
     pub damage_done: i64,
@@ -93,40 +93,40 @@ pub struct Attacker {
     pub final_blow: bool,
     /// CCP's security status, about -10 to 10.
     pub security_status: f64,
-    /// Unknown fields.
+    /// Fields of unknown names.
     pub extra: Extra,
-    /// Fields that cannot be read.
-    pub unreadable: Unreadable,
+    /// Values that could not be read.
+    pub unreadable: UnreadableMembers,
 }
 
 /// A point in space, metres from the system's star.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Position {
-    /// East.
+    /// Eastward.
     pub x: f64,
-    /// Up.
+    /// Upward.
     pub y: f64,
-    /// North.
+    /// Northward.
     pub z: f64,
 }
 
-/// A stack of things that was fitted or carried.
+/// A stack of items that was fitted or carried.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Item {
-    /// What it is; 0 where that is unknown.
+    /// Type of the item; 0 if unknown.
     pub item_type_id: u64,
-    /// Where it was (slot or hold), ESI's inventory flag.
+    /// The slot or hold it was in: ESI's inventory flag.
     pub flag: i64,
-    /// 2 marks a blueprint copy.
+    /// ESI's field; 2 marks a blueprint copy.
     pub singleton: i64,
-    /// How many survived.
+    /// How many dropped.
     pub quantity_dropped: Option<u64>,
-    /// How many did not.
+    /// How many were destroyed.
     pub quantity_destroyed: Option<u64>,
-    /// What was inside (containers).
+    /// Contents, if it is a container.
     pub items: Option<Vec<Item>>,
-    /// Unknown fields.
+    /// Fields of unknown names.
     pub extra: Extra,
-    /// Fields that cannot be read.
-    pub unreadable: Unreadable,
+    /// Values that could not be read.
+    pub unreadable: UnreadableMembers,
 }

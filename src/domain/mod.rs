@@ -1,6 +1,7 @@
-//! The words of the house: what a killmail is, what can be asked of it, where a reader stands.
+//! The domain types: what a killmail is, what can be asked about it, and how a position in the log is
+//! written.
 //!
-//! Must not know: the JSON of any door, disks, clocks, sockets, static EVE facts.
+//! Must not know: the JSON of any transport, disks, clocks, sockets, static EVE data.
 
 pub mod entry;
 pub mod facts;
@@ -11,9 +12,9 @@ pub mod hex;
 pub mod id;
 pub mod key_counts;
 pub mod killmail;
-pub mod legible;
 pub mod merge;
 pub mod provenance;
+pub mod safe_text;
 pub mod skip;
 pub mod span;
 pub mod spelling;

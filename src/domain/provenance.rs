@@ -1,54 +1,55 @@
-//! Which parts of a killmail came from a source of the lower rank, and from which.
+//! Which parts of a killmail came from a source of lower rank, and from which source.
 //!
-//! Queues (`redisq`) and websockets have the lower rank, everything else the higher one, whose parts are not
-//! noted. A lower rank never replaces a value of a higher one, a higher one replaces whatever a lower one
-//! gave. Parts are named as in our JSON: `body` (all that ESI reports), `killmail_hash`, `zkb` (the whole
-//! block), `zkb.points`, `victim.character_id`, `attackers.3.ship_type_id` (the fourth).
+//! Queues (`redisq`) and websockets have the lower rank. All other sources have the higher rank, and their
+//! parts are not recorded. A value of lower rank never replaces one of higher rank; a value of higher rank
+//! always replaces one of lower rank. Parts are named as in our JSON: `body` (everything ESI reports),
+//! `killmail_hash`, `zkb` (the whole block), `zkb.points`, `victim.character_id`, `attackers.3.ship_type_id`
+//! (counted from 0).
 //!
-//! Must not know: what is done with it.
+//! Must not know: how killmails are merged.
 
 use std::collections::BTreeMap;
 
 use crate::domain::killmail::Killmail;
 
-/// All that ESI reports of a killmail.
+/// Name of the body: everything ESI reports about a killmail.
 pub const BODY: &str = "body";
-/// The hash.
+/// Name of the hash.
 pub const HASH: &str = "killmail_hash";
-/// zKillboard's block.
+/// Name of zKillboard's whole block.
 pub const ZKB: &str = "zkb";
-/// What the names of its members begin with.
+/// Prefix of the names of its members.
 const MEMBER: &str = "zkb.";
 
-/// Sources by the parts they gave; nothing in the usual case.
+/// The source of each part of lower rank; usually empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Provenance(BTreeMap<String, String>);
 
 impl Provenance {
-    /// Every part of a killmail is from this source.
+    /// Every part of this killmail came from this source.
     #[must_use]
     pub fn all(killmail: &Killmail, source: &str) -> Self {
         let parts = [(BODY, true), (HASH, killmail.hash.is_some()), (ZKB, killmail.zkb.is_some())];
         parts
             .into_iter()
-            .filter(|(_, there)| *there)
+            .filter(|(_, present)| *present)
             .map(|(part, _)| (part.to_owned(), source.to_owned()))
             .collect()
     }
 
-    /// Whether nothing is of the lower rank.
+    /// Whether every part is of the higher rank.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The source of a part that is noted by itself.
+    /// The source recorded for exactly this part.
     #[must_use]
     pub fn source(&self, part: &str) -> Option<&str> {
         self.0.get(part).map(String::as_str)
     }
 
-    /// The source of a member of zKillboard's block: its own, or that of the whole block.
+    /// The source of a member of zKillboard's block: recorded for the member, or else for the whole block.
     #[must_use]
     pub fn source_of_member(&self, member: &str) -> Option<&str> {
         if self.0.is_empty() {
@@ -57,13 +58,13 @@ impl Provenance {
         self.source(&format!("{MEMBER}{member}")).or_else(|| self.source(ZKB))
     }
 
-    /// Notes the source of a part.
+    /// Records the source of a part.
     pub fn set(&mut self, part: impl Into<String>, source: &str) {
         self.0.insert(part.into(), source.to_owned());
     }
 
-    /// Notes the sources of the members of zKillboard's block, `all` of them there are: as one, where one
-    /// source gave them all.
+    /// Records the sources of members of zKillboard's block, which has `all` members. If one source gave all
+    /// of them, that is recorded once for the block.
     pub fn set_members(&mut self, members: Vec<(String, String)>, all: usize) {
         self.0.retain(|part, _| !is_of_zkb(part));
         if let Some((_, first)) = members.first()
@@ -76,28 +77,28 @@ impl Provenance {
         self.0.extend(members.into_iter().map(|(member, source)| (format!("{MEMBER}{member}"), source)));
     }
 
-    /// Forgets a part.
+    /// Removes the record of a part.
     pub fn remove(&mut self, part: &str) {
         self.0.remove(part);
     }
 
-    /// Forgets where the body and its parts are from.
+    /// Removes the records of the body and its parts.
     pub fn remove_body(&mut self) {
         self.0.retain(|part, _| part == HASH || is_of_zkb(part));
     }
 
-    /// The parts of the body that are noted by themselves.
+    /// The parts of the body that have their own record.
     #[must_use]
     pub fn body_parts(&self) -> Vec<String> {
         self.0.keys().filter(|part| !is_reserved(part)).cloned().collect()
     }
 
-    /// Every part with its source.
+    /// Parts and their sources.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(part, source)| (part.as_str(), source.as_str()))
     }
 
-    /// The parts each source gave.
+    /// The parts that came from each source.
     #[must_use]
     pub fn by_source(&self) -> BTreeMap<&str, Vec<&str>> {
         let mut sources: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -114,7 +115,7 @@ impl FromIterator<(String, String)> for Provenance {
     }
 }
 
-/// Whether a name stands for more than one part of the body, or for none.
+/// Whether a name stands for the whole body, or for something outside the body.
 #[must_use]
 pub fn is_reserved(part: &str) -> bool {
     part == BODY || part == HASH || is_of_zkb(part)

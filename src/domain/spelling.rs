@@ -1,23 +1,22 @@
-//! Which of the names there are somebody meant who misspelt one.
+//! Suggestions for misspelt names.
 //!
-//! Must not know: what the names are of.
+//! Must not know: what the names stand for.
 
-/// The name nearest to a word, if one is near: at most two letters in ten wrong, missing, too many or in the
-/// other order, but at least two.
+/// The name nearest to a word, if one is near enough: one edit in five characters, and two in any word.
 pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let most = (word.chars().count() / 5).max(2);
+    let edits_max = (word.chars().count() / 5).max(2);
     let near = names
         .into_iter()
         .map(|name| (distance(word, name), name))
-        .filter(|(far, name)| *far <= most && *far < name.len());
-    near.min_by_key(|(far, _)| *far).map(|(_, name)| name)
+        .filter(|(edits, name)| *edits <= edits_max && *edits < name.len());
+    near.min_by_key(|(edits, _)| *edits).map(|(_, name)| name)
 }
 
-/// How many letters have to be changed, taken out, put in, or swapped with their neighbour.
+/// Edit distance: characters to replace, remove, insert, or swap with their neighbour.
 #[must_use]
 pub fn distance(one: &str, other: &str) -> usize {
     let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
-    // Three rows of the table are enough: a swap looks two back.
+    // Three rows of the table are enough: a swap looks back two rows.
     let mut before: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=other.len()).collect();
     for (i, a) in one.iter().enumerate() {
@@ -40,7 +39,7 @@ mod tests {
 
     #[test]
     fn distances_count_letters() {
-        for (one, other, far) in [
+        for (one, other, edits) in [
             ("", "", 0),
             ("abc", "", 3),
             ("system", "sytsem", 1),
@@ -48,12 +47,12 @@ mod tests {
             ("ca", "abc", 3),
             ("é", "e", 1),
         ] {
-            assert_eq!((distance(one, other), distance(other, one)), (far, far), "{one} {other}");
+            assert_eq!((distance(one, other), distance(other, one)), (edits, edits), "{one} {other}");
         }
     }
 
     #[test]
-    fn the_nearest_name_is_found_and_none_that_is_far() {
+    fn the_nearest_name_is_found_unless_it_is_too_far() {
         let names = ["system_ids", "region_ids", "limit", "port"];
         for (word, name) in [
             ("sytem_ids", Some("system_ids")),

@@ -1,31 +1,31 @@
-//! What a reader reads: a filter, perhaps a plugin, and how old a live killmail may be.
+//! A subscription: a filter, an optional plugin, and how old a live killmail may be.
 //!
-//! Must not know: who subscribes or over which door.
+//! Must not know: who subscribes, or over which transport.
 
 use crate::domain::filter::Filter;
 
-/// The default of `max_age_secs`: upstream's live cutoff of one hour.
+/// Default of `max_age_secs`: one hour, as in WandererKills.
 pub const MAX_AGE_SECS: u32 = 3600;
 
-/// A plugin by name, with the configuration to judge by.
+/// A plugin by name, and the configuration it runs with.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PluginUse {
-    /// The plugin's name.
+    /// Name of the plugin.
     pub name: String,
-    /// `sha256:<hex>` to insist on one version; the active one otherwise.
+    /// `sha256:<hex>` to require a version; otherwise the active one is used.
     pub version: Option<String>,
-    /// Its configuration, JSON; `{}` if none was given.
+    /// Configuration as JSON; `{}` if none was given.
     pub config: String,
 }
 
-/// What a reader reads.
+/// What a reader delivers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Subscription {
-    /// Which killmails.
+    /// Which killmails match.
     pub filter: Filter,
-    /// Who judges them further.
+    /// The plugin that decides about matching killmails.
     pub plugin: Option<PluginUse>,
-    /// Live parts pass over what was older when it came; 0: no limit.
+    /// Live delivery skips killmails that were older than this when they arrived, seconds; 0: no limit.
     pub max_age_secs: u32,
 }
 

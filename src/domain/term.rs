@@ -1,10 +1,10 @@
-//! What a killmail can be found by.
+//! What a killmail is indexed under: dimensions, ids and roles.
 //!
-//! Must not know: how postings are kept.
+//! Must not know: how postings are stored.
 
 use std::fmt;
 
-/// A dimension of ids. Its number is on disk in snapshots of the index: append only.
+/// A kind of id. Its discriminant is stored in index snapshots on disk: only append to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Dimension {
@@ -22,16 +22,16 @@ pub enum Dimension {
     Alliance,
     /// Faction.
     Faction,
-    /// Type of the ship lost or flown.
+    /// Type of a ship that was lost or flown.
     ShipType,
-    /// Group of the ship lost or flown.
+    /// Group of a ship that was lost or flown.
     ShipGroup,
-    /// Type of the weapon used.
+    /// Type of a weapon that was used.
     WeaponType,
 }
 
 impl Dimension {
-    /// Every dimension, in the order filters name them.
+    /// Every dimension, in the order in which filters list them.
     pub const ALL: [Self; 10] = [
         Self::System,
         Self::Constellation,
@@ -45,13 +45,13 @@ impl Dimension {
         Self::WeaponType,
     ];
 
-    /// Whether the dimension says who took part (roles apply), not where it happened.
+    /// Whether it is about parties, so that roles apply, and not about places.
     #[must_use]
     pub const fn is_party(self) -> bool {
         !matches!(self, Self::System | Self::Constellation | Self::Region)
     }
 
-    /// The field's word: `system`, `ship_type` and so on.
+    /// Its name in parameters, without `_ids`: `system`, `ship_type` and so on.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -75,25 +75,25 @@ impl fmt::Display for Dimension {
     }
 }
 
-/// One thing a killmail can be found by: a dimension and an id in it. Ids are never 0.
+/// An id in a dimension, under which a killmail is indexed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Term {
-    /// The dimension.
+    /// Dimension of the id.
     pub kind: Dimension,
-    /// The id in it.
+    /// Never 0.
     pub id: u32,
 }
 
-/// Which part someone had in a killmail.
+/// The role of a party in a killmail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum Role {
     /// Victim or attacker.
     #[default]
     Any,
-    /// The one who lost.
+    /// The party that lost the ship.
     Victim,
-    /// One of those who did it.
+    /// Any attacker, including the one with the final blow.
     Attacker,
-    /// The attacker who had the final blow.
+    /// The attacker with the final blow.
     FinalBlow,
 }

@@ -1,27 +1,27 @@
-//! What a plugin says of a killmail, and the words for what a plugin can do wrong.
+//! The verdict of a plugin on a killmail, and the faults of plugins.
 //!
 //! Must not know: how plugins are run.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// A plugin's judgment.
+/// What a plugin decided about a killmail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Not wanted.
+    /// Do not deliver it.
     Drop,
-    /// Wanted.
+    /// Deliver it.
     Keep,
-    /// Wanted, with a JSON object to put beside the killmail.
+    /// Deliver it, with this JSON object as annotation.
     KeepWith(Arc<str>),
 }
 
-/// What a plugin did wrong: one closed set for API, metrics and logs.
+/// What a plugin did wrong. The API, metrics and logs use this closed set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// Used up its CPU time.
     Deadline,
-    /// Asked for more memory than it may have.
+    /// Requested more memory than it may have.
     Memory,
     /// Grew a table beyond its limit.
     Table,
@@ -29,20 +29,20 @@ pub enum Fault {
     Stack,
     /// Trapped.
     Trap,
-    /// Handed over more data than it may.
+    /// Passed more data to the host than it may.
     Output,
-    /// Answered with an error or with annotations that are no JSON object.
+    /// Returned an error, or annotations that are not a JSON object.
     BadOutput,
-    /// Asked the host for more work than it may.
+    /// Requested more work of the host than it may.
     HostBudget,
     /// Could not be instantiated.
     Instantiate,
-    /// Refused or failed its configuration after it was accepted before.
+    /// Rejected a configuration, or failed with it, that it had accepted before.
     Configure,
 }
 
 impl Fault {
-    /// Every fault, in the order metrics list them.
+    /// Every fault, in the order in which metrics list them.
     pub const ALL: [Self; 10] = [
         Self::Deadline,
         Self::Memory,
@@ -56,7 +56,7 @@ impl Fault {
         Self::Configure,
     ];
 
-    /// The word.
+    /// Its name in the API, metrics and logs.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -80,17 +80,17 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A call that ended in a fault, and what is told of it to people.
+/// A call of a plugin that ended in a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// The word for it.
+    /// What kind of fault.
     pub fault: Fault,
-    /// What happened, in one legible line; empty where nothing more is known.
+    /// What happened, as one sanitized line for people; empty if nothing more is known.
     pub message: Arc<str>,
 }
 
 impl Failure {
-    /// With these words.
+    /// With a message for people.
     #[must_use]
     pub fn new(fault: Fault, message: impl Into<Arc<str>>) -> Self {
         Self { fault, message: message.into() }

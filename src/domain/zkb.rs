@@ -1,43 +1,43 @@
 //! What zKillboard knows about a killmail beyond ESI: values in ISK, points, labels.
 //!
-//! Members as written by zKillboard's publisher in 2026; every one may be missing.
+//! Members as zKillboard publishes them in 2026. Every one may be missing.
 //!
-//! Must not know: how the block is spelled on any wire.
+//! Must not know: how the block is written in any format.
 
 use crate::domain::killmail::Extra;
-use crate::domain::unreadable::Unreadable;
+use crate::domain::unreadable::UnreadableMembers;
 
-/// zKillboard's block. `None` means the source did not say.
+/// zKillboard's block. `None` means that the source did not give the member.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Zkb {
-    /// The celestial nearest to the victim; 0 if none was found.
+    /// The celestial object nearest to the victim; 0 if zKillboard found none.
     pub location_id: Option<u64>,
-    /// ESI's key to the killmail.
+    /// The hash that ESI requires.
     pub hash: Option<String>,
-    /// ISK value of what was fitted, hull included.
+    /// Value of the fitted items and the hull, ISK.
     pub fitted_value: Option<f64>,
-    /// ISK value of what dropped.
+    /// Value of the dropped items, ISK.
     pub dropped_value: Option<f64>,
-    /// ISK value of what was destroyed, hull included.
+    /// Value of the destroyed items and the hull, ISK.
     pub destroyed_value: Option<f64>,
-    /// Dropped plus destroyed, ISK.
+    /// Dropped and destroyed value together, ISK.
     pub total_value: Option<f64>,
-    /// zKillboard's points.
+    /// zKillboard's score.
     pub points: Option<i64>,
-    /// Only NPCs attacked.
+    /// Whether only NPCs attacked.
     pub npc: Option<bool>,
-    /// Exactly one player attacked a ship.
+    /// Whether one player attacked a ship alone.
     pub solo: Option<bool>,
-    /// The final blow came from the victim's own corporation.
+    /// Whether the final blow came from the victim's own corporation.
     pub awox: Option<bool>,
-    /// `loc:highsec`, `isk:1b+`, `cat:6` and so on.
+    /// Labels such as `loc:highsec`, `isk:1b+`, `cat:6`.
     pub labels: Option<Vec<String>>,
-    /// Number of attackers as zKillboard counted.
+    /// Number of attackers as counted by zKillboard.
     pub attacker_count: Option<u64>,
-    /// ESI address of the killmail.
+    /// URL of the killmail at ESI.
     pub href: Option<String>,
-    /// Members we have no name for (`totalDroppableValue` among them).
+    /// Members of unknown names, `totalDroppableValue` among them.
     pub extra: Extra,
-    /// Members that cannot be read.
-    pub unreadable: Unreadable,
+    /// Members that could not be read.
+    pub unreadable: UnreadableMembers,
 }

@@ -360,7 +360,7 @@ mod tests {
     }
 
     fn held(filters: &Arc<Filters>, subscription: &mut Subscription) -> Result<FilterLease, Full> {
-        let woken = subscription.filter.bell_ids();
+        let woken = subscription.filter.wakeup_ids();
         filters.register(subscription, woken)
     }
 
@@ -431,7 +431,7 @@ mod tests {
         subscription.filter.set_ids(Dimension::System, vec![2, 3]);
         subscription.filter.set_ids(Dimension::Region, vec![10]);
         subscription.filter.matching = Match::All;
-        let woken = subscription.filter.bell_ids();
+        let woken = subscription.filter.wakeup_ids();
         held.replace(&mut subscription, woken);
         let mut found = Vec::new();
         let in_region = |id| Facts { region: id, ..Facts::default() };

@@ -15,7 +15,7 @@ use crate::tasks;
 #[must_use]
 pub fn wake_terms(filter: &Filter, interest: Option<&Interest>) -> Option<Vec<IdsIn>> {
     let length = |ids: &[IdsIn]| ids.iter().map(|d| d.ids.as_slice().len()).sum::<usize>();
-    match (filter.bell_ids(), interest.and_then(Interest::bell_ids)) {
+    match (filter.wakeup_ids(), interest.and_then(Interest::wakeup_ids)) {
         (Some(wanted), Some(needed)) if length(&needed) < length(&wanted) => Some(needed),
         (wanted @ Some(_), _) => wanted,
         (None, needed) => needed,

@@ -23,6 +23,7 @@ use crate::http::stream::batch_cache::BatchCache;
 use crate::http::stream::stream_limits::StreamLimits;
 use crate::plugins::plugin_quota::{EvaluatorPermit, QuotaExceeded, RequestPermit};
 use crate::plugins::uploads::Uploads;
+use crate::wire::query::limits::Limits;
 
 /// What the door needs to answer.
 pub struct State {
@@ -101,6 +102,12 @@ impl HttpState {
             misses: AtomicU64::new(0),
             rates: Arc::default(),
         }
+    }
+
+    /// The limits of parameters that follow settings.
+    #[must_use]
+    pub fn query_limits(&self) -> Limits {
+        Limits { plugin_config_bytes: self.feed.plugins().engine().config().config_bytes }
     }
 
     /// The right to have a subscription's plugin judge for whoever asks.

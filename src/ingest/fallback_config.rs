@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn those_without_a_name_are_named_by_their_kind_or_their_host() {
+    fn sources_without_a_name_are_named_by_kind_or_host() {
         let named = |first: SourceKind, urls: &[(SourceKind, &str)]| {
             let mut sources: Vec<_> = urls.iter().map(|(kind, url)| source(*kind, url)).collect();
             set_default_names(&mut sources, first);
@@ -165,7 +165,7 @@ mod tests {
             (SourceKind::R2z2, "http://a.example:4004/"),
             (SourceKind::Redisq, "https://q.example/listen.php"),
         ];
-        assert_eq!(named(SourceKind::Replay, &one), ["r2z2", "redisq"], "as ever");
+        assert_eq!(named(SourceKind::Replay, &one), ["r2z2", "redisq"], "by kind");
         assert_eq!(
             named(SourceKind::R2z2, &one),
             ["a.example", "redisq"],

@@ -36,7 +36,7 @@ pub fn parse_document(
 ) -> Result<Incoming, Box<Refused>> {
     let named = reference::read(document);
     let raw = match &named {
-        Some(Ok(named)) => Cow::Owned(named.document().into_bytes()),
+        Some(Ok(named)) => Cow::Owned(named.to_document().into_bytes()),
         _ => Cow::Borrowed(document),
     };
     let refused = |reason: &str, killmail_id| {

@@ -20,7 +20,7 @@ use crate::ingest::backoff::Trouble;
 use crate::ingest::client;
 use crate::ingest::source_link::SourceLink;
 use crate::wire::read::json::without_bom;
-use crate::wire::read::package::readable;
+use crate::wire::read::package::to_valid_json;
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -61,7 +61,7 @@ struct Response<'a> {
 
 /// Whether a response contains a package; `None` if it is not the response of a queue.
 fn has_package(body: &[u8]) -> Option<bool> {
-    let body = readable(without_bom(body))?;
+    let body = to_valid_json(without_bom(body))?;
     let response: Response<'_> =
         body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(&body).ok())??;
     match response.package.get() {

@@ -28,7 +28,7 @@ use crate::ingest::backoff::Trouble;
 use crate::ingest::client;
 use crate::ingest::source_link::SourceLink;
 use crate::wire::read::json::{self, without_bom};
-use crate::wire::read::package::readable;
+use crate::wire::read::package::to_valid_json;
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -195,7 +195,7 @@ impl Websocket {
 
     /// Handles a text message; returns the document it carries, if any.
     async fn handle_text(&mut self, socket: &mut Socket, text: &str) -> Result<Option<Bytes>, Failed> {
-        let text = readable(without_bom(text.as_bytes())).unwrap_or_default();
+        let text = to_valid_json(without_bom(text.as_bytes())).unwrap_or_default();
         let Ok(message) = serde_json::from_slice::<ServerMessage<'_>>(&text) else {
             tracing::debug!("{} sent a message that is not JSON", self.config.url);
             return Ok(None);

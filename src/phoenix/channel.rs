@@ -23,13 +23,13 @@ use crate::phoenix::ids::{self, Ids};
 use crate::phoenix::join::{self, CHARACTERS, PreloadRequest, SYSTEMS, channel_filter};
 use crate::phoenix::payloads;
 use crate::wire::killmail;
-use crate::wire::query::parameters::{Known, Parameters};
+use crate::wire::query::parameters::{KnownNames, Parameters};
 
 /// Killmails of at least this many bytes are shared between frames; smaller ones are copied into each.
 const SHARED_BYTES_MIN: usize = 32 << 10;
 
 /// The members an event's payload may have.
-const KNOWN: Known = &[SYSTEMS, CHARACTERS, UPDATE, &["preload"]];
+const KNOWN: KnownNames = &[SYSTEMS, CHARACTERS, UPDATE, &["preload"]];
 /// Shorter lists change without a check of the filter budget: there is one per connection and topic at most.
 const SHORT_IDS: usize = 1_000;
 /// The members of `update_subscriptions`.
@@ -118,7 +118,7 @@ impl Payload<'_> {
     fn ids(&self, kind: Dimension, names: &[&str]) -> Result<Option<Vec<u32>>, String> {
         let max =
             if kind == Dimension::System { self.config.systems_max } else { self.config.characters_max };
-        let Some(name) = names.iter().find(|name| self.members.is_named(name)) else { return Ok(None) };
+        let Some(name) = names.iter().find(|name| self.members.contains(name)) else { return Ok(None) };
         let mut ids = Ids::new(kind, max);
         if self.members.elements(name, |value| ids.push(value)) {
             ids.done().map(Some)

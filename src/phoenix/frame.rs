@@ -13,8 +13,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::wire::query::parameters::{Known, Parameters};
-use crate::wire::read::json::{Broken, LEVELS_MAX, Shape, elements};
+use crate::wire::query::parameters::{KnownNames, Parameters};
+use crate::wire::read::json::{JsonError, LEVELS_MAX, Shape, elements};
 use crate::wire::text;
 
 /// The form of a frame.
@@ -60,10 +60,10 @@ pub struct Message {
 impl Message {
     /// The members of the payload; `None` unless it is an object or null.
     #[must_use]
-    pub fn members(&self, known: Known) -> Option<Parameters<'_>> {
+    pub fn members(&self, known: KnownNames) -> Option<Parameters<'_>> {
         match self.payload.get() {
-            "null" => Some(Parameters::none(known)),
-            payload => Parameters::object(payload.as_bytes(), known).ok(),
+            "null" => Some(Parameters::empty(known)),
+            payload => Parameters::from_object(payload.as_bytes(), known).ok(),
         }
     }
 }
@@ -77,7 +77,7 @@ pub enum Malformed {
     )]
     NoFrame,
     /// Nested too deeply.
-    #[error("{}", Broken::TooDeep)]
+    #[error("{}", JsonError::TooDeep)]
     TooDeep,
     /// The topic or event is too long.
     #[error("topic and event have at most {NAME_BYTES_MAX} bytes")]
@@ -111,7 +111,7 @@ struct Object<'a> {
 pub fn decode(text: &str) -> Result<Message, Malformed> {
     let text = text.strip_prefix(MARK).unwrap_or(text);
     let no_frame = |_| Malformed::NoFrame;
-    if Shape::of(text.as_bytes()).levels > LEVELS_MAX {
+    if Shape::measure(text.as_bytes()).levels > LEVELS_MAX {
         return Err(Malformed::TooDeep);
     }
     if text.trim_ascii_start().starts_with('[') {
@@ -153,7 +153,7 @@ pub fn decode_binary(bytes: &[u8]) -> Result<Message, Malformed> {
     };
     let (join_ref, reference) = (take(*join_ref)?, take(*reference)?);
     let (topic, event) = (take(*topic)?.to_owned(), take(*event)?.to_owned());
-    if Shape::of(rest).levels > LEVELS_MAX {
+    if Shape::measure(rest).levels > LEVELS_MAX {
         return Err(Malformed::TooDeep);
     }
     let payload: &RawValue = serde_json::from_slice(rest).map_err(|_| Malformed::NoFrame)?;

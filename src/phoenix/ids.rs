@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::term::Dimension;
 use crate::wire::query::given_value::json_number;
-use crate::wire::read::number::integral;
+use crate::wire::read::number::to_integer;
 
 /// EVE's solar systems are well below it.
 const SYSTEM_MAX: u32 = 50_000_000;
@@ -58,7 +58,7 @@ impl Ids {
     fn push_number(&mut self, number: &Number) {
         let range =
             if self.kind == Dimension::System { 1..=SYSTEM_MAX } else { CHARACTER_MIN..=CHARACTER_MAX };
-        match integral(number).and_then(|id| u32::try_from(id).ok()).filter(|id| range.contains(id)) {
+        match to_integer(number).and_then(|id| u32::try_from(id).ok()).filter(|id| range.contains(id)) {
             None => self.all_in_range = false,
             Some(id) if self.given <= self.max && self.seen.insert(id) => self.ids.push(id),
             Some(_) => {}

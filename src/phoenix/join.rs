@@ -10,6 +10,7 @@ use crate::domain::term::Dimension;
 use crate::phoenix::config::Config;
 use crate::phoenix::ids::{self, Ids};
 use crate::wire::query;
+use crate::wire::query::limits::Limits;
 use crate::wire::query::parameters::Parameters;
 
 /// The names of systems in a payload.
@@ -196,19 +197,24 @@ impl Join {
     ///
     /// # Errors
     /// Why it is refused, with upstream's text where it has one.
-    pub fn read(topic: Topic, payload: &Parameters<'_>, limits: &Config) -> Result<Self, String> {
-        let mut systems = list(Dimension::System, payload, SYSTEMS, limits.systems_max)?;
-        let mut characters = list(Dimension::Character, payload, CHARACTERS, limits.characters_max)?;
+    pub fn read(
+        topic: Topic,
+        payload: &Parameters<'_>,
+        config: &Config,
+        limits: Limits,
+    ) -> Result<Self, String> {
+        let mut systems = list(Dimension::System, payload, SYSTEMS, config.systems_max)?;
+        let mut characters = list(Dimension::Character, payload, CHARACTERS, config.characters_max)?;
         match topic {
             Topic::Id(Dimension::System, id) if !systems.contains(&id) => systems.push(id),
             Topic::Id(Dimension::Character, id) if !characters.contains(&id) => characters.push(id),
             _ => {}
         }
-        let resume_from = payload.plain("resume_from").map(str::to_owned);
+        let resume_from = payload.raw_text("resume_from").map(str::to_owned);
         let default = Some(PreloadRequest::DEFAULT).filter(|_| resume_from.is_none());
         let given = preload_of(payload)?;
         let preload = PreloadRequest::read(given.as_ref()).unwrap_or(default);
-        let mut asked = query::join(payload).map_err(|error| invalid(&error))?;
+        let mut asked = query::read_join(payload, limits).map_err(|error| invalid(&error))?;
         asked.ignored.extend(without_effect(given.as_ref()));
         let mut subscription = asked.subscription;
         if topic == Topic::All {
@@ -248,7 +254,7 @@ pub fn requested_preload(payload: &Parameters<'_>) -> Result<Preload, String> {
 }
 
 fn preload_of(payload: &Parameters<'_>) -> Result<Option<Value>, String> {
-    match (payload.raw("preload"), payload.plain("preload")) {
+    match (payload.raw_json("preload"), payload.raw_text("preload")) {
         (Some(_), _) => payload.json("preload", PRELOAD_MAX_BYTES).map_err(|error| invalid(&error)),
         (None, text) => Ok(text.map(Value::from)),
     }
@@ -268,8 +274,9 @@ mod tests {
         let payload = payload.to_string();
         Join::read(
             Topic::read(topic).map_err(|error| error.to_string())?,
-            &Parameters::object(payload.as_bytes(), query::KNOWN_IN_JOINS).unwrap(),
+            &Parameters::from_object(payload.as_bytes(), query::KNOWN_IN_JOINS).unwrap(),
             &Config::default(),
+            Limits { plugin_config_bytes: 8 << 10 },
         )
     }
 

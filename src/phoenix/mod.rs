@@ -50,6 +50,7 @@ use crate::phoenix::slots::{Slot, Slots};
 use crate::phoenix::socket::Socket;
 use crate::plugins::plugin_quota;
 use crate::tasks;
+use crate::wire::query::limits::Limits;
 use crate::wire::query::origin;
 use crate::wire::text;
 
@@ -127,7 +128,7 @@ impl ChannelState {
     /// Admits a connection, or says why not.
     fn admit(&self, parts: &Parts, caller: Caller) -> Result<Slot, (StatusCode, String)> {
         let origin = parts.headers.get(ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
-        let slot = if origin::is_welcome(origin, &self.config.origins) {
+        let slot = if origin::is_allowed(origin, &self.config.origins) {
             let slot = self.slots.take(&self.config, caller.address);
             slot.map_err(|full| (StatusCode::SERVICE_UNAVAILABLE, full.to_string()))
         } else {
@@ -197,9 +198,15 @@ async fn connect(State(state): State<Arc<ChannelState>>, request: Request) -> Re
     };
     match upgrade {
         Ok((response, socket)) => {
-            let session =
-                Session::new(Arc::clone(&state.config), upgrade::user_id(&pairs).into(), form, now_ms())
-                    .counted(Arc::clone(state.feed.filters()));
+            let limits = Limits { plugin_config_bytes: state.feed.plugins().engine().config().config_bytes };
+            let session = Session::new(
+                Arc::clone(&state.config),
+                limits,
+                upgrade::user_id(&pairs).into(),
+                form,
+                now_ms(),
+            )
+            .counted(Arc::clone(state.feed.filters()));
             let conversation =
                 Box::pin(start(state, socket, session, (slot, caller))).then(OptionFuture::from);
             // Log lines keep the connection's span, which names the client.

@@ -98,9 +98,9 @@ pub fn joined(joined: &Joined<'_>, bytes_max: u64) -> Bytes {
         filter
             .dimensions
             .retain(|dimension| !matches!(dimension.kind, Dimension::System | Dimension::Character));
-        out.field("filter", &FilterEcho { filter: &filter, ..FilterEcho::of(subscription) });
+        out.field("filter", &FilterEcho { filter: &filter, ..FilterEcho::new(subscription) });
     } else {
-        out.field("filter", &FilterEcho::of(subscription));
+        out.field("filter", &FilterEcho::new(subscription));
     }
     if !ignored.is_empty() {
         out.field("ignored", ignored);
@@ -117,8 +117,8 @@ pub fn joined(joined: &Joined<'_>, bytes_max: u64) -> Bytes {
 pub fn subscribed(systems: Option<&[u32]>, characters: Option<&[u32]>) -> Bytes {
     let mut out = Text::default();
     out.open(b'{');
-    out.known("subscribed_systems", systems.as_ref());
-    out.known("subscribed_characters", characters.as_ref());
+    out.field_if_some("subscribed_systems", systems.as_ref());
+    out.field_if_some("subscribed_characters", characters.as_ref());
     out.close(b'}');
     out.done()
 }

@@ -24,6 +24,7 @@ use crate::phoenix::frame::{Form, Malformed, Message, Ref, Status, To};
 use crate::phoenix::join::{Join, JoinError, PreloadRequest, Topic};
 use crate::phoenix::payloads::{self, Joined, Resumed};
 use crate::wire::query;
+use crate::wire::query::limits::Limits;
 
 /// Messages that may wait for the reply to their topic's join.
 const WAITING_MAX: usize = 64;
@@ -32,6 +33,7 @@ const WAITING_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Session {
     config: Arc<Config>,
+    limits: Limits,
     user_id: Arc<str>,
     /// The frame form of the connection's version.
     form: Form,
@@ -75,11 +77,12 @@ pub struct Opened {
 impl Session {
     /// Creates a session.
     #[must_use]
-    pub fn new(config: Arc<Config>, user_id: Arc<str>, form: Form, now_ms: i64) -> Self {
+    pub fn new(config: Arc<Config>, limits: Limits, user_id: Arc<str>, form: Form, now_ms: i64) -> Self {
         let count_at_ms = now_ms.saturating_add(i64::try_from(config.count_ms).unwrap_or(i64::MAX));
         let (joining, channels, left) = (Vec::new(), Vec::new(), VecDeque::new());
         Self {
             config,
+            limits,
             user_id,
             form,
             connected_at_ms: now_ms,
@@ -108,8 +111,8 @@ impl Session {
     /// Moves the session out, leaving an empty one.
     #[must_use]
     pub fn take(&mut self) -> Self {
-        let empty =
-            Self::new(Arc::clone(&self.config), Arc::clone(&self.user_id), self.form, self.connected_at_ms);
+        let (config, user_id) = (Arc::clone(&self.config), Arc::clone(&self.user_id));
+        let empty = Self::new(config, self.limits, user_id, self.form, self.connected_at_ms);
         std::mem::replace(self, empty)
     }
 
@@ -215,7 +218,7 @@ impl Session {
         if self.channels.len() + self.joining.len() >= max {
             return Err(format!("too many topics on one connection (max: {max})").into());
         }
-        Ok(Join::read(topic, &payload, &self.config)?)
+        Ok(Join::read(topic, &payload, &self.config, self.limits)?)
     }
 
     /// Completes a join: its reader is open.

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::files::is_disk_full;
-use crate::domain::legible::legible;
+use crate::domain::safe_text::sanitize;
 
 /// An upload or a configuration cannot be used; the message says why. It comes from the compiling process as
 /// JSON.
@@ -182,7 +182,7 @@ impl Refusal {
             | Self::TooLarge { setting: text, .. } => text,
             Self::TooMany { .. } | Self::TooManyTrials { .. } => return self,
         };
-        *text = legible(text, bytes_max);
+        *text = sanitize(text, bytes_max);
         self
     }
 

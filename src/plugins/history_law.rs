@@ -116,7 +116,7 @@ fn law_7_a_question_is_charged_the_same_whenever_it_is_asked() {
         for (at, (then, now)) in answers.iter().zip(&now).enumerate() {
             assert_eq!(
                 then, now,
-                "answer {at} about what lies before killmail {} up to {}",
+                "answer {at} about the killmails before {} up to {}",
                 bound.below, bound.head
             );
         }

@@ -12,20 +12,20 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use crate::domain::entry::{Entry, SharedEntry, is_implausible, sound_upload};
+use crate::domain::entry::{Entry, SharedEntry, is_implausible, plausible_upload_time};
 use crate::domain::facts::Facts;
 use crate::domain::hash::is_known;
 use crate::domain::id::Seq;
 use crate::domain::killmail::Killmail;
-use crate::domain::merge::accounts::merge;
-use crate::domain::merge::sameness::{Sameness, differs_by_provenance_only};
+use crate::domain::merge::compare::{MergeOutcome, differs_by_provenance_only};
+use crate::domain::merge::killmails::merge;
 use crate::store::disk_space::{free_bytes, growth_bytes};
 use crate::store::engine::meta::Numbers;
 use crate::store::engine::{Write, chunked_values, journal};
 use crate::store::error::StoreError;
 use crate::store::facts::facts;
 use crate::store::format::frame::{self, Header};
-use crate::store::format::log_entry::{self, LogEntry};
+use crate::store::format::log_entry::{self, LogEntry, Revised};
 use crate::store::format::record::{Packed, VERSION};
 use crate::store::incoming::{Appended, Checkpoint, Incoming};
 use crate::store::index::rows::Row;
@@ -89,7 +89,7 @@ impl Store {
         self.check_space()?;
         for incoming in &mut batch {
             let Incoming { killmail, received_at_ms, uploaded_at, .. } = incoming;
-            *uploaded_at = sound_upload(*uploaded_at, killmail.time, *received_at_ms);
+            *uploaded_at = plausible_upload_time(*uploaded_at, killmail.time, *received_at_ms);
             killmail.time_implausible = is_implausible(killmail.time, *received_at_ms);
         }
         let mut appended = Vec::with_capacity(batch.len());
@@ -211,7 +211,7 @@ impl Store {
             return Err(error);
         }
         writer.numbers = turn.numbers;
-        writer.ledger.note(&turn.numbers, turn.revisions());
+        writer.ledger.record(&turn.numbers, turn.revisions());
         writer.journal.add(&frames);
         writer.notices.settle(given, added.head());
         self.revised.store(turn.numbers.rev, Ordering::Relaxed);
@@ -248,7 +248,7 @@ impl Store {
             return Err(error);
         }
         writer.numbers = numbers;
-        writer.ledger.note(&numbers, std::iter::empty());
+        writer.ledger.record(&numbers, std::iter::empty());
         publish(seq);
         self.memory.write().index.skip_to(seq);
         self.files.write().settle(added);
@@ -302,8 +302,8 @@ impl Store {
         };
         let outcome = match merge(&stored.killmail, &incoming.killmail, arrival::is_newer(&stored, &incoming))
         {
-            Sameness::Known => Outcome::Known(stored.seq),
-            Sameness::Conflict => {
+            MergeOutcome::Unchanged => Outcome::Known(stored.seq),
+            MergeOutcome::Conflict => {
                 turn.numbers.conflicts += 1;
                 tracing::warn!(
                     killmail.id = id,
@@ -311,7 +311,7 @@ impl Store {
                 );
                 Outcome::Conflict(stored.seq)
             }
-            Sameness::Revised(mut killmail) => {
+            MergeOutcome::Revised(mut killmail) => {
                 killmail.time_implausible = is_implausible(killmail.time, stored.received_at_ms);
                 let prepared = self.prepare_one(&killmail)?;
                 let uploaded_at = arrival::uploaded_at(&stored, &incoming);
@@ -394,11 +394,11 @@ impl Turn {
     }
 
     /// The revisions made, and of which killmails.
-    fn revisions(&self) -> impl Iterator<Item = (u64, u32)> {
+    fn revisions(&self) -> impl Iterator<Item = Revised> {
         self.drafts
             .iter()
             .filter(|draft| draft.old.is_some())
-            .map(|draft| (draft.entry.rev, draft.entry.facts.killmail_id))
+            .map(|draft| Revised { killmail_id: draft.entry.facts.killmail_id, rev: draft.entry.rev })
     }
 
     /// A draft of this turn is changed; a stored entry gets a draft that replaces it.

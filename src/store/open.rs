@@ -17,7 +17,7 @@ use crate::store::config::Config;
 use crate::store::engine::journal::{self, Journal};
 use crate::store::engine::ledger::{self, Ledger};
 use crate::store::engine::meta::{self, Numbers};
-use crate::store::engine::repair::log_from_records;
+use crate::store::engine::repair::rebuild_log;
 use crate::store::engine::{Engine, Write, chunked_values, data_folder, records, spare};
 use crate::store::error::StoreError;
 use crate::store::format::dictionary::{self, CURRENT, Dictionaries, EMBEDDED, file_name};
@@ -56,7 +56,7 @@ impl Store {
         let (ledger, revs) = Ledger::open(&engine, epoch, &numbers)?;
         let (index, snapshot) = match build(&engine, epoch, &numbers) {
             Err(error @ StoreError::Damaged { .. })
-                if log_from_records(&engine, &codec, config.encode, &numbers)? == 0 =>
+                if rebuild_log(&engine, &codec, config.encode, &numbers)? == 0 =>
             {
                 return Err(error);
             }
@@ -86,7 +86,7 @@ impl Store {
             scrubbed: Mutex::default(),
         };
         store.check_newest()?;
-        if let Err(error) = store.engine.keep_second() {
+        if let Err(error) = store.engine.start_second_copy() {
             tracing::warn!("small values are not kept a second time until the next start: {error}");
         }
         if let Err(error) = spare::remove(store.engine.dir()) {
@@ -117,7 +117,7 @@ impl Store {
 
 /// The epoch; a folder without one is a new store.
 fn identity(engine: &Engine) -> Result<Epoch, StoreError> {
-    if meta::is_founded(engine)? {
+    if meta::is_initialized(engine)? {
         let epoch = meta::epoch(engine)?;
         if engine.get(Tree::Meta, &Key::Restored.bytes())?.is_none() {
             return Ok(epoch);
@@ -140,7 +140,7 @@ fn identity(engine: &Engine) -> Result<Epoch, StoreError> {
     }
     journal::remove(engine.dir()).map_err(StoreError::io("remove a former journal in", engine.dir()))?;
     let epoch = meta::new_epoch()?;
-    engine.commit(meta::founding(epoch, &Numbers::default(), &[]))?;
+    engine.commit(meta::initial_writes(epoch, &Numbers::default(), &[]))?;
     Ok(epoch)
 }
 
@@ -193,13 +193,13 @@ fn replay_revisions(engine: &Engine, index: &mut Index, rev: u64) -> Result<(), 
         let damaged = || engine.damaged(format!("revision {rev}"));
         let bytes = chunked_values::join(engine, Tree::Revisions, &key, &value)?;
         let (seq, old) = bytes.split_first_chunk::<8>().ok_or_else(damaged)?;
-        index.unlink(&records::line(engine, old, || format!("revision {rev}"))?.facts);
+        index.unlink(&records::decode_log_entry(engine, old, || format!("revision {rev}"))?.facts);
         revised.insert(u64::from_le_bytes(*seq));
     }
     for seq in revised {
         let damaged = || engine.damaged(format!("log entry {seq}"));
         let bytes = chunked_values::read(engine, Key::LogEntry(seq))?.ok_or_else(damaged)?;
-        let line = records::line(engine, &bytes, || format!("log entry {seq}"))?;
+        let line = records::decode_log_entry(engine, &bytes, || format!("log entry {seq}"))?;
         index.insert(Seq(seq), Row::new(&line), &line.facts);
     }
     Ok(())
@@ -208,7 +208,7 @@ fn replay_revisions(engine: &Engine, index: &mut Index, rev: u64) -> Result<(), 
 /// Takes in what the log holds behind the index's head: every number up to the last, but for known holes and
 /// spans.
 pub(crate) fn replay(engine: &Engine, index: &mut Index, numbers: &Numbers) -> Result<(), StoreError> {
-    let holes = meta::unfilled(engine)?;
+    let holes = meta::numbers_without_killmail(engine)?;
     let in_hole = |first: u64, last: u64| holes.iter().any(|(from, to)| *from <= first && last <= *to);
     let missing =
         |first: u64, last: u64| Err(engine.damaged(format!("log entries {first} to {last} are missing")));
@@ -221,7 +221,7 @@ pub(crate) fn replay(engine: &Engine, index: &mut Index, numbers: &Numbers) -> R
             return missing(next, seq - 1);
         }
         let bytes = chunked_values::join(engine, Tree::Log, &key, &value)?;
-        let line = records::line(engine, &bytes, || format!("log entry {seq}"))?;
+        let line = records::decode_log_entry(engine, &bytes, || format!("log entry {seq}"))?;
         index.insert(Seq(seq), Row::new(&line), &line.facts);
     }
     let next = index.head().0 + 1;

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::domain::entry::{Entry, SharedEntry, sound_upload};
+use crate::domain::entry::{Entry, SharedEntry, plausible_upload_time};
 use crate::domain::facts::Facts;
 use crate::domain::id::Seq;
 use crate::store::Store;
@@ -103,7 +103,7 @@ impl Store {
         let Some(bytes) = chunked_values::read(&self.engine, Key::LogEntry(seq.0))? else {
             return Ok(None);
         };
-        records::line(&self.engine, &bytes, || format!("log entry {seq}")).map(Some)
+        records::decode_log_entry(&self.engine, &bytes, || format!("log entry {seq}")).map(Some)
     }
 
     /// The newest revision of a killmail. To be asked before its record is read: a revision in between only
@@ -145,7 +145,7 @@ impl Store {
             rev: header.rev,
             origin: header.origin,
             received_at_ms: header.received_at_ms,
-            uploaded_at: sound_upload(header.uploaded_at, killmail.time, header.received_at_ms),
+            uploaded_at: plausible_upload_time(header.uploaded_at, killmail.time, header.received_at_ms),
             age_secs: header.age_secs,
             killmail,
             facts,

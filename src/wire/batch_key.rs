@@ -1,22 +1,21 @@
-//! Under which names a batch of a preload has its killmails: the two names that clients of the older service
-//! read.
+//! The key under which a batch of a preload has its killmails. Clients of WandererKills read one of two keys.
 //!
-//! Must not know: who asks for which.
+//! Must not know: which client asks for which.
 
-/// Under which names a batch has its killmails.
+/// The key, or keys, of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BatchKey {
-    /// Under both that clients read.
+    /// The killmails come twice, under both keys.
     #[default]
     Both,
-    /// `kills`.
+    /// `kills` only.
     Kills,
-    /// `killmails`.
+    /// `killmails` only.
     Killmails,
 }
 
 impl BatchKey {
-    /// How often a batch has each killmail.
+    /// How many times a batch has each killmail.
     #[must_use]
     pub const fn copies(self) -> u64 {
         match self {
@@ -25,9 +24,9 @@ impl BatchKey {
         }
     }
 
-    /// `batch`: killmails of the past, in parts to be sent one after the other: this, the killmails with
-    /// commas between, for both names [`BATCH_KILLMAILS`](crate::wire::event::BATCH_KILLMAILS) and the same
-    /// killmails again, and [`batch_tail`](crate::wire::event::batch_tail).
+    /// The beginning of a `batch` event, which is sent in parts: this, the killmails separated by commas, for
+    /// both keys also [`BATCH_KILLMAILS`](crate::wire::event::BATCH_KILLMAILS) and the same killmails again,
+    /// and at the end [`batch_tail`](crate::wire::event::batch_tail).
     #[must_use]
     pub const fn head(self) -> &'static [u8] {
         match self {

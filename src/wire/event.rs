@@ -1,7 +1,7 @@
-//! The bodies of stream events, as WandererKills' clients read them. Killmails come encoded and are passed on
-//! as they are.
+//! The JSON bodies of stream events, as clients of WandererKills read them. Killmails come in already
+//! encoded.
 //!
-//! Must not know: how events are framed, when they are sent.
+//! Must not know: how events are framed, or when they are sent.
 
 use std::fmt::Display;
 
@@ -9,91 +9,91 @@ use bytes::Bytes;
 
 use crate::domain::span::Span;
 use crate::domain::verdict::Failure;
-use crate::wire::query::Asked;
+use crate::wire::query::ParsedQuery;
 use crate::wire::text::{self, Text};
 use crate::wire::time::{iso_micros_now, iso_seconds};
 
-/// Why a preload is not sent.
+/// Why a preload was not sent.
 const PRELOAD_SKIPPED: &str = "needs an id list";
 
-/// `connected`: what the stream understood of the question.
+/// `connected`: the stream as it was understood.
 #[must_use]
-pub fn connected(subscription_id: &str, asked: &Asked, preparing: bool) -> Bytes {
+pub fn connected(subscription_id: &str, query: &ParsedQuery, preparing: bool) -> Bytes {
     let mut out = Text::with_capacity(256);
     out.open(b'{');
     out.field("status", "connected");
     out.key("filters");
-    out.raw(&asked.filters);
+    out.raw(&query.filters);
     out.field("subscription_id", subscription_id);
-    if asked.skips_preload {
+    if query.skips_preload {
         out.key("preload");
         out.open(b'{');
         out.field("skipped", PRELOAD_SKIPPED);
         out.close(b'}');
     }
-    if !asked.ignored.is_empty() {
-        out.field("ignored", &asked.ignored);
+    if !query.ignored.is_empty() {
+        out.field("ignored", &query.ignored);
     }
     if preparing {
         out.field("preparing", &true);
     }
-    stamp(out)
+    finish_with_time(out)
 }
 
-/// The same in comments, for a stream without named events.
+/// The same as comments, for a stream without named events.
 #[must_use]
-pub fn connected_comments(asked: &Asked, preparing: bool) -> Vec<String> {
-    let preload = asked.skips_preload.then(|| format!("preload skipped: {PRELOAD_SKIPPED}"));
-    // As JSON, so that no name ends the line.
-    let ignored = (!asked.ignored.is_empty())
-        .then(|| format!("ignored: {}", String::from_utf8_lossy(&text::json(&asked.ignored))));
+pub fn connected_comments(query: &ParsedQuery, preparing: bool) -> Vec<String> {
+    let preload = query.skips_preload.then(|| format!("preload skipped: {PRELOAD_SKIPPED}"));
+    // As JSON, so that a name cannot end the line.
+    let ignored = (!query.ignored.is_empty())
+        .then(|| format!("ignored: {}", String::from_utf8_lossy(&text::json(&query.ignored))));
     let preparing = preparing.then(|| "preparing: killmails come when the plugin is ready".to_owned());
     ["connected".to_owned()].into_iter().chain(preload).chain(ignored).chain(preparing).collect()
 }
 
-/// See [`BatchKey::head`](crate::wire::batch_key::BatchKey::head).
+/// The middle of a `batch` event, see [`BatchKey::head`](crate::wire::batch_key::BatchKey::head).
 pub const BATCH_KILLMAILS: &[u8] = b"],\"killmails\":[";
 
-/// What the line of a batch has at most beside its killmails, the field's name included.
+/// Upper bound for the bytes of a batch's line beside its killmails, including the name of the SSE field.
 pub const BATCH_FRAME_BYTES: u64 = 160;
 
-/// What ends a batch. `last` is said only where it is true.
+/// The end of a `batch` event. `last` is left out unless it is true.
 #[must_use]
 pub fn batch_tail(count: usize, number: u64, total: u64, last: bool) -> Bytes {
     let last = if last { ",\"last\":true" } else { "" };
     Bytes::from(format!("],\"count\":{count},\"batch_number\":{number},\"total_batches\":{total}{last}}}"))
 }
 
-/// `transition`: the past is told, what follows is live.
+/// `transition`: the preload is complete, live killmails follow.
 #[must_use]
 pub fn transition(total_historical: u64) -> Bytes {
     let mut out = Text::default();
     out.open(b'{');
     out.field("status", "historical_complete");
     out.field("total_historical", &total_historical);
-    stamp(out)
+    finish_with_time(out)
 }
 
-/// `heartbeat`.
+/// `heartbeat`, with the mode the stream is in.
 #[must_use]
 pub fn heartbeat(in_preload: bool) -> Bytes {
     let mut out = Text::default();
     out.open(b'{');
     out.field("mode", if in_preload { "historical" } else { "realtime" });
-    stamp(out)
+    finish_with_time(out)
 }
 
-/// `error`: what went wrong, a word for programs and a sentence for people.
+/// `error`: a word for programs and a sentence for people.
 #[must_use]
 pub fn error(word: &str, message: &str) -> Bytes {
     let mut out = Text::default();
     out.open(b'{');
     out.field("type", word);
     out.field("message", message);
-    stamp(out)
+    finish_with_time(out)
 }
 
-/// `error` of a plugin: it failed on a killmail, which this stream does not get.
+/// `error`: a plugin failed on a killmail, so that this stream does not get it.
 #[must_use]
 pub fn plugin_fault(plugin: &str, failure: &Failure, killmail_id: u32) -> Bytes {
     let mut out = Text::default();
@@ -103,10 +103,10 @@ pub fn plugin_fault(plugin: &str, failure: &Failure, killmail_id: u32) -> Bytes 
     out.field("plugin", plugin);
     out.field("fault", failure.fault.word());
     out.field("killmail_id", &killmail_id);
-    stamp(out)
+    finish_with_time(out)
 }
 
-/// `gap`: the stream goes on elsewhere than the client asked.
+/// `gap`: the stream continues at another position than the client requested.
 #[must_use]
 pub fn gap(reason: &str, requested: &str, resumed_at: &impl Display) -> Bytes {
     let mut out = Text::default();
@@ -114,12 +114,12 @@ pub fn gap(reason: &str, requested: &str, resumed_at: &impl Display) -> Bytes {
     out.field("reason", reason);
     out.field("requested", requested);
     out.field("resumed_at", &resumed_at.to_string());
-    stamp(out)
+    finish_with_time(out)
 }
 
-/// `gap` of a healed span: killmails were put in from archives after the stream had passed them. `from` and
-/// `to` are what history takes as `since` and `until` to find them; nothing was requested, so `requested` is
-/// the place the gap stands at, as `resumed_at` is.
+/// `gap` for a span: killmails were added from archives after the stream had passed them. History finds them
+/// with `from` and `to` as `since` and `until`. Nothing was requested, so `requested` and `resumed_at` are
+/// both the position of the span.
 #[must_use]
 pub fn backfilled(span: &Span, resumed_at: &impl Display) -> Bytes {
     let mut out = Text::default();
@@ -130,10 +130,10 @@ pub fn backfilled(span: &Span, resumed_at: &impl Display) -> Bytes {
     out.field("from", &iso_seconds(span.from));
     out.field("to", &iso_seconds(span.to));
     out.field("killmails", &span.killmails);
-    stamp(out)
+    finish_with_time(out)
 }
 
-fn stamp(mut out: Text) -> Bytes {
+fn finish_with_time(mut out: Text) -> Bytes {
     out.field("timestamp", &iso_micros_now());
     out.close(b'}');
     out.done()
@@ -147,6 +147,7 @@ mod tests {
     use crate::domain::verdict::Fault;
     use crate::wire::batch_key::BatchKey;
     use crate::wire::query;
+    use crate::wire::query::limits::Limits;
 
     fn read(body: &[u8]) -> Value {
         serde_json::from_slice(body).unwrap()
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_frame_of_a_batch_is_counted() {
+    fn the_frame_of_a_batch_is_within_its_bound() {
         let longest = "data: ".len()
             + BatchKey::Killmails.head().len()
             + BATCH_KILLMAILS.len()
@@ -167,11 +168,11 @@ mod tests {
     }
 
     #[test]
-    fn bodies_look_like_this() {
+    fn bodies_match_the_snapshot() {
         let pairs =
-            [("system_ids", "30000142"), ("preload_days", "7"), ("role", "victim"), ("labels", "pvp,npc")];
-        let asked =
-            query::stream_pairs(&pairs.map(|(name, value)| (name.to_owned(), value.to_owned()))).unwrap();
+            [("system_ids", "30000142"), ("preload_days", "7"), ("role", "victim"), ("labels", "pvp,npc")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let asked = query::read_stream_query(&pairs, Limits { plugin_config_bytes: 8 << 10 }).unwrap();
         let killmails =
             [Bytes::from_static(b"{\"killmail_id\":1}"), Bytes::from_static(b"{\"killmail_id\":2}")];
         let bodies = [

@@ -1,14 +1,14 @@
-//! The names our canonical form gives meaning to, level by level. A field a source sends beyond these stays
-//! under its own name where it stood; one of these is never written twice.
+//! The names that have a meaning in our canonical JSON, for each level. Other fields that a source sends keep
+//! their name and place. None of these names is written twice.
 //!
-//! Must not know: how the form is read or written.
+//! Must not know: how the JSON is read or written.
 
 use crate::domain::killmail::Extra;
-use crate::domain::unreadable::Unreadable;
+use crate::domain::unreadable::UnreadableMembers;
 use crate::wire::read::node::Node;
 
-/// Top level.
-pub const KILLMAIL: &[&str] = &[
+/// Names at the top level.
+pub(crate) const KILLMAIL: &[&str] = &[
     "killmail_id",
     "kill_time",
     "killmail_time",
@@ -29,13 +29,13 @@ pub const KILLMAIL: &[&str] = &[
     "enriched",
     "time_implausible",
     "unreadable",
-    // A client takes a killmail with one of these for another format and drops or misreads it.
+    // Clients take a killmail with one of these for another format, and drop or misread it.
     "killID",
     "victim_char_id",
 ];
 
-/// A document that has all of these is a killmail in our own form.
-pub const OURS: &[&str] = &[
+/// A document that has all of these is a killmail in our own format.
+pub(crate) const OURS: &[&str] = &[
     "killmail_id",
     "kill_time",
     "killmail_time",
@@ -45,8 +45,8 @@ pub const OURS: &[&str] = &[
     "total_value",
 ];
 
-/// `victim`.
-pub const VICTIM: &[&str] = &[
+/// Names in `victim`.
+pub(crate) const VICTIM: &[&str] = &[
     "character_id",
     "corporation_id",
     "alliance_id",
@@ -59,8 +59,8 @@ pub const VICTIM: &[&str] = &[
     "unreadable",
 ];
 
-/// Each of `attackers`.
-pub const ATTACKER: &[&str] = &[
+/// Names in each element of `attackers`.
+pub(crate) const ATTACKER: &[&str] = &[
     "character_id",
     "corporation_id",
     "alliance_id",
@@ -75,15 +75,15 @@ pub const ATTACKER: &[&str] = &[
     "unreadable",
 ];
 
-/// Each item.
-pub const ITEM: &[&str] =
+/// Names in each item.
+pub(crate) const ITEM: &[&str] =
     &["item_type_id", "flag", "singleton", "quantity_dropped", "quantity_destroyed", "items", "unreadable"];
 
-/// `victim.position`.
-pub const POSITION: &[&str] = &["x", "y", "z"];
+/// Names in `victim.position`.
+pub(crate) const POSITION: &[&str] = &["x", "y", "z"];
 
-/// `zkb`.
-pub const ZKB: &[&str] = &[
+/// Names in `zkb`.
+pub(crate) const ZKB: &[&str] = &[
     "locationID",
     "location_id",
     "hash",
@@ -106,15 +106,19 @@ pub const ZKB: &[&str] = &[
     "unreadable",
 ];
 
-/// The key of what a killmail carries inside `position` beyond `x`, `y`, `z`: kept among the victim's unknown
-/// fields.
-pub const POSITION_REST: &str = "position";
+/// Key among the victim's unknown fields of what `position` has beside `x`, `y` and `z`.
+pub(crate) const POSITION_REST: &str = "position";
 
-/// Keeps a field we have no name for, but for the nulls in it; one that holds what no parser takes is among
-/// the unreadable.
-pub fn keep(extra: &mut Extra, unreadable: &mut Unreadable, name: &str, value: Node<'_>) {
+/// Keeps a field of unknown name without the nulls in it. A field that is not valid JSON goes to
+/// `unreadable`.
+pub(crate) fn keep_unknown(
+    extra: &mut Extra,
+    unreadable: &mut UnreadableMembers,
+    name: &str,
+    value: Node<'_>,
+) {
     if value.has_unread() {
-        unreadable.insert(name, value.raw());
+        unreadable.insert(name, value.into_raw());
     } else if let Some(value) = value.without_nulls() {
         extra.insert(name.to_owned(), value);
     }

@@ -1,11 +1,12 @@
-//! The one JSON form of a killmail, for every door: ESI's and zKillboard's names beside those WandererKills'
-//! clients read.
+//! The canonical JSON of a killmail, the same for every transport: the names of ESI and zKillboard, and those
+//! that clients of WandererKills read.
 //!
-//! Both spellings of the time, the system and the ISK values; no nulls; what the source did not say is left
-//! out, but for the members of `zkb` clients rely on, which then are named in `zkb.absent`. What could not be
-//! read is left out as well, and stands as it came (nulls in it included) in `unreadable` of its part.
+//! Time, system and ISK values have both spellings. There are no nulls: what the source did not give is left
+//! out, except for the members of `zkb` that clients rely on, which are then listed in `zkb.absent`.
+//! Unreadable members are left out as well; their raw JSON, with its nulls, is in `unreadable` of the part
+//! they belong to.
 //!
-//! Must not know: who asked, what a plugin may add (annotations are spliced in, already JSON).
+//! Must not know: the client, or what plugins add (annotations are inserted as JSON).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use crate::domain::entry::Entry;
 use crate::domain::hash::{self, COMPUTED};
 use crate::domain::killmail::{Attacker, Extra, Item, Killmail, Position, Victim};
-use crate::domain::unreadable::Unreadable;
+use crate::domain::unreadable::UnreadableMembers;
 use crate::domain::zkb::Zkb;
 use crate::universe;
 use crate::wire::text::{Text, escapes_bytes};
@@ -23,19 +24,19 @@ use crate::wire::{keys, time};
 
 static ENCODINGS: AtomicU64 = AtomicU64::new(0);
 
-/// How many killmails were encoded since the program started.
+/// Number of killmails encoded since the program started.
 #[must_use]
 pub fn encodings() -> u64 {
     ENCODINGS.load(Ordering::Relaxed)
 }
 
-/// The JSON of an entry, encoded by whoever needs it first and shared from then on.
+/// The JSON of an entry. It is encoded on first use and shared afterwards.
 #[must_use]
 pub fn json(entry: &Entry) -> Bytes {
     entry.json.get_or_init(|| encode(&entry.killmail)).clone()
 }
 
-/// Encodes a killmail.
+/// Encodes a killmail as canonical JSON.
 #[must_use]
 pub fn encode(killmail: &Killmail) -> Bytes {
     ENCODINGS.fetch_add(1, Ordering::Relaxed);
@@ -45,8 +46,8 @@ pub fn encode(killmail: &Killmail) -> Bytes {
     out.done()
 }
 
-/// Puts what plugins said beside an encoded killmail: `"enriched":{"<plugin>":{..}}`. Each annotation is a
-/// JSON object already.
+/// Adds annotations of plugins to an encoded killmail: `"enriched":{"<plugin>":{..}}`. Each annotation is an
+/// encoded JSON object.
 #[must_use]
 pub fn with_annotations(json: &Bytes, annotations: &[(String, Arc<str>)]) -> Bytes {
     let Some(open) = json.strip_suffix(b"}").filter(|_| !annotations.is_empty()) else { return json.clone() };
@@ -54,44 +55,44 @@ pub fn with_annotations(json: &Bytes, annotations: &[(String, Arc<str>)]) -> Byt
     out.raw(open);
     out.key("enriched");
     out.open(b'{');
-    for (name, said) in annotations {
+    for (name, annotation) in annotations {
         out.key(name);
-        out.raw(said.as_bytes());
+        out.raw(annotation.as_bytes());
     }
     out.close(b'}');
     out.close(b'}');
     out.done()
 }
 
-/// At least as many bytes as [`with_annotations`] adds.
+/// Upper bound for the bytes that [`with_annotations`] adds.
 #[must_use]
 pub fn annotations_bytes(annotations: &[(String, Arc<str>)]) -> usize {
     let bytes =
-        |(name, said): &(String, Arc<str>)| name.len() + said.len() + escapes_bytes(said.as_bytes()) + 8;
+        |(name, json): &(String, Arc<str>)| name.len() + json.len() + escapes_bytes(json.as_bytes()) + 8;
     if annotations.is_empty() { 0 } else { 16 + annotations.iter().map(bytes).sum::<usize>() }
 }
 
 fn write_killmail(out: &mut Text, killmail: &Killmail) {
-    let when = time::iso_seconds(killmail.time);
+    let time = time::iso_seconds(killmail.time);
     let zkb = killmail.zkb.as_ref();
-    let hash = hash::of(killmail);
+    let hash = hash::resolve(killmail);
     out.open(b'{');
     out.field("killmail_id", &killmail.killmail_id);
-    out.field("kill_time", &when);
-    out.field("killmail_time", &when);
-    out.known("time_implausible", Some(&true).filter(|_| killmail.time_implausible));
+    out.field("kill_time", &time);
+    out.field("killmail_time", &time);
+    out.field_if_some("time_implausible", Some(&true).filter(|_| killmail.time_implausible));
     out.field("system_id", &killmail.solar_system_id);
     out.field("solar_system_id", &killmail.solar_system_id);
-    out.known(
+    out.field_if_some(
         "solar_system_name",
         universe::system(killmail.solar_system_id).map(|system| system.name).as_ref(),
     );
     if let Some(hash) = &hash {
         out.field("killmail_hash", &hash.text);
-        out.known("hash_source", hash.computed.then_some(COMPUTED).as_ref());
+        out.field_if_some("hash_source", hash.computed.then_some(COMPUTED).as_ref());
     }
-    out.known("war_id", killmail.war_id.as_ref());
-    out.known("moon_id", killmail.moon_id.as_ref());
+    out.field_if_some("war_id", killmail.war_id.as_ref());
+    out.field_if_some("moon_id", killmail.moon_id.as_ref());
     write_victim(out, &killmail.victim);
     out.key("attackers");
     out.open(b'[');
@@ -112,10 +113,10 @@ fn write_killmail(out: &mut Text, killmail: &Killmail) {
 fn write_victim(out: &mut Text, victim: &Victim) {
     out.key("victim");
     out.open(b'{');
-    out.known("character_id", victim.character_id.as_ref());
-    out.known("corporation_id", victim.corporation_id.as_ref());
-    out.known("alliance_id", victim.alliance_id.as_ref());
-    out.known("faction_id", victim.faction_id.as_ref());
+    out.field_if_some("character_id", victim.character_id.as_ref());
+    out.field_if_some("corporation_id", victim.corporation_id.as_ref());
+    out.field_if_some("alliance_id", victim.alliance_id.as_ref());
+    out.field_if_some("faction_id", victim.faction_id.as_ref());
     write_type(out, "ship_type_id", "ship_name", victim.ship_type_id);
     out.field("damage_taken", &victim.damage_taken);
     write_position(out, victim.position.as_ref(), &victim.extra);
@@ -130,15 +131,15 @@ fn write_victim(out: &mut Text, victim: &Victim) {
 fn write_type(out: &mut Text, id_key: &str, name_key: &str, id: Option<u32>) {
     if let Some(id) = id {
         out.field(id_key, &id);
-        out.known(name_key, universe::type_name(id).as_ref());
+        out.field_if_some(name_key, universe::type_name(id).as_ref());
     }
 }
 
-/// The position with whatever else the source put into it; one that lacks an axis is all rest. ESI's form and
-/// ours are the same here.
+/// Writes the position and its unknown fields, which is where an incomplete position is kept. ESI's format
+/// and ours are the same here.
 pub fn write_position(out: &mut Text, position: Option<&Position>, extra: &Extra) {
-    let rest = extra.get(keys::POSITION_REST).and_then(|rest| rest.as_object());
-    if position.is_none() && rest.is_none() {
+    let unknown = extra.get(keys::POSITION_REST).and_then(|unknown| unknown.as_object());
+    if position.is_none() && unknown.is_none() {
         return;
     }
     out.key("position");
@@ -148,18 +149,18 @@ pub fn write_position(out: &mut Text, position: Option<&Position>, extra: &Extra
         out.field("y", &finite(*y));
         out.field("z", &finite(*z));
     }
-    if let Some(rest) = rest {
-        out.fields(rest, if position.is_some() { keys::POSITION } else { &[] });
+    if let Some(unknown) = unknown {
+        out.fields(unknown, if position.is_some() { keys::POSITION } else { &[] });
     }
     out.close(b'}');
 }
 
 fn write_attacker(out: &mut Text, attacker: &Attacker) {
     out.open(b'{');
-    out.known("character_id", attacker.character_id.as_ref());
-    out.known("corporation_id", attacker.corporation_id.as_ref());
-    out.known("alliance_id", attacker.alliance_id.as_ref());
-    out.known("faction_id", attacker.faction_id.as_ref());
+    out.field_if_some("character_id", attacker.character_id.as_ref());
+    out.field_if_some("corporation_id", attacker.corporation_id.as_ref());
+    out.field_if_some("alliance_id", attacker.alliance_id.as_ref());
+    out.field_if_some("faction_id", attacker.faction_id.as_ref());
     write_type(out, "ship_type_id", "ship_name", attacker.ship_type_id);
     write_type(out, "weapon_type_id", "weapon_name", attacker.weapon_type_id);
     out.field("damage_done", &attacker.damage_done);
@@ -170,17 +171,17 @@ fn write_attacker(out: &mut Text, attacker: &Attacker) {
     out.close(b'}');
 }
 
-/// What was fitted or carried. ESI's form and ours are the same here.
+/// Writes items. ESI's format and ours are the same here.
 pub fn write_items(out: &mut Text, items: &[Item]) {
     out.key("items");
     out.open(b'[');
     for item in items {
         out.open(b'{');
-        out.known("item_type_id", Some(&item.item_type_id).filter(|id| **id != 0));
+        out.field_if_some("item_type_id", Some(&item.item_type_id).filter(|id| **id != 0));
         out.field("flag", &item.flag);
         out.field("singleton", &item.singleton);
-        out.known("quantity_dropped", item.quantity_dropped.as_ref());
-        out.known("quantity_destroyed", item.quantity_destroyed.as_ref());
+        out.field_if_some("quantity_dropped", item.quantity_dropped.as_ref());
+        out.field_if_some("quantity_destroyed", item.quantity_destroyed.as_ref());
         if let Some(inside) = &item.items {
             write_items(out, inside);
         }
@@ -196,9 +197,9 @@ fn write_zkb(out: &mut Text, zkb: Option<&Zkb>, hash: Option<&str>) {
     let zkb = zkb.unwrap_or(&nothing);
     out.key("zkb");
     out.open(b'{');
-    out.known("hash", zkb.hash.as_deref().or(hash).as_ref());
-    out.known("locationID", zkb.location_id.as_ref());
-    out.known("location_id", zkb.location_id.as_ref());
+    out.field_if_some("hash", zkb.hash.as_deref().or(hash).as_ref());
+    out.field_if_some("locationID", zkb.location_id.as_ref());
+    out.field_if_some("location_id", zkb.location_id.as_ref());
     write_value(out, "fittedValue", "fitted_value", zkb.fitted_value);
     write_value(out, "droppedValue", "dropped_value", zkb.dropped_value);
     write_value(out, "destroyedValue", "destroyed_value", zkb.destroyed_value);
@@ -208,8 +209,8 @@ fn write_zkb(out: &mut Text, zkb: Option<&Zkb>, hash: Option<&str>) {
     out.field("solo", &zkb.solo.unwrap_or(false));
     out.field("awox", &zkb.awox.unwrap_or(false));
     out.field("labels", zkb.labels.as_deref().unwrap_or_default());
-    out.known("attackerCount", zkb.attacker_count.as_ref());
-    out.known("href", zkb.href.as_ref());
+    out.field_if_some("attackerCount", zkb.attacker_count.as_ref());
+    out.field_if_some("href", zkb.href.as_ref());
     out.fields(&zkb.extra, keys::ZKB);
     write_absent(out, zkb);
     write_unreadable(out, &zkb.unreadable);
@@ -223,9 +224,9 @@ fn write_value(out: &mut Text, camel: &str, snake: &str, value: Option<f64>) {
     }
 }
 
-/// Names the members that are there only because clients need them there.
+/// Lists the members that were written only because clients need them.
 fn write_absent(out: &mut Text, zkb: &Zkb) {
-    let said = [
+    let given = [
         ("totalValue", zkb.total_value.is_some()),
         ("points", zkb.points.is_some()),
         ("npc", zkb.npc.is_some()),
@@ -233,18 +234,18 @@ fn write_absent(out: &mut Text, zkb: &Zkb) {
         ("awox", zkb.awox.is_some()),
         ("labels", zkb.labels.is_some()),
     ];
-    let absent: Vec<_> = said.iter().filter(|(_, said)| !said).map(|(name, _)| *name).collect();
+    let absent: Vec<_> = given.iter().filter(|(_, given)| !given).map(|(name, _)| *name).collect();
     if !absent.is_empty() {
         out.field("absent", &absent);
     }
 }
 
-/// What could not be read, as it came. ESI's form and ours are the same here.
-pub fn write_unreadable(out: &mut Text, unreadable: &Unreadable) {
-    out.known("unreadable", unreadable.members());
+/// Writes unreadable members as they came. ESI's format and ours are the same here.
+pub fn write_unreadable(out: &mut Text, unreadable: &UnreadableMembers) {
+    out.field_if_some("unreadable", unreadable.members());
 }
 
-/// JSON has no word for what is not finite; no source can send it either.
+/// Replaces a number that is not finite, which JSON cannot express, by 0. No source can send one.
 #[must_use]
 pub const fn finite(value: f64) -> f64 {
     if value.is_finite() { value } else { 0.0 }

@@ -1,4 +1,4 @@
-//! The canonical form: what it looks like, and that no killmail, however odd, breaks its rules.
+//! The canonical JSON: snapshots of it, and its rules for any killmail.
 //!
 //! Must not know: real files.
 
@@ -12,7 +12,7 @@ use super::*;
 use crate::domain::entry::Origin;
 use crate::domain::facts::Facts;
 use crate::domain::id::Seq;
-use crate::domain::merge::sameness::{Sameness, merge};
+use crate::domain::merge::compare::{MergeOutcome, merge};
 use crate::wire::read::package;
 
 fn attacker() -> Attacker {
@@ -91,7 +91,7 @@ fn full() -> Killmail {
 }
 
 #[test]
-fn what_a_lower_rank_gave_is_named_by_its_source_and_read_again() {
+fn provenance_is_written_by_source_and_read_back() {
     let parts =
         [("zkb.points", "redisq"), ("zkb.labels", "redisq"), ("attackers.1.ship_type_id", "websocket")];
     let provenance = parts.into_iter().map(|(part, source)| (part.to_owned(), source.to_owned())).collect();
@@ -104,7 +104,7 @@ fn what_a_lower_rank_gave_is_named_by_its_source_and_read_again() {
 }
 
 #[test]
-fn a_computed_hash_is_marked_and_not_read_as_a_given_one() {
+fn a_computed_hash_is_marked_and_not_read_as_a_hash_of_a_source() {
     let mut killmail = full();
     killmail.hash = None;
     killmail.zkb.as_mut().unwrap().hash = None;
@@ -116,12 +116,12 @@ fn a_computed_hash_is_marked_and_not_read_as_a_given_one() {
 }
 
 #[test]
-fn a_full_killmail_looks_like_this() {
+fn a_full_killmail_matches_its_snapshot() {
     insta::assert_json_snapshot!("full", parsed(&encode(&full())).unwrap());
 }
 
 #[test]
-fn a_bare_killmail_looks_like_this() {
+fn a_bare_killmail_matches_its_snapshot() {
     let victim = Victim { ship_type_id: Some(35_832), corporation_id: Some(98_000_001), ..Victim::default() };
     let attackers = vec![Attacker {
         faction_id: Some(500_021),
@@ -141,7 +141,7 @@ fn a_bare_killmail_looks_like_this() {
 }
 
 #[test]
-fn annotations_are_spliced_in() {
+fn annotations_are_inserted() {
     let json = encode(&full());
     let said: Arc<str> = r#"{"kills_within":4}"#.into();
     let spliced =
@@ -152,9 +152,9 @@ fn annotations_are_spliced_in() {
     assert_eq!(with_annotations(&json, &[]), json);
 }
 
-/// Readers that split lines by Unicode end an event at them.
+/// Readers that split lines at them would end an event there.
 #[test]
-fn line_breaks_of_unicode_are_escaped_wherever_text_is_free() {
+fn line_breaks_of_unicode_are_escaped_in_every_free_text() {
     let mut killmail = full();
     killmail.extra.insert("note\u{2028}".to_owned(), json!("a\u{2029}b"));
     killmail.zkb.get_or_insert_default().labels = Some(vec!["c\u{85}d".to_owned()]);
@@ -187,10 +187,10 @@ fn an_entry_is_encoded_once() {
         json: std::sync::OnceLock::new(),
     };
     let (first, second) = (json(&entry), json(&entry));
-    assert_eq!(first.as_ptr(), second.as_ptr(), "the very same bytes");
+    assert_eq!(first.as_ptr(), second.as_ptr(), "the same buffer");
 }
 
-/// JSON in which a key that comes twice, or a null, is an error.
+/// JSON in which repeated keys and nulls are errors.
 struct Strict;
 
 impl<'de> Deserialize<'de> for Strict {
@@ -237,7 +237,7 @@ impl<'de> Visitor<'de> for Strict {
             if !seen.insert(key.clone()) {
                 return Err(serde::de::Error::custom(format!("{key} comes twice")));
             }
-            // What could not be read stays as it came.
+            // Unreadable members keep their nulls.
             if key == "unreadable" {
                 map.next_value::<IgnoredAny>()?;
             } else {
@@ -322,7 +322,7 @@ prop_compose! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
     #[test]
-    fn no_killmail_breaks_the_rules(killmail in odd()) {
+    fn every_killmail_keeps_the_rules(killmail in odd()) {
         let found = parsed(&encode(&killmail));
         prop_assert!(found.is_ok(), "{found:?}");
         let found = found.unwrap();
@@ -337,12 +337,12 @@ proptest! {
     }
 
     #[test]
-    fn our_own_form_is_understood_and_says_nothing_new(killmail in odd()) {
+    fn our_own_format_reads_back_and_adds_nothing(killmail in odd()) {
         let once = package::parse(&encode(&killmail)).map(|p| p.killmail);
         prop_assert!(once.is_ok(), "{once:?}");
         let once = once.unwrap().unwrap();
         let twice = package::parse(&encode(&once)).unwrap().killmail.unwrap();
-        prop_assert_eq!(merge(&once, &twice, true), Sameness::Known);
+        prop_assert_eq!(merge(&once, &twice, true), MergeOutcome::Unchanged);
         prop_assert_eq!(encode(&once), encode(&twice));
     }
 }

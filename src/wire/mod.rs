@@ -1,7 +1,6 @@
-//! JSON in and out: upstream documents become killmails, killmails become the one form every door sends,
-//! questions become filters.
+//! JSON in both directions: reads upstream documents and request parameters, writes killmails and events.
 //!
-//! Must not know: which door asks, how bytes travel, where killmails are kept.
+//! Must not know: transports, how bytes are transferred, where killmails are stored.
 
 pub mod batch_key;
 pub mod event;

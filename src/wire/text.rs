@@ -1,5 +1,5 @@
-//! JSON written straight into bytes, without a tree in between. What readers that split lines by Unicode take
-//! for a line break (U+2028, U+2029, U+0085) stands escaped in all of it.
+//! Writes JSON directly into bytes, without a tree. U+2028, U+2029 and U+0085 are always escaped, since some
+//! readers split lines at them.
 //!
 //! Must not know: what is written.
 
@@ -8,15 +8,15 @@ use memchr::memchr2_iter;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// A value as JSON.
+/// Encodes a value as JSON.
 #[must_use]
 pub fn json<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    // Only maps whose keys are no texts cannot be written, and there are none.
+    // Only maps with keys other than strings fail, and there are none.
     escaped(serde_json::to_vec(value).unwrap_or_default())
 }
 
-/// JSON with the line breaks of Unicode escaped, which can only stand in its texts. Most has none and is
-/// given back as it is.
+/// Escapes the line breaks of Unicode, which can only occur in strings. Most JSON has none and is returned as
+/// it is.
 #[must_use]
 pub fn escaped(json: Vec<u8>) -> Vec<u8> {
     if line_breaks(&json).next().is_none() {
@@ -33,13 +33,13 @@ pub fn escaped(json: Vec<u8>) -> Vec<u8> {
     out
 }
 
-/// How many bytes [`escaped`] adds.
+/// Number of bytes that [`escaped`] adds.
 #[must_use]
 pub fn escapes_bytes(json: &[u8]) -> usize {
     line_breaks(json).map(|(_, bytes, escape)| escape.len() - bytes).sum()
 }
 
-/// Where line breaks of Unicode stand, how many bytes they have, and what stands for them in JSON.
+/// The line breaks of Unicode in a text: position, length in bytes, and JSON escape.
 fn line_breaks(text: &[u8]) -> impl Iterator<Item = (usize, usize, &'static [u8])> + '_ {
     memchr2_iter(0xE2, 0xC2, text).filter_map(|at| match text[at..] {
         [0xE2, 0x80, 0xA8, ..] => Some((at, 3, &br"\u2028"[..])),
@@ -49,29 +49,29 @@ fn line_breaks(text: &[u8]) -> impl Iterator<Item = (usize, usize, &'static [u8]
     })
 }
 
-/// JSON being written. Commas come by themselves; opening and closing must be paired by the caller.
+/// JSON being written. Commas are added automatically; the caller has to pair `open` and `close`.
 #[derive(Debug, Default)]
 pub struct Text(Vec<u8>);
 
 impl Text {
-    /// Room for so many bytes.
+    /// Empty, with capacity for this many bytes.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
         Self(Vec::with_capacity(bytes))
     }
 
-    /// Opens an object or list: `{` or `[`.
+    /// Opens an object or list with `{` or `[`.
     pub fn open(&mut self, bracket: u8) {
         self.comma();
         self.0.push(bracket);
     }
 
-    /// Closes an object or list: `}` or `]`.
+    /// Closes an object or list with `}` or `]`.
     pub fn close(&mut self, bracket: u8) {
         self.0.push(bracket);
     }
 
-    /// A key that needs no escaping.
+    /// Writes a key that needs no escaping.
     pub fn key(&mut self, name: &str) {
         self.comma();
         self.0.push(b'"');
@@ -79,33 +79,33 @@ impl Text {
         self.0.extend_from_slice(b"\":");
     }
 
-    /// A number, text, flag or list of such.
+    /// Writes a number, string, flag or list of these.
     pub fn value<T: Serialize + ?Sized>(&mut self, value: &T) {
         self.comma();
-        // Writing into memory cannot fail, nor can numbers and texts.
+        // Writing numbers and strings into memory cannot fail.
         let _ = serde_json::to_writer(&mut self.0, value);
     }
 
-    /// A key with its value.
+    /// Writes a key and its value.
     pub fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
         self.key(name);
         self.value(value);
     }
 
-    /// A key with its value, or neither.
-    pub fn known<T: Serialize>(&mut self, name: &str, value: Option<&T>) {
+    /// Writes a key and its value, or nothing for `None`.
+    pub fn field_if_some<T: Serialize>(&mut self, name: &str, value: Option<&T>) {
         if let Some(value) = value {
             self.field(name, value);
         }
     }
 
-    /// JSON as it is.
+    /// Writes encoded JSON.
     pub fn raw(&mut self, json: &[u8]) {
         self.comma();
         self.0.extend_from_slice(json);
     }
 
-    /// The fields of an object, without those named in `taken` and without nulls, however deep.
+    /// Writes the fields of an object, except those named in `taken` and nulls at any depth.
     pub fn fields(&mut self, fields: &Map<String, Value>, taken: &[&str]) {
         for (name, value) in fields {
             if !value.is_null() && !taken.contains(&name.as_str()) {
@@ -138,7 +138,7 @@ impl Text {
         }
     }
 
-    /// What was written.
+    /// The bytes that were written.
     #[must_use]
     pub fn done(self) -> Bytes {
         Bytes::from(escaped(self.0))
@@ -172,7 +172,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn escaped_json_reads_the_same(text in "[\u{2026}-\u{202a}\u{84}-\u{86}a-c\"\\\\\u{e2}]{0,40}") {
+        fn escaped_json_has_the_same_value(text in "[\u{2026}-\u{202a}\u{84}-\u{86}a-c\"\\\\\u{e2}]{0,40}") {
             let plain = serde_json::to_vec(&text).unwrap();
             let safe = escaped(plain.clone());
             prop_assert_eq!(safe.len(), plain.len() + escapes_bytes(&plain));

@@ -1,6 +1,6 @@
-//! Times as texts: what upstream documents write, what we write.
+//! Parses and formats times.
 //!
-//! Must not know: what a time is the time of.
+//! Must not know: what the times mean.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -8,45 +8,45 @@ use jiff::tz::TimeZone;
 
 use crate::clock::now_micros;
 
-/// Whether [`iso_seconds`] writes this time as it is.
+/// Whether [`iso_seconds`] can write this time.
 #[must_use]
 pub fn is_writable(unix_secs: i64) -> bool {
-    /// The year 0: those before it have a sign.
+    /// Begin of the year 0: earlier years have a sign.
     const FIRST: i64 = -62_167_219_200;
     (FIRST..=Timestamp::MAX.as_second()).contains(&unix_secs)
 }
 
-/// Seconds as ISO 8601 UTC: `2021-11-27T00:00:00Z`. Times beyond what the calendar covers are cut to its
-/// ends.
+/// Unix seconds as ISO 8601 UTC: `2021-11-27T00:00:00Z`. Times outside of the calendar's range are clamped.
 #[must_use]
 pub fn iso_seconds(unix_secs: i64) -> String {
     nearest(i128::from(unix_secs) * 1_000_000_000).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Milliseconds as ISO 8601 UTC with microseconds: `2025-12-03T12:00:00.123000Z`.
+/// Unix milliseconds as ISO 8601 UTC with microseconds: `2025-12-03T12:00:00.123000Z`.
 #[must_use]
 pub fn iso_micros(unix_ms: i64) -> String {
     micros(i128::from(unix_ms) * 1_000_000)
 }
 
-/// Now, as [`iso_micros`].
+/// The current time, formatted as by [`iso_micros`].
 #[must_use]
 pub fn iso_micros_now() -> String {
     micros(i128::from(now_micros()) * 1_000)
 }
 
-/// A day (since 1970) as histories name it: `20261121`.
+/// A day (counted from 1970) as zKillboard's history names it: `20261121`.
 #[must_use]
 pub fn compact_day(day: i64) -> String {
     nearest(i128::from(day) * 86_400_000_000_000).strftime("%Y%m%d").to_string()
 }
 
-/// The day (since 1970) a history is named after; `None` for what is no day.
+/// Parses a day as [`compact_day`] writes it; `None` if it is not one.
 #[must_use]
-pub fn day(text: &str) -> Option<i64> {
+pub fn parse_day(text: &str) -> Option<i64> {
     let digits = text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_digit());
-    let time = digits
-        .then(|| plain(format!("{}-{}-{}T00:00:00Z", &text[..4], &text[4..6], &text[6..]).as_bytes()))??;
+    let time = digits.then(|| {
+        parse_common(format!("{}-{}-{}T00:00:00Z", &text[..4], &text[4..6], &text[6..]).as_bytes())
+    })??;
     Some(time.div_euclid(86_400))
 }
 
@@ -59,11 +59,11 @@ fn nearest(unix_nanos: i128) -> Timestamp {
     Timestamp::from_nanosecond(within).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// Reads a time in any form upstreams use, as unix seconds: RFC 3339 with any offset and fraction (cut off),
-/// `YYYY-MM-DD hh:mm:ss` and the like without an offset as UTC. `None`: no time.
+/// Parses a time in any format that upstreams use, as unix seconds: RFC 3339 with any offset (a fraction is
+/// dropped), or `YYYY-MM-DD hh:mm:ss` and similar without an offset, as UTC. `None` if it is none of these.
 #[must_use]
 pub fn parse(text: &str) -> Option<i64> {
-    plain(text.as_bytes()).or_else(|| {
+    parse_common(text.as_bytes()).or_else(|| {
         let text = text.trim();
         let with_offset = text.parse::<Timestamp>().map(Timestamp::as_nanosecond);
         let nanos = with_offset.ok().or_else(|| {
@@ -74,9 +74,9 @@ pub fn parse(text: &str) -> Option<i64> {
     })
 }
 
-/// The form of nearly all killmails, read without ceremony: `YYYY-MM-DDThh:mm:ssZ`, also with a blank and
-/// without `Z`.
-fn plain(text: &[u8]) -> Option<i64> {
+/// A fast path for the format of nearly all killmails: `YYYY-MM-DDThh:mm:ssZ`, also with a space and without
+/// `Z`.
+fn parse_common(text: &[u8]) -> Option<i64> {
     let text = text.strip_suffix(b"Z").unwrap_or(text);
     let [y0, y1, y2, y3, b'-', o0, o1, b'-', d0, d1, b'T' | b' ', h0, h1, b':', m0, m1, b':', s0, s1] = text
     else {
@@ -110,14 +110,14 @@ const fn days_in(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days from 1970-01-01 in the Gregorian calendar, with years that begin in March so that leap days come
+/// Days from 1970-01-01 in the Gregorian calendar. Years are taken to begin in March, so that leap days come
 /// last.
 const fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
     let shifted = if month <= 2 { year - 1 } else { year };
     let era = shifted.div_euclid(400);
-    let of_era = shifted.rem_euclid(400);
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+    let year_of_era = shifted.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
 #[cfg(test)]
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_is_understood() {
+    fn every_format_is_parsed() {
         for text in [
             "2021-11-27T00:00:01Z",
             "2021-11-27 00:00:01",
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_none() {
+    fn other_texts_are_not_times() {
         for text in [
             "",
             "yesterday",
@@ -160,18 +160,18 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1024))]
         #[test]
-        fn what_we_write_we_read(secs in -62_000_000_000_i64..250_000_000_000) {
+        fn formatted_times_parse_to_themselves(secs in -62_000_000_000_i64..250_000_000_000) {
             prop_assert_eq!(parse(&iso_seconds(secs)), Some(secs));
         }
 
         #[test]
-        fn the_short_way_agrees_with_the_calendar(secs in -62_000_000_000_i64..250_000_000_000) {
+        fn the_fast_path_agrees_with_the_calendar(secs in -62_000_000_000_i64..250_000_000_000) {
             let text = iso_seconds(secs);
-            prop_assert_eq!(plain(text.as_bytes()), text.parse::<Timestamp>().ok().map(Timestamp::as_second));
+            prop_assert_eq!(parse_common(text.as_bytes()), text.parse::<Timestamp>().ok().map(Timestamp::as_second));
         }
 
         #[test]
-        fn any_number_of_seconds_can_be_written(secs in any::<i64>(), ms in any::<i64>()) {
+        fn any_number_of_seconds_can_be_formatted(secs in any::<i64>(), ms in any::<i64>()) {
             prop_assert!(iso_seconds(secs).ends_with('Z') && iso_micros(ms).ends_with('Z'));
         }
     }

@@ -1,4 +1,4 @@
-//! The upstream forms: what they look like, and that reading them gives the killmail again.
+//! Upstream formats: reading a written document gives the same killmail again.
 
 use std::sync::OnceLock;
 
@@ -30,7 +30,7 @@ fn read(document: &[u8]) -> Value {
     serde_json::from_slice(document).unwrap()
 }
 
-/// As R2Z2 publishes one, with fields nobody knows yet everywhere.
+/// A document as R2Z2 publishes it, with unknown fields everywhere.
 fn published() -> Value {
     json!({
         "killmail_id": 128_000_001, "hash": "0123456789abcdef0123456789abcdef01234567",
@@ -60,7 +60,7 @@ fn published() -> Value {
 }
 
 #[test]
-fn what_came_in_as_a_document_goes_out_as_it_came() {
+fn a_document_is_written_as_it_came() {
     let published = published();
     let killmail = package::parse(published.to_string().as_bytes()).unwrap().killmail.unwrap();
     assert_eq!(read(&document(&entry(killmail.clone()), 7, Some(3)).unwrap()), published);
@@ -68,7 +68,7 @@ fn what_came_in_as_a_document_goes_out_as_it_came() {
 }
 
 #[test]
-fn nothing_is_made_up_in_the_zkb_block() {
+fn the_zkb_block_gets_no_defaults() {
     let mut published = published();
     published["zkb"] = json!({ "hash": published["hash"], "npc": true });
     published.as_object_mut().unwrap().remove("sequence_updated");
@@ -77,13 +77,13 @@ fn nothing_is_made_up_in_the_zkb_block() {
 }
 
 #[test]
-fn a_hash_no_source_gave_is_computed_and_marked() {
+fn a_computed_hash_is_marked() {
     let body = published()["esi"].to_string();
     let mut killmail = package::parse(body.as_bytes()).unwrap().killmail.unwrap();
     let written = document(&entry(killmail.clone()), 7, None).unwrap();
     let text = read(&written);
     assert_eq!((&text["hash_source"], &text["hash"]), (&json!("computed"), &text["zkb"]["hash"]));
-    // Whoever reads it computes it as well, and takes a given one in its place.
+    // A reader computes it as well, and replaces it by one from a source.
     assert_eq!(package::parse(&written).unwrap().killmail.unwrap(), killmail);
     killmail.attackers[0].final_blow = false;
     assert_eq!(
@@ -99,7 +99,7 @@ fn a_number_without_a_killmail_is_read_as_a_placeholder() {
 }
 
 #[test]
-fn a_source_that_names_no_time_of_upload_said_it_by_the_age() {
+fn a_missing_upload_time_follows_from_the_age() {
     let killmail = package::parse(published().to_string().as_bytes()).unwrap().killmail.unwrap();
     let time = killmail.time;
     let silent = Entry { uploaded_at: None, ..entry(killmail) };
@@ -107,7 +107,7 @@ fn a_source_that_names_no_time_of_upload_said_it_by_the_age() {
 }
 
 #[test]
-fn every_real_killmail_is_the_same_again() {
+fn every_real_killmail_reads_back_the_same() {
     let mut read = 0;
     for line in sample::lines() {
         let mut killmail = package::parse(line.as_bytes()).unwrap().killmail.unwrap();

@@ -7,6 +7,7 @@ use proc_macro2::{TokenStream, TokenTree};
 
 /// Names of files and folders below `src`, and what such a thing is called instead.
 const FILES: &[(&str, &str)] = &[
+    ("accounts", "killmails"),
     ("ahead", "look_ahead"),
     ("ask", "exchange"),
     ("bands", "value_bands"),
@@ -28,6 +29,7 @@ const FILES: &[(&str, &str)] = &[
     ("judge", "subscription_plugin"),
     ("judges", "plugin_quota"),
     ("lanes", "queue"),
+    ("legible", "safe_text"),
     ("link", "source_link"),
     ("lookup", "history"),
     ("made", "instance_counts"),
@@ -44,6 +46,7 @@ const FILES: &[(&str, &str)] = &[
     ("reading", "day_archive"),
     ("rhythm", "usual_rate"),
     ("running", "open_channel"),
+    ("sameness", "compare"),
     ("secondary", "fallback_config"),
     ("seek", "oldest_file_search"),
     ("sent", "delivered_ids"),
@@ -62,6 +65,7 @@ const TYPES: &[(&str, &str)] = &[
     ("About", "ComponentInfo"),
     ("Ahead", "LookAhead"),
     ("Around", "ChannelContext"),
+    ("AskedId", "RequestedId"),
     ("Bell", "Wakeups"),
     ("Cast", "Participants"),
     ("Census", "Scanner"),
@@ -93,8 +97,11 @@ const TYPES: &[(&str, &str)] = &[
     ("Rope", "ReaderId"),
     ("Rounds", "RoundRobin"),
     ("Runs", "RunContext"),
+    ("Sameness", "MergeOutcome"),
+    ("Second", "SecondCopy"),
     ("Secondary", "FallbackConfig"),
     ("Seek", "OldestFileSearch"),
+    ("Taking", "PageBuilder"),
     ("Tally", "KeyCounts"),
     ("Traffic", "ChannelCounters"),
     ("Unnamed", "DigestError"),

@@ -6,7 +6,9 @@ use serde_json::json;
 
 use crate::guests::{self, Text};
 use crate::limits;
-use crate::support::server::Setup;
+use crate::support::channel::Channel;
+use crate::support::server::{Server, Setup};
+use crate::support::sse::Sse;
 
 /// With the four pages it begins with, a guest has 24 MiB.
 const GROWS: &str = "(drop (memory.grow (i32.const 380))) (i32.const 0)";
@@ -82,4 +84,39 @@ async fn a_refusal_of_four_megabytes_is_answered_in_one_line() {
     let refused = server.get("/api/v1/killmails?limit=1&plugin=refuses&plugin_config=%7B%22n%22:1%7D").await;
     let text = refused.text();
     assert!(text.len() < 1_024 && text.contains("no [31msuch thing"), "{} bytes: {:.200}", text.len(), text);
+}
+
+/// The status of each way to ask with a configuration of this size, and the refusals' messages.
+async fn ask_with_config(server: &Server, bytes: usize) -> ([u16; 3], Vec<String>) {
+    let config = json!({ "a": "x".repeat(bytes - r#"{"a":""}"#.len()) });
+    let body = json!({ "plugin": "mine", "plugin_config": config });
+    let history = server.post("/api/v1/killmails/search", &body).await;
+    let stream = Sse::post(server.address(), "/api/v1/kills/stream", &body).await;
+    let mut client = Channel::v2(server.address()).await;
+    let joined = client.ask(json!(["1", "1", "killmails:lobby", "phx_join", body])).await;
+    let is_joined = joined[4]["status"] == "ok";
+    let status = [history.status.as_u16(), stream.status, if is_joined { 200 } else { 400 }];
+    let mut messages = Vec::new();
+    if history.status != 200 {
+        messages.push(history.json()["error"].as_str().unwrap().to_owned());
+    }
+    if !is_joined {
+        messages.push(joined[4]["response"]["reason"].as_str().unwrap().to_owned());
+    }
+    (status, messages)
+}
+
+#[tokio::test]
+async fn a_configuration_may_be_as_long_as_the_setting_says() {
+    for (setting, limit) in [(None, 8_192), (Some(100_000), 100_000), (Some(100), 100)] {
+        let lines = setting.map_or_else(String::new, |bytes| format!("[plugin]\nconfig_bytes = {bytes}"));
+        let server = Setup::quiet().config(&lines).start();
+        server.upload("mine", &guests::evaluating(guests::KEEP)).await;
+        assert_eq!(ask_with_config(&server, limit).await, ([200; 3], Vec::new()), "{limit}");
+        let (status, messages) = ask_with_config(&server, limit + 1).await;
+        assert_eq!(status, [400; 3], "{limit}");
+        assert_eq!(messages.len(), 2);
+        let expected = format!("is {} bytes; at most {limit} (plugin.config_bytes)", limit + 1);
+        assert!(messages.iter().all(|message| message.contains(&expected)), "{messages:?}");
+    }
 }

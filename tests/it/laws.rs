@@ -1,7 +1,7 @@
-//! The laws that need more than one module, as property tests; each prints how often each kind of step
+//! Property tests of the laws that span more than one module. Each prints how often each kind of step
 //! occurred.
 //!
-//! Must not know: how anything keeps its law.
+//! Must not know: how the laws are implemented.
 
 mod answer_steps;
 mod answers;
@@ -21,7 +21,7 @@ pub struct Steps {
 }
 
 impl Steps {
-    pub const fn of(law: &'static str) -> Self {
+    pub const fn new(law: &'static str) -> Self {
         Self { law, counts: Mutex::new(BTreeMap::new()) }
     }
 
@@ -33,7 +33,7 @@ impl Steps {
         *self.counts.lock().unwrap().entry(step).or_default() += times;
     }
 
-    /// Prints them; none of those expected may be missing.
+    /// Prints the counts. Fails if an expected step never occurred.
     pub fn report(&self, expected: &[&str]) {
         let counts = self.counts.lock().unwrap();
         println!("law {}: {counts:?}", self.law);
@@ -47,7 +47,7 @@ impl Steps {
     }
 }
 
-/// How many cases a law is tried with.
+/// Number of cases for each law.
 pub fn cases() -> u32 {
     if crate::support::long() { 4096 } else { 256 }
 }

@@ -1,7 +1,6 @@
 //! The integration tests: the real program, fake upstreams on loopback, real killmails.
 //!
-//! Must not know: how the server is built inside; what is tested below its doors (store, feed) is named where
-//! it is used.
+//! Must not know: how the server is built. Tests of its parts (store, feed) name them where they use them.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 #![allow(

@@ -1,7 +1,7 @@
-//! Every real killmail goes into a store, comes back with everything it carried, also after a restart, and is
-//! found under each of its terms and under no other.
+//! Every real killmail is stored, returned with all its data, also after a restart, and found by each of its
+//! terms and by no other.
 //!
-//! Must not know: how documents travel; `import_cases` has that.
+//! Must not know: how documents are imported; see `import_cases`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use killstream::domain::entry::Origin;
 use killstream::domain::filter::Filter;
 use killstream::domain::hash;
-use killstream::domain::merge::sameness::{Sameness, merge};
+use killstream::domain::merge::compare::{MergeOutcome, merge};
 use killstream::domain::term::Term;
 use killstream::store::Store;
 use killstream::store::config::Config;
@@ -51,7 +51,7 @@ fn incoming(line: &str) -> Incoming {
 }
 
 #[test]
-fn every_real_killmail_comes_back_equal_and_is_found() {
+fn every_real_killmail_is_returned_equal_and_found() {
     let folder = TempDir::with_prefix("killstream-real-").unwrap();
     let sources = data::current();
     let mut store = open(folder.path());
@@ -69,14 +69,14 @@ fn every_real_killmail_comes_back_equal_and_is_found() {
     assert_found_by_every_term(&store, &sources);
 }
 
-/// The hashes of the documents are those the game computes from their bodies.
+/// The hashes of the documents are those computed from their bodies.
 #[test]
-fn every_real_hash_is_the_computed_one() {
+fn every_real_hash_equals_the_computed_one() {
     let mut equal = 0;
     for source in &data::current() {
         for line in &source.lines {
             let killmail = incoming(line).killmail;
-            if let (Some(given), Some(computed)) = (hash::given(&killmail), hash::computed(&killmail)) {
+            if let (Some(given), Some(computed)) = (hash::from_source(&killmail), hash::compute(&killmail)) {
                 assert_eq!(given, computed, "{} of {}", killmail.killmail_id, source.source);
                 equal += 1;
             }
@@ -86,7 +86,7 @@ fn every_real_hash_is_the_computed_one() {
     assert!(equal > 3000, "{equal}");
 }
 
-/// Nothing that a document said is missing from what is kept; what was never revised is the very same.
+/// Checks that a stored killmail lacks nothing its document had, and is equal to it if it was never revised.
 fn assert_all_come_back(store: &Store, sources: &[data::Documents]) -> u64 {
     let mut different = BTreeSet::new();
     for source in sources {
@@ -99,7 +99,7 @@ fn assert_all_come_back(store: &Store, sources: &[data::Documents]) -> u64 {
                 .unwrap_or_else(|| panic!("{} is lost", given.killmail_id));
             assert_eq!(
                 merge(&kept.killmail, &given, false),
-                Sameness::Known,
+                MergeOutcome::Unchanged,
                 "{} of {}",
                 given.killmail_id,
                 source.source
@@ -119,7 +119,7 @@ fn assert_all_come_back(store: &Store, sources: &[data::Documents]) -> u64 {
     different.len() as u64
 }
 
-/// For every term and label: what is found is exactly what has it.
+/// Checks for every term and label that exactly the killmails that have it are found.
 fn assert_found_by_every_term(store: &Store, sources: &[data::Documents]) {
     let mut by_term: BTreeMap<Term, BTreeSet<u32>> = BTreeMap::new();
     let mut by_label: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();

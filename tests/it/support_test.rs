@@ -1,4 +1,4 @@
-//! The support itself: a test that leans on it must be able to.
+//! Tests of what the tests use.
 //!
 //! Must not know: the server.
 
@@ -35,11 +35,11 @@ async fn the_fake_feed_publishes_records_and_fails_on_demand() {
 }
 
 #[tokio::test]
-async fn the_sse_client_reads_blocks_across_chunks_and_comes_back_with_its_id() {
+async fn the_sse_client_reads_blocks_across_chunks_and_resumes_with_its_id() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let server = std::thread::spawn(move || {
-        let mut asked = Vec::new();
+        let mut requests = Vec::new();
         for _ in 0..2 {
             let (mut socket, _) = listener.accept().unwrap();
             let mut request = Vec::new();
@@ -48,14 +48,14 @@ async fn the_sse_client_reads_blocks_across_chunks_and_comes_back_with_its_id() 
                 std::io::Read::read_exact(&mut socket, &mut byte).unwrap();
                 request.push(byte[0]);
             }
-            asked.push(String::from_utf8(request).unwrap());
+            requests.push(String::from_utf8(request).unwrap());
             write!(socket, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
             for chunk in ["retry: 2000\n\n", ": pi", "ng\nid: e-1\n\nda", "ta: {\"killmail_id\":9}\n", "\n"] {
                 write!(socket, "{:x}\r\n{chunk}\r\n", chunk.len()).unwrap();
             }
             write!(socket, "0\r\n\r\n").unwrap();
         }
-        asked
+        requests
     });
     let mut sse = Sse::get(address, "/s?x=1", &[]).await;
     assert_eq!(sse.status, 200);
@@ -65,12 +65,12 @@ async fn the_sse_client_reads_blocks_across_chunks_and_comes_back_with_its_id() 
     assert_eq!(sse.killmails(1).await, [9]);
     assert_eq!(sse.next_block().await, None);
     assert_eq!(sse.bytes(), b"retry: 2000\n\n: ping\nid: e-1\n\ndata: {\"killmail_id\":9}\n\n");
-    // It stays until the server has written, which must not fail.
+    // Kept open until the server thread has written its response.
     let again = sse.reconnect().await;
-    let asked = server.join().unwrap();
+    let requests = server.join().unwrap();
     drop(again);
-    assert!(!asked[0].contains("last-event-id"), "{}", asked[0]);
-    assert!(asked[1].contains("last-event-id: e-1\r\n"), "{}", asked[1]);
+    assert!(!requests[0].contains("last-event-id"), "{}", requests[0]);
+    assert!(requests[1].contains("last-event-id: e-1\r\n"), "{}", requests[1]);
 }
 
 #[test]

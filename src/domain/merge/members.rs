@@ -1,16 +1,16 @@
-//! The members of a killmail by name: which there are, which of them are known, and which could not be read.
+//! The members of a killmail by name: which exist, which are known, and which could not be read.
 //!
-//! Names are those of the game and of zKillboard.
+//! Names are those of ESI and of zKillboard.
 //!
-//! Must not know: how members are read or written.
+//! Must not know: how members are parsed or written.
 
 use serde_json::Value;
 
 use crate::domain::killmail::{Attacker, Item, Killmail, Victim};
-use crate::domain::unreadable::Unreadable;
+use crate::domain::unreadable::UnreadableMembers;
 use crate::domain::zkb::Zkb;
 
-/// A part of a killmail that has members of its own.
+/// A part of a killmail that has members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
     /// The killmail itself.
@@ -19,31 +19,31 @@ pub enum Part {
     Victim,
     /// One of the attackers.
     Attacker,
-    /// One of the items, however deep.
+    /// One of the items, at any depth.
     Item,
     /// zKillboard's block.
     Zkb,
 }
 
-/// Whether a member is known; `None`: there is none of this name. Of those that always have a value it cannot
-/// be told, so they are not.
+/// Whether a member of the killmail is known; `None` if there is no member of this name. Members that cannot
+/// be absent count as unknown, since a default looks like a value.
 #[must_use]
-pub fn of_killmail(killmail: &Killmail, name: &str) -> Option<bool> {
+pub(crate) fn killmail_has(killmail: &Killmail, name: &str) -> Option<bool> {
     Some(match name {
         "moon_id" => killmail.moon_id.is_some(),
         "war_id" => killmail.war_id.is_some(),
         "killmail_hash" => killmail.hash.is_some(),
         "zkb" => killmail.zkb.is_some(),
         "attackers" => false,
-        // What stands around a body, or is only ours to say.
+        // Members of an envelope, and those that only we write.
         "hash" | "uploaded_at" | "sequence_id" | "sequence_updated" | "provenance" => false,
         _ => return None,
     })
 }
 
-/// Whether a member of the victim is known, as [`of_killmail`].
+/// Whether a member of the victim is known, as [`killmail_has`].
 #[must_use]
-pub fn of_victim(victim: &Victim, name: &str) -> Option<bool> {
+pub(crate) fn victim_has(victim: &Victim, name: &str) -> Option<bool> {
     Some(match name {
         "character_id" => victim.character_id.is_some(),
         "corporation_id" => victim.corporation_id.is_some(),
@@ -57,9 +57,9 @@ pub fn of_victim(victim: &Victim, name: &str) -> Option<bool> {
     })
 }
 
-/// Whether a member of an attacker is known, as [`of_killmail`].
+/// Whether a member of an attacker is known, as [`killmail_has`].
 #[must_use]
-pub fn of_attacker(attacker: &Attacker, name: &str) -> Option<bool> {
+pub(crate) fn attacker_has(attacker: &Attacker, name: &str) -> Option<bool> {
     Some(match name {
         "character_id" => attacker.character_id.is_some(),
         "corporation_id" => attacker.corporation_id.is_some(),
@@ -72,9 +72,9 @@ pub fn of_attacker(attacker: &Attacker, name: &str) -> Option<bool> {
     })
 }
 
-/// Whether a member of an item is known, as [`of_killmail`].
+/// Whether a member of an item is known, as [`killmail_has`].
 #[must_use]
-pub fn of_item(item: &Item, name: &str) -> Option<bool> {
+pub(crate) fn item_has(item: &Item, name: &str) -> Option<bool> {
     Some(match name {
         "item_type_id" => item.item_type_id != 0,
         "quantity_dropped" => item.quantity_dropped.is_some(),
@@ -85,12 +85,12 @@ pub fn of_item(item: &Item, name: &str) -> Option<bool> {
     })
 }
 
-/// Whether a member of zKillboard's block is known, as [`of_killmail`].
+/// Whether a member of zKillboard's block is known, as [`killmail_has`].
 #[must_use]
-pub fn of_zkb(zkb: &Zkb, name: &str) -> Option<bool> {
+pub(crate) fn zkb_has(zkb: &Zkb, name: &str) -> Option<bool> {
     Some(match name {
         "locationID" => zkb.location_id.is_some(),
-        // The hash beside the block stands in for one that cannot be read.
+        // An unreadable hash is replaced by the one beside the block.
         "hash" | "absent" => false,
         "fittedValue" => zkb.fitted_value.is_some(),
         "droppedValue" => zkb.dropped_value.is_some(),
@@ -107,9 +107,9 @@ pub fn of_zkb(zkb: &Zkb, name: &str) -> Option<bool> {
     })
 }
 
-/// Whether anything of a killmail could not be read.
+/// Whether any member of a killmail could not be read.
 #[must_use]
-pub fn any_unreadable(killmail: &Killmail) -> bool {
+pub(crate) fn any_unreadable(killmail: &Killmail) -> bool {
     let items = killmail.victim.items.as_deref().unwrap_or_default();
     !killmail.unreadable.is_empty()
         || !killmail.victim.unreadable.is_empty()
@@ -122,26 +122,26 @@ fn any_unreadable_item(item: &Item) -> bool {
     !item.unreadable.is_empty() || item.items.iter().flatten().any(any_unreadable_item)
 }
 
-/// Tells every member that could not be read: the part it is of, its name (`None`: one that we do not know),
+/// Calls `visit` for every unreadable member with its part, its name (`None` if we do not know the name) and
 /// its raw JSON.
-pub fn each_unreadable(killmail: &Killmail, tell: &mut dyn FnMut(Part, Option<&str>, &Value)) {
-    let mut each = |part, unreadable: &Unreadable, named: &dyn Fn(&str) -> bool| {
-        unreadable.iter().for_each(|(name, raw)| tell(part, Some(name).filter(|name| named(name)), raw));
+pub(crate) fn each_unreadable(killmail: &Killmail, visit: &mut dyn FnMut(Part, Option<&str>, &Value)) {
+    let mut each = |part, unreadable: &UnreadableMembers, named: &dyn Fn(&str) -> bool| {
+        unreadable.iter().for_each(|(name, raw)| visit(part, Some(name).filter(|name| named(name)), raw));
     };
-    each(Part::Killmail, &killmail.unreadable, &|name| of_killmail(killmail, name).is_some());
-    each(Part::Victim, &killmail.victim.unreadable, &|name| of_victim(&killmail.victim, name).is_some());
+    each(Part::Killmail, &killmail.unreadable, &|name| killmail_has(killmail, name).is_some());
+    each(Part::Victim, &killmail.victim.unreadable, &|name| victim_has(&killmail.victim, name).is_some());
     for attacker in &killmail.attackers {
-        each(Part::Attacker, &attacker.unreadable, &|name| of_attacker(attacker, name).is_some());
+        each(Part::Attacker, &attacker.unreadable, &|name| attacker_has(attacker, name).is_some());
     }
     if let Some(zkb) = &killmail.zkb {
-        each(Part::Zkb, &zkb.unreadable, &|name| of_zkb(zkb, name).is_some());
+        each(Part::Zkb, &zkb.unreadable, &|name| zkb_has(zkb, name).is_some());
     }
-    killmail.victim.items.iter().flatten().for_each(|item| each_unreadable_of(item, tell));
+    killmail.victim.items.iter().flatten().for_each(|item| each_unreadable_in_item(item, visit));
 }
 
-fn each_unreadable_of(item: &Item, tell: &mut dyn FnMut(Part, Option<&str>, &Value)) {
+fn each_unreadable_in_item(item: &Item, visit: &mut dyn FnMut(Part, Option<&str>, &Value)) {
     for (name, raw) in item.unreadable.iter() {
-        tell(Part::Item, Some(name).filter(|name| of_item(item, name).is_some()), raw);
+        visit(Part::Item, Some(name).filter(|name| item_has(item, name).is_some()), raw);
     }
-    item.items.iter().flatten().for_each(|inside| each_unreadable_of(inside, tell));
+    item.items.iter().flatten().for_each(|inside| each_unreadable_in_item(inside, visit));
 }

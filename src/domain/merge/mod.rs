@@ -1,12 +1,14 @@
-//! What two accounts of one killmail make together: whether they are the same, and what the newer one may
-//! add.
+//! Merging of two copies of one killmail: whether they agree, and what the incoming copy may add or replace.
 //!
-//! Must not know: where accounts come from, or how they are kept.
+//! `killmails` is the entry point and handles unreadable members. `compare` decides whether the copies agree,
+//! `ranked` merges the body and `renewal` the rest.
+//!
+//! Must not know: where copies come from, or how they are stored.
 
-pub mod accounts;
-pub mod layers;
+pub mod compare;
+pub mod killmails;
 pub mod members;
 pub mod pairing;
 pub mod parts;
+pub mod ranked;
 pub mod renewal;
-pub mod sameness;

@@ -1,5 +1,5 @@
-//! Which part of one account of a killmail is which part of another: attackers and items are multisets, and
-//! either side may know less.
+//! Pairs the attackers or items of two copies of a killmail. Both are multisets, and either copy may know
+//! less.
 //!
 //! Must not know: what the parts are.
 
@@ -7,13 +7,13 @@ use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// Comparisons of two parts one merge may make before it gives up. Real killmails need one for each part;
-/// only thousands of parts that cannot be told apart come near.
-pub const COMPARISONS_MAX: usize = 4_000_000;
+/// Comparisons of two parts that one merge may make before it gives up. Real killmails need one for each
+/// part; only thousands of indistinguishable parts come near the limit.
+pub(crate) const COMPARISONS_MAX: usize = 4_000_000;
 
-/// How many comparisons are left.
+/// Comparisons left.
 #[derive(Debug)]
-pub struct Budget(usize);
+pub(crate) struct Budget(usize);
 
 impl Default for Budget {
     fn default() -> Self {
@@ -22,7 +22,7 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Whether one more comparison may be made.
+    /// Takes one comparison from the budget; `false` if none is left.
     pub fn spend(&mut self) -> bool {
         let left = self.0.checked_sub(1);
         self.0 = left.unwrap_or(0);
@@ -30,12 +30,12 @@ impl Budget {
     }
 }
 
-/// Finds for each of `ours` its own one of `theirs` so that every pair fits; `None` when there is no such
+/// Finds a partner in `theirs` for each of `ours`, so that every pair fits; `None` if there is no such
 /// pairing.
 ///
-/// `order` sorts parts so that those it calls equal in `key` stand together, the most alike first; parts that
-/// differ in `key` never fit.
-pub fn pair<T>(
+/// Parts that differ in `key` never fit. Among parts of equal key, `order` puts similar ones at similar
+/// places, so that most pairs fit at the first attempt.
+pub(crate) fn pair<T>(
     ours: &[T],
     theirs: &[T],
     key: impl Fn(&T, &T) -> Ordering,
@@ -88,8 +88,8 @@ fn runs<'a>(
     })
 }
 
-/// Gives every row a column of its own, by augmenting paths from the pairs that fit where they stand. Without
-/// recursion: a row of thousands must not cost stack.
+/// Assigns each row its own column: bipartite matching by augmenting paths, starting from the pairs that fit
+/// in place. It does not recurse, since thousands of rows must not overflow the stack.
 fn assign(len: usize, fit: &mut impl FnMut(usize, usize) -> bool) -> Option<Vec<usize>> {
     let mut taken: Vec<Option<usize>> = vec![None; len];
     let mut loose = Vec::new();
@@ -126,7 +126,7 @@ fn augment(
             match taken[column] {
                 Some(owner) => waiting.push_back(owner),
                 None => {
-                    hand_over(column, start, &came_from, taken);
+                    shift_path(column, start, &came_from, taken);
                     return Some(());
                 }
             }
@@ -135,9 +135,9 @@ fn augment(
     None
 }
 
-/// Walks back from the free column: each row on the path takes the column it reached and leaves its own to
-/// the one before.
-fn hand_over(free: usize, start: usize, came_from: &[Option<usize>], taken: &mut [Option<usize>]) {
+/// Walks back from the free column: each row on the path takes the column it reached and leaves its old one
+/// to the previous row.
+fn shift_path(free: usize, start: usize, came_from: &[Option<usize>], taken: &mut [Option<usize>]) {
     let mut column = free;
     while let Some(row) = came_from[column] {
         let left = taken.iter().position(|owner| *owner == Some(row));
@@ -155,7 +155,7 @@ mod tests {
 
     use super::*;
 
-    /// A part: a key and something that may be unknown.
+    /// A key and a value that may be unknown.
     type Part = (u8, Option<u8>);
 
     fn compatible(a: &Part, b: &Part, _: &mut Budget) -> bool {
@@ -167,7 +167,7 @@ mod tests {
     }
 
     /// Tries every permutation.
-    fn by_hand(ours: &[Part], theirs: &[Part], used: &mut Vec<bool>) -> bool {
+    fn by_permutations(ours: &[Part], theirs: &[Part], used: &mut Vec<bool>) -> bool {
         let Some((first, rest)) = ours.split_first() else { return true };
         (0..theirs.len()).any(|at| {
             if used[at] || first.0 != theirs[at].0 || !compatible(first, &theirs[at], &mut Budget::default())
@@ -175,7 +175,7 @@ mod tests {
                 return false;
             }
             used[at] = true;
-            let found = by_hand(rest, theirs, used);
+            let found = by_permutations(rest, theirs, used);
             used[at] = false;
             found
         })
@@ -189,9 +189,9 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(1024))]
         #[test]
         fn a_pairing_is_found_exactly_when_there_is_one(ours in parts(), theirs in parts()) {
-            let wanted = ours.len() == theirs.len() && by_hand(&ours, &theirs, &mut vec![false; theirs.len()]);
+            let exists = ours.len() == theirs.len() && by_permutations(&ours, &theirs, &mut vec![false; theirs.len()]);
             let found = paired(&ours, &theirs);
-            prop_assert_eq!(found.is_some(), wanted);
+            prop_assert_eq!(found.is_some(), exists);
             if let Some(found) = found {
                 let mut distinct = found.clone();
                 distinct.sort_unstable();
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn thousands_that_cannot_be_told_apart_end() {
+    fn thousands_of_indistinguishable_parts_end() {
         let ours = vec![(0, Some(1)); 5_000];
         let mut theirs = ours.clone();
         theirs[4_999].1 = Some(2);

@@ -1,17 +1,16 @@
-//! What becomes of the hash and of zKillboard's block when a killmail comes again, member by member: absent
-//! ones are filled in, a value of a lower rank gives way to one of a higher rank, and within a rank to a
-//! newer one.
+//! Merges the hash and zKillboard's block, member by member: an absent member is filled in, a value of higher
+//! rank replaces one of lower rank, and within a rank a newer value replaces an older one.
 //!
 //! Must not know: the body, or when a source is newer.
 
-use crate::domain::hash::given;
+use crate::domain::hash::from_source;
 use crate::domain::killmail::{Extra, Killmail};
 use crate::domain::provenance::{HASH, Provenance};
 use crate::domain::zkb::Zkb;
 
-/// The hash and the block as they are then, with the sources of what is of the lower rank.
+/// The merged hash and block, and the sources of the members that are of lower rank.
 #[derive(Debug)]
-pub struct Renewed {
+pub struct RenewedFields {
     hash: Option<String>,
     hash_source: Option<String>,
     zkb: Option<Zkb>,
@@ -19,11 +18,12 @@ pub struct Renewed {
     present: usize,
 }
 
-impl Renewed {
-    /// Of the stored and the incoming account; `newer`: the incoming one replaces values of its own rank.
+impl RenewedFields {
+    /// Merges the stored and the incoming copy. With `newer` the incoming one replaces values of its own
+    /// rank.
     #[must_use]
     pub fn new(stored: &Killmail, incoming: &Killmail, newer: bool) -> Self {
-        let mut choice = Choice {
+        let mut merger = FieldMerger {
             stored: &stored.provenance,
             incoming: &incoming.provenance,
             newer,
@@ -35,37 +35,37 @@ impl Renewed {
             (ours, theirs) => {
                 let nothing = Zkb::default();
                 let mut zkb =
-                    choice.zkb(ours.as_ref().unwrap_or(&nothing), theirs.as_ref().unwrap_or(&nothing));
+                    merger.merge_zkb(ours.as_ref().unwrap_or(&nothing), theirs.as_ref().unwrap_or(&nothing));
                 zkb.unreadable =
                     ours.as_ref().or(theirs.as_ref()).map(|zkb| zkb.unreadable.clone()).unwrap_or_default();
                 Some(zkb)
             }
         };
         let of = |provenance: &Provenance| provenance.source(HASH).map(str::to_owned);
-        let theirs = given(incoming).map(str::to_owned);
+        let theirs = from_source(incoming).map(str::to_owned);
         let ranks = (stored.provenance.source(HASH), incoming.provenance.source(HASH));
-        let taken = takes(stored.hash.as_ref(), theirs.as_ref(), ranks, newer);
-        let (hash, hash_source) = if taken {
+        let replaced = prefers_incoming(stored.hash.as_ref(), theirs.as_ref(), ranks, newer);
+        let (hash, hash_source) = if replaced {
             (theirs, of(&incoming.provenance))
         } else {
             (stored.hash.clone(), of(&stored.provenance))
         };
         if let (Some(old), Some(new), Some(zkb)) =
-            (given(stored), hash.as_deref().filter(|_| taken), &mut zkb)
+            (from_source(stored), hash.as_deref().filter(|_| replaced), &mut zkb)
         {
-            follow(zkb, old, new);
+            replace_hash(zkb, old, new);
         }
-        Self { hash, hash_source, zkb, members: choice.members, present: choice.present }
+        Self { hash, hash_source, zkb, members: merger.members, present: merger.present }
     }
 
-    /// Whether that is what the killmail has, where nothing is of the lower rank.
+    /// Whether the killmail has this hash and block already. Ranks are not compared.
     #[must_use]
-    pub fn is_in(&self, killmail: &Killmail) -> bool {
+    pub fn matches(&self, killmail: &Killmail) -> bool {
         self.hash == killmail.hash && self.zkb == killmail.zkb
     }
 
-    /// Puts it into the killmail.
-    pub fn put(self, killmail: &mut Killmail) {
+    /// Writes hash, block and sources into the killmail.
+    pub fn apply(self, killmail: &mut Killmail) {
         (killmail.hash, killmail.zkb) = (self.hash, self.zkb);
         killmail.provenance.set_members(self.members, self.present);
         match self.hash_source {
@@ -75,8 +75,8 @@ impl Renewed {
     }
 }
 
-/// A corrected hash shows wherever the old one did.
-fn follow(zkb: &mut Zkb, old: &str, new: &str) {
+/// Replaces an old hash in the block by the corrected one.
+fn replace_hash(zkb: &mut Zkb, old: &str, new: &str) {
     if old == new {
         return;
     }
@@ -88,8 +88,8 @@ fn follow(zkb: &mut Zkb, old: &str, new: &str) {
     }
 }
 
-/// Whether the incoming value is taken. The ranks are the lower rank's sources, if they are of that rank.
-fn takes<T: PartialEq>(
+/// Whether the incoming value is used. `ranks` has the source of each value that is of lower rank.
+fn prefers_incoming<T: PartialEq>(
     ours: Option<&T>,
     theirs: Option<&T>,
     ranks: (Option<&str>, Option<&str>),
@@ -106,7 +106,7 @@ fn takes<T: PartialEq>(
     }
 }
 
-struct Choice<'a> {
+struct FieldMerger<'a> {
     stored: &'a Provenance,
     incoming: &'a Provenance,
     newer: bool,
@@ -114,59 +114,72 @@ struct Choice<'a> {
     present: usize,
 }
 
-impl Choice<'_> {
-    fn zkb(&mut self, ours: &Zkb, theirs: &Zkb) -> Zkb {
+impl FieldMerger<'_> {
+    fn merge_zkb(&mut self, ours: &Zkb, theirs: &Zkb) -> Zkb {
         Zkb {
-            location_id: self.member("locationID", ours.location_id.as_ref(), theirs.location_id.as_ref()),
-            hash: self.member("hash", ours.hash.as_ref(), theirs.hash.as_ref()),
-            fitted_value: self.member(
+            location_id: self.merge_member(
+                "locationID",
+                ours.location_id.as_ref(),
+                theirs.location_id.as_ref(),
+            ),
+            hash: self.merge_member("hash", ours.hash.as_ref(), theirs.hash.as_ref()),
+            fitted_value: self.merge_member(
                 "fittedValue",
                 ours.fitted_value.as_ref(),
                 theirs.fitted_value.as_ref(),
             ),
-            dropped_value: self.member(
+            dropped_value: self.merge_member(
                 "droppedValue",
                 ours.dropped_value.as_ref(),
                 theirs.dropped_value.as_ref(),
             ),
-            destroyed_value: self.member(
+            destroyed_value: self.merge_member(
                 "destroyedValue",
                 ours.destroyed_value.as_ref(),
                 theirs.destroyed_value.as_ref(),
             ),
-            total_value: self.member("totalValue", ours.total_value.as_ref(), theirs.total_value.as_ref()),
-            points: self.member("points", ours.points.as_ref(), theirs.points.as_ref()),
-            npc: self.member("npc", ours.npc.as_ref(), theirs.npc.as_ref()),
-            solo: self.member("solo", ours.solo.as_ref(), theirs.solo.as_ref()),
-            awox: self.member("awox", ours.awox.as_ref(), theirs.awox.as_ref()),
-            labels: self.member("labels", ours.labels.as_ref(), theirs.labels.as_ref()),
-            attacker_count: self.member(
+            total_value: self.merge_member(
+                "totalValue",
+                ours.total_value.as_ref(),
+                theirs.total_value.as_ref(),
+            ),
+            points: self.merge_member("points", ours.points.as_ref(), theirs.points.as_ref()),
+            npc: self.merge_member("npc", ours.npc.as_ref(), theirs.npc.as_ref()),
+            solo: self.merge_member("solo", ours.solo.as_ref(), theirs.solo.as_ref()),
+            awox: self.merge_member("awox", ours.awox.as_ref(), theirs.awox.as_ref()),
+            labels: self.merge_member("labels", ours.labels.as_ref(), theirs.labels.as_ref()),
+            attacker_count: self.merge_member(
                 "attackerCount",
                 ours.attacker_count.as_ref(),
                 theirs.attacker_count.as_ref(),
             ),
-            href: self.member("href", ours.href.as_ref(), theirs.href.as_ref()),
-            extra: self.extra(&ours.extra, &theirs.extra),
+            href: self.merge_member("href", ours.href.as_ref(), theirs.href.as_ref()),
+            extra: self.merge_extra(&ours.extra, &theirs.extra),
             ..Zkb::default()
         }
     }
 
-    fn extra(&mut self, ours: &Extra, theirs: &Extra) -> Extra {
+    fn merge_extra(&mut self, ours: &Extra, theirs: &Extra) -> Extra {
         let names = ours.keys().chain(theirs.keys().filter(|name| !ours.contains_key(*name)));
         names
-            .filter_map(|name| Some((name.clone(), self.member(name, ours.get(name), theirs.get(name))?)))
+            .filter_map(|name| {
+                Some((name.clone(), self.merge_member(name, ours.get(name), theirs.get(name))?))
+            })
             .collect()
     }
 
-    fn member<T: Clone + PartialEq>(
+    fn merge_member<T: Clone + PartialEq>(
         &mut self,
         name: &str,
         ours: Option<&T>,
         theirs: Option<&T>,
     ) -> Option<T> {
         let ranks = (self.stored.source_of_member(name), self.incoming.source_of_member(name));
-        let (value, source) =
-            if takes(ours, theirs, ranks, self.newer) { (theirs, ranks.1) } else { (ours, ranks.0) };
+        let (value, source) = if prefers_incoming(ours, theirs, ranks, self.newer) {
+            (theirs, ranks.1)
+        } else {
+            (ours, ranks.0)
+        };
         self.present += usize::from(value.is_some());
         if let (Some(_), Some(source)) = (value, source) {
             self.members.push((name.to_owned(), source.to_owned()));

@@ -77,7 +77,7 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
     } else {
         let allowed = origins.to_vec();
         layer.allow_origin(AllowOrigin::predicate(move |given, _| {
-            given.to_str().is_ok_and(|given| origin::is_welcome(Some(given), &allowed))
+            given.to_str().is_ok_and(|given| origin::is_allowed(Some(given), &allowed))
         }))
     })
 }

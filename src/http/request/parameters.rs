@@ -13,10 +13,11 @@ use crate::http::answer::error::Error;
 use crate::http::request::body::{self, Intake};
 use crate::tasks;
 use crate::wire::query::given_value::json_number;
-use crate::wire::query::parameters::{Known, Parameters};
-use crate::wire::query::{self, Asked};
-use crate::wire::read::json::Broken;
-use crate::wire::read::number::{INTEGERS_MIN, integral};
+use crate::wire::query::limits::Limits;
+use crate::wire::query::parameters::{KnownNames, Parameters};
+use crate::wire::query::{self, ParsedQuery};
+use crate::wire::read::json::JsonError;
+use crate::wire::read::number::{INTEGERS_MIN, to_integer};
 
 /// The decoded pairs of the query string, in order.
 #[derive(Debug, Clone, Default)]
@@ -96,7 +97,7 @@ impl Object {
     ///
     /// # Errors
     /// 400: it is broken, or what `read` says.
-    pub async fn read<T, F>(self, known: Known, read: F) -> Result<T, Error>
+    pub async fn read<T, F>(self, known: KnownNames, read: F) -> Result<T, Error>
     where
         T: Send + 'static,
         F: FnOnce(&Parameters<'_>) -> Result<T, Error> + Send + 'static,
@@ -133,24 +134,25 @@ impl Question {
     /// 500: the reading was lost. What `read` says is inside.
     pub async fn read(
         self,
-        read: fn(&[u8], &query::Pairs) -> Result<Asked, query::Error>,
-    ) -> Result<Result<Asked, query::Error>, Error> {
+        read: fn(&[u8], &query::QueryPairs, Limits) -> Result<ParsedQuery, query::Error>,
+        limits: Limits,
+    ) -> Result<Result<ParsedQuery, query::Error>, Error> {
         let Self { body, pairs } = self;
-        tasks::read("question", body.len(), move || read(&body, &pairs)).await.map_err(Error::failed)
+        tasks::read("question", body.len(), move || read(&body, &pairs, limits)).await.map_err(Error::failed)
     }
 }
 
 /// Bodies that claim to be JSON, or begin like it, must be JSON; others pass as empty objects.
-fn object(bytes: &[u8], said_json: bool, known: Known) -> Result<Parameters<'_>, Error> {
+fn object(bytes: &[u8], said_json: bool, known: KnownNames) -> Result<Parameters<'_>, Error> {
     let text = bytes.trim_ascii();
     if text.is_empty() || !(said_json || matches!(text[0], b'{' | b'[')) {
-        return Ok(Parameters::none(known));
+        return Ok(Parameters::empty(known));
     }
-    match Parameters::object(text, known) {
+    match Parameters::from_object(text, known) {
         Ok(given) => Ok(given),
-        Err(Broken::NotAnObject(_)) => Ok(Parameters::none(known)),
-        Err(Broken::NotJson(_)) => Err(Error::BadRequest),
-        Err(deep @ Broken::TooDeep) => Err(Error::parameter("body", deep.to_string())),
+        Err(JsonError::NotAnObject(_)) => Ok(Parameters::empty(known)),
+        Err(JsonError::NotJson(_)) => Err(Error::BadRequest),
+        Err(deep @ JsonError::TooDeep) => Err(Error::parameter("body", deep.to_string())),
     }
 }
 
@@ -182,7 +184,7 @@ pub fn positive_json(value: &RawValue) -> Option<u64> {
 #[must_use]
 pub fn integer(value: &RawValue) -> Option<i128> {
     let number = json_number(value)?;
-    integral(&number)
+    to_integer(&number)
         .filter(|_| !number.is_f64() || number.as_f64().is_some_and(|float| float.abs() >= INTEGERS_MIN))
 }
 
@@ -215,7 +217,9 @@ mod tests {
 
     #[test]
     fn only_broken_json_is_refused() {
-        let read = |bytes: &[u8], said_json| object(bytes, said_json, &[&["a"]]).map(|given| given.has("a"));
+        let read = |bytes: &[u8], said_json| {
+            object(bytes, said_json, &[&["a"]]).map(|given| given.raw_json("a").is_some())
+        };
         assert_eq!(read(b"", true), Ok(false));
         assert_eq!(read(b"a=1&b=2", false), Ok(false));
         assert_eq!(read(b" [1]", false), Ok(false));

@@ -168,7 +168,7 @@ impl Sorted {
         self.count += 1;
         match reference::read(document) {
             Some(Ok(named)) => {
-                return self.refer(index, named.killmail_id, named.hash.clone(), named.document(), true);
+                return self.refer(index, named.killmail_id, named.hash.clone(), named.to_document(), true);
             }
             Some(Err(refused)) => {
                 let reference::Refused { reason, field, message, killmail_id } = refused;
@@ -333,7 +333,7 @@ fn sort(body: &[u8], zkb: ZkbRule, are_lines: bool) -> Result<Sorted, Error> {
     let mut any_is_json = false;
     let mut splitter = Splitter::new(body.len());
     let mut take = |document: &[u8]| -> Result<(), Infallible> {
-        any_is_json |= package::readable(document).is_some();
+        any_is_json |= package::to_valid_json(document).is_some();
         each(document, &mut |one| sorted.take(one));
         Ok(())
     };

@@ -24,7 +24,7 @@ use crate::http::routes::kills::check_format;
 use crate::http::state::HttpState;
 use crate::tasks;
 use crate::wire::query::filter_echo::FilterEcho;
-use crate::wire::query::{self, Asked};
+use crate::wire::query::{self, ParsedQuery};
 use crate::wire::{text, time};
 
 /// A filter of more ids counts against the limit of all filters while its answer is on its way.
@@ -64,7 +64,12 @@ pub async fn list(
     parts: Parts,
     Pairs(pairs): Pairs,
 ) -> Result<Response, Error> {
-    answer(&door, &parts, query::history_pairs(&pairs).map_err(Error::history_parameter)?).await
+    answer(
+        &door,
+        &parts,
+        query::read_history_query(&pairs, door.query_limits()).map_err(Error::history_parameter)?,
+    )
+    .await
 }
 
 /// `POST /api/v1/killmails/search`.
@@ -73,20 +78,30 @@ pub async fn search(
     parts: Parts,
     body: Question,
 ) -> Result<Response, Error> {
-    answer(&door, &parts, body.read(query::history_body).await?.map_err(Error::history_parameter)?).await
+    answer(
+        &door,
+        &parts,
+        body.read(query::read_history_body, door.query_limits()).await?.map_err(Error::history_parameter)?,
+    )
+    .await
 }
 
 /// `GET /api/v1/killmails/count`.
 pub async fn count(State(door): State<Arc<HttpState>>, Pairs(pairs): Pairs) -> Result<Response, Error> {
-    counted(&door, query::count_pairs(&pairs).map_err(Error::history_parameter)?).await
+    counted(&door, query::read_count_query(&pairs, door.query_limits()).map_err(Error::history_parameter)?)
+        .await
 }
 
 /// `POST /api/v1/killmails/count`.
 pub async fn count_search(State(door): State<Arc<HttpState>>, body: Question) -> Result<Response, Error> {
-    counted(&door, body.read(query::count_body).await?.map_err(Error::history_parameter)?).await
+    counted(
+        &door,
+        body.read(query::read_count_body, door.query_limits()).await?.map_err(Error::history_parameter)?,
+    )
+    .await
 }
 
-async fn counted(door: &HttpState, asked: Asked) -> Result<Response, Error> {
+async fn counted(door: &HttpState, asked: ParsedQuery) -> Result<Response, Error> {
     let (held, subscription) = hold(door, asked.subscription)?;
     let count = door.feed.count(Arc::clone(&subscription), door.feed.head()).await.map_err(Error::history)?;
     let mut listing = Listing::new(&door.feed).holding(held);
@@ -95,7 +110,7 @@ async fn counted(door: &HttpState, asked: Asked) -> Result<Response, Error> {
     listing.text(format!(r#"}},"timestamp":"{}"}}"#, time::iso_micros_now())).answer().await
 }
 
-async fn answer(door: &HttpState, parts: &Parts, asked: Asked) -> Result<Response, Error> {
+async fn answer(door: &HttpState, parts: &Parts, asked: ParsedQuery) -> Result<Response, Error> {
     let _hold = door.judge(parts, &asked.subscription).map_err(Error::history_judges)?;
     let place = door.judged_request(parts, &asked.subscription).map_err(Error::history_judges)?;
     let (head, after) = match &asked.cursor {
@@ -155,7 +170,7 @@ fn tell(listing: &mut Listing, asked: &Subscription) {
     for IdsIn { kind, ids } in std::mem::take(&mut rest.filter.dimensions) {
         listing.text(format!(r#""{kind}_ids":["#)).ids(&ids).text("],");
     }
-    listing.text(text::json(&FilterEcho::of(&rest)).split_off(1));
+    listing.text(text::json(&FilterEcho::new(&rest)).split_off(1));
 }
 
 /// A cursor names the head of the first page and the killmail id last sent. It is spelled like an event id

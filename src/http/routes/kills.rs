@@ -17,7 +17,7 @@ use crate::http::answer::listing::Listing;
 use crate::http::answer::success::Json;
 use crate::http::request::parameters::{Object, Pairs, Segment, integer, positive, positive_json};
 use crate::http::state::HttpState;
-use crate::wire::query::parameters::{Known, Parameters};
+use crate::wire::query::parameters::{KnownNames, Parameters};
 use crate::wire::{query, time};
 
 /// Killmails answered where nobody says how many.
@@ -132,7 +132,7 @@ pub async fn list_of_system(
 
 /// The form in which killmails are asked for is one there is.
 pub fn check_format(pairs: &Pairs) -> Result<(), String> {
-    pairs.get("format").map_or(Ok(()), |asked| query::format(asked).map_err(|error| error.message))
+    pairs.get("format").map_or(Ok(()), |asked| query::check_format(asked).map_err(|error| error.message))
 }
 
 /// `{"kills":[..],"timestamp":"..", ..}` in the success envelope.
@@ -157,7 +157,7 @@ async fn newest(
 }
 
 /// The members of a body that asks for several systems.
-const KNOWN: Known = &[&["system_ids", "since_hours", "limit", "hours", "limit_per_system", "format"]];
+const KNOWN: KnownNames = &[&["system_ids", "since_hours", "limit", "hours", "limit_per_system", "format"]];
 
 /// What a body asks for: the systems, hours back, killmails of each.
 type Several = (Vec<i128>, u64, usize);
@@ -171,7 +171,7 @@ async fn several(
     let most = door.config.systems_max;
     body.read(KNOWN, move |given| {
         if let Some(asked) = given.text("format").map_err(Error::history_parameter)? {
-            query::format(asked).map_err(Error::history_parameter)?;
+            query::check_format(asked).map_err(Error::history_parameter)?;
         }
         let (ids, hours) = (system_ids(given, most)?, number(given, hours, HOURS, u64::MAX)?);
         Ok((ids, hours, usize::try_from(number(given, limit, LIMIT as u64, LIMIT_MAX)?).unwrap_or(LIMIT)))
@@ -214,7 +214,7 @@ fn system_ids(given: &Parameters<'_>, most: usize) -> Result<Vec<i128>, Error> {
 }
 
 fn number(given: &Parameters<'_>, name: &'static str, default: u64, most: u64) -> Result<u64, Error> {
-    let said = match (given.plain(name), given.raw(name)) {
+    let said = match (given.raw_text(name), given.raw_json(name)) {
         (Some(digits), _) => positive(digits),
         (None, Some(value)) => positive_json(value),
         (None, None) => return Ok(default),
@@ -279,7 +279,7 @@ mod tests {
     fn lists_of_systems_are_checked() {
         let read = |list: &str| {
             let body = format!("{{\"system_ids\":{list}}}");
-            system_ids(&Parameters::object(body.as_bytes(), KNOWN).unwrap(), 3)
+            system_ids(&Parameters::from_object(body.as_bytes(), KNOWN).unwrap(), 3)
         };
         let ids = |value: Value| read(&value.to_string());
         assert_eq!(ids(json!([5, 5, -1, 7])), Ok(vec![5, -1, 7]));

@@ -139,7 +139,7 @@ async fn day(
     headers: HeaderMap,
     kind: Kind,
 ) -> Result<Response, Error> {
-    let day = name.strip_suffix(".json").and_then(time::day).ok_or(Error::Path)?;
+    let day = name.strip_suffix(".json").and_then(time::parse_day).ok_or(Error::Path)?;
     let (feed, rev) = (Arc::clone(&door.feed), door.feed.store().revision());
     let found = tasks::blocking("mirror day", move || {
         let filter =
@@ -218,7 +218,7 @@ impl Way {
 /// A killmail in its day, under its id; none where there is no hash to name.
 fn line(killmail: &Killmail, kind: Kind) -> Option<(u32, Bytes)> {
     let text = match kind {
-        Kind::Hashes => Bytes::from(text::json(&hash::of(killmail)?.text)),
+        Kind::Hashes => Bytes::from(text::json(&hash::resolve(killmail)?.text)),
         Kind::Bodies => upstream::body(killmail),
     };
     Some((killmail.killmail_id, text))

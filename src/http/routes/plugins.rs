@@ -203,7 +203,7 @@ pub async fn promote(
     Path(name): Path<String>,
     body: Object,
 ) -> Result<Json, Error> {
-    let digest = body.read(&[&["digest"]], |given| Ok(given.plain("digest").map(str::to_owned))).await?;
+    let digest = body.read(&[&["digest"]], |given| Ok(given.raw_text("digest").map(str::to_owned))).await?;
     let digest = digest.ok_or_else(|| {
         Error::parameter(
             "digest",

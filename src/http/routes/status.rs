@@ -256,7 +256,7 @@ fn plugins_waiting(engine: &Engine) -> Value {
 /// be fetched are not counted.
 fn parser(door: &HttpState, source_status: &SourceStatus) -> Value {
     let (stored, skipped, failed) =
-        (get(&source_status.kept), get(&source_status.skipped), get(&source_status.refused));
+        (get(&source_status.stored), get(&source_status.skipped), get(&source_status.refused));
     json!({
         "stored": stored,
         "skipped": skipped,

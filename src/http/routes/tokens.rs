@@ -20,7 +20,7 @@ use crate::http::request::parameters::Object;
 use crate::http::state::HttpState;
 use crate::store::Store;
 use crate::tasks;
-use crate::wire::query::parameters::{self, Known};
+use crate::wire::query::parameters::{self, KnownNames};
 use crate::wire::read::json;
 use crate::wire::time;
 
@@ -29,7 +29,7 @@ const TOKENS_MAX: usize = 100;
 const NAME_LEN_MAX: usize = 63;
 const RANDOM_BYTES: usize = 32;
 /// The members of a body.
-const KNOWN: Known = &[&["name", "scopes"]];
+const KNOWN: KnownNames = &[&["name", "scopes"]];
 
 /// A token as the file keeps it. Law 4 (old bytes speak): a field is added with a default, never renamed or
 /// taken away.
@@ -151,7 +151,7 @@ fn shown(given: &Given) -> Value {
 }
 
 fn name(given: &parameters::Parameters<'_>) -> Result<String, Error> {
-    let name = given.plain("name").unwrap_or_default();
+    let name = given.raw_text("name").unwrap_or_default();
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if (1..=NAME_LEN_MAX).contains(&name.len()) && name.bytes().all(good) {
         return Ok(name.to_owned());

@@ -41,7 +41,8 @@ use crate::http::stream::sse::Out;
 use crate::http::stream::stream_limits::{Slot, StreamKind};
 use crate::plugins::plugin_quota::EvaluatorPermit;
 use crate::wire::event;
-use crate::wire::query::{self, Asked};
+use crate::wire::query::limits::Limits;
+use crate::wire::query::{self, ParsedQuery};
 
 /// `GET|POST /api/v1/kills/stream` and `/sse`.
 pub async fn basic(State(door): State<Arc<HttpState>>, request: Request) -> Result<Response, Error> {
@@ -55,7 +56,7 @@ pub async fn enhanced(State(door): State<Arc<HttpState>>, request: Request) -> R
 
 async fn open(door: Arc<HttpState>, kind: StreamKind, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-    let mut asked = asked(Request::from_parts(parts.clone(), body)).await?;
+    let mut asked = asked(Request::from_parts(parts.clone(), body), door.query_limits()).await?;
     if parts.method == Method::HEAD {
         return Ok(answer(Body::empty()));
     }
@@ -84,25 +85,25 @@ async fn open(door: Arc<HttpState>, kind: StreamKind, request: Request) -> Resul
     Ok(answer(Body::from_stream(LazyBody::new(first, talk, StreamBody::step))))
 }
 
-async fn asked(request: Request) -> Result<Asked, Error> {
+async fn asked(request: Request, limits: Limits) -> Result<ParsedQuery, Error> {
     let asked = if request.method() == Method::POST {
         let question = Question::from_request(request, &()).await.map_err(Error::of_stream)?;
-        question.read(query::stream_body).await?
+        question.read(query::read_stream_body, limits).await?
     } else {
-        query::stream_pairs(&Pairs::of(request.uri())?.0)
+        query::read_stream_query(&Pairs::of(request.uri())?.0, limits)
     };
     asked.map_err(Error::stream_parameter)
 }
 
 /// The header is what a browser sends by itself when it comes back; it knows better than the address it was
 /// first given.
-fn last_event_id(headers: &HeaderMap, asked: &Asked) -> Option<String> {
+fn last_event_id(headers: &HeaderMap, asked: &ParsedQuery) -> Option<String> {
     let header =
         headers.get("last-event-id").map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     header.filter(|id| !id.is_empty()).or_else(|| asked.last_event_id.clone())
 }
 
-fn form(kind: StreamKind, asked: &Asked, batch_bytes: u64) -> Form {
+fn form(kind: StreamKind, asked: &ParsedQuery, batch_bytes: u64) -> Form {
     let line_max_bytes = asked.batch_max_bytes.map_or(batch_bytes, u64::from);
     Form { kind, key: asked.batch_key, line_max_bytes }
 }
@@ -138,7 +139,7 @@ struct StreamBody {
     door: Arc<HttpState>,
     form: Form,
     reader: Reader,
-    asked: Asked,
+    asked: ParsedQuery,
     /// What `connected` holds of the limit of all filters until the client has it.
     echo: Option<EchoLease>,
     /// When it is time for a ping or a heartbeat.
@@ -159,7 +160,7 @@ impl StreamBody {
         door: Arc<HttpState>,
         form: Form,
         reader: Reader,
-        (asked, echo): (Asked, EchoLease),
+        (asked, echo): (ParsedQuery, EchoLease),
         rights: (Slot, Option<EvaluatorPermit>),
     ) -> Self {
         let echo = Some(echo);

@@ -328,7 +328,13 @@ fn with_reference(
     is_fetched: bool,
 ) -> Killmail {
     (killmail.hash, killmail.zkb) = (None, None);
-    body::take_up(&mut killmail, Some(reference.hash), reference.zkb, Extra::new(), &reference.unreadable);
+    body::add_envelope(
+        &mut killmail,
+        Some(reference.hash),
+        reference.zkb,
+        Extra::new(),
+        &reference.unreadable,
+    );
     killmail.provenance.remove(HASH);
     killmail.provenance.set_members(Vec::new(), 0);
     if let Some(source) = lower_rank {
@@ -346,7 +352,7 @@ fn with_reference(
 mod tests {
     use super::*;
     use crate::domain::provenance::Provenance;
-    use crate::domain::unreadable::Unreadable;
+    use crate::domain::unreadable::UnreadableMembers;
     use crate::domain::zkb::Zkb;
 
     #[test]
@@ -356,7 +362,7 @@ mod tests {
             killmail_id: 7,
             hash: "aa".to_owned(),
             zkb: Some(zkb.clone()),
-            unreadable: Unreadable::default(),
+            unreadable: UnreadableMembers::default(),
         };
         let parts = |killmail: Killmail| {
             killmail.provenance.iter().map(|(part, _)| part.to_owned()).collect::<Vec<_>>()

@@ -13,8 +13,8 @@ use crate::ingest::r2z2::exchange::Reply;
 use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 use crate::store::refused::list::Refused;
 use crate::wire::read::json::without_bom;
-use crate::wire::read::number::{integral, written};
-use crate::wire::read::package::readable;
+use crate::wire::read::number::{parse_number, to_integer};
+use crate::wire::read::package::to_valid_json;
 
 /// The reason of a file without a killmail.
 pub const PLACEHOLDER: &str = "placeholder";
@@ -74,7 +74,7 @@ fn members(body: &[u8]) -> Option<Members<'_>> {
 /// is wrong with it.
 #[must_use]
 pub fn is_document(body: &[u8]) -> bool {
-    let Some(body) = readable(without_bom(body)) else { return false };
+    let Some(body) = to_valid_json(without_bom(body)) else { return false };
     members(&body).is_some_and(|members| members.sequence_id.is_some() || members.killmail_id.is_some())
 }
 
@@ -86,7 +86,7 @@ fn is_null(member: Option<&RawValue>) -> bool {
 fn number(raw: &RawValue) -> Option<u64> {
     let text = raw.get();
     let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text).trim();
-    text.parse().ok().or_else(|| integral(&written(text)?)?.try_into().ok())
+    text.parse().ok().or_else(|| to_integer(&parse_number(text)?)?.try_into().ok())
 }
 
 /// The number in `sequence.json`: in an object or bare, possibly in a string.
@@ -119,7 +119,7 @@ pub fn document(body: &[u8], requested: u64, zkb: ZkbRule, source: &str) -> Pars
         killmail: None,
         refused: Some(refused(reason)),
     };
-    let text = readable(body).unwrap_or_default();
+    let text = to_valid_json(body).unwrap_or_default();
     let members =
         members(&text).filter(|members| members.sequence_id.is_some() || members.killmail_id.is_some());
     let Some(members) = members else { return misfit(false, NOT_OF_THE_FEED) };

@@ -413,7 +413,7 @@ fn a_number_that_never_arrives_is_looked_for_in_the_archive_of_its_day() {
     );
     assert!(archive[0].1 >= 20_001 * 86_400_000 + 23_400_000, "after half past six of the next day");
     let Notice::Recovered(ranges) = &notices[0] else { panic!("{notices:?}") };
-    assert_eq!(ranges[0].recovered(), Some(Span::of(AT + 5)));
+    assert_eq!(ranges[0].recovered(), Some(Span::at(AT + 5)));
     assert_eq!(
         state.place().missing.next_step(0, &Waits::default().recovery).map(|(step, _)| step),
         None::<RecoveryStep>

@@ -217,7 +217,7 @@ impl MissingNumbers {
     /// Notes that a killmail of this time (unix seconds) was found in the archive of a day.
     pub fn note_recovered(&mut self, day: i64, time: i64, begun: i64) {
         if let Some(range) = self.0.iter_mut().find(|range| needs_day(range, day, begun)) {
-            let span = range.recovered().map_or(Span::of(time), |span| span.with(time));
+            let span = range.recovered().map_or(Span::at(time), |span| span.with(time));
             range.filled = Some((span.from, span.to, span.killmails));
         }
     }

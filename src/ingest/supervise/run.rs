@@ -256,10 +256,10 @@ fn count(status: &SourceStatus, killmails: &[Incoming], appended: &[Appended]) {
             Appended::New(entry) => {
                 let late = entry.is_late() && entry.origin == Origin::Live;
                 status.late.fetch_add(u64::from(late), Ordering::Relaxed);
-                status.kept.fetch_add(1, Ordering::Relaxed);
+                status.stored.fetch_add(1, Ordering::Relaxed);
             }
             Appended::Revised(_) => {
-                status.kept.fetch_add(1, Ordering::Relaxed);
+                status.stored.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(killmail.id = id, "killmail {id} was revised");
             }
             // The store logs a conflict.

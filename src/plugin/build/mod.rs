@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_there_is_little_memory_the_large_lane_takes_half_of_it() {
+    fn a_large_component_takes_at_most_half_of_a_small_memory() {
         const GIB: u64 = 1 << 30;
         assert_eq!(large_memory_limit(3 * GIB, 24 * GIB), 3 * GIB);
         assert_eq!(large_memory_limit(3 * GIB, 2 * GIB), GIB);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::entry::{Page, SharedEntry};
-use crate::domain::legible::legible;
+use crate::domain::safe_text::sanitize;
 use crate::domain::verdict::{Failure, Fault};
 use crate::plugin::class::Class;
 use crate::plugin::error::Refusal;
@@ -88,7 +88,10 @@ impl TrialFaults {
             1 => format!("`{}`", first.fault),
             _ => format!("a fault ({}), the first `{}`", counts.join(", "), first.fault),
         };
-        Some(legible(&format!("{share} calls of the trial ended in {what}: {}", first.message), bytes_max))
+        Some(sanitize(
+            &format!("{share} calls of the trial ended in {what}: {}", first.message),
+            bytes_max,
+        ))
     }
 }
 

@@ -189,7 +189,7 @@ pub fn involves(facts: &Facts, kind: Dimension, role: Role, ids: &[u32]) -> bool
     if let Some(place) = facts.place(kind) {
         return place != 0 && ids.contains(&place);
     }
-    facts.columns(role).into_iter().flatten().map(|columns| columns.of(kind)).any(|column| {
+    facts.columns(role).into_iter().flatten().map(|columns| columns.ids(kind)).any(|column| {
         // The column is sorted and contains no 0, so 0 is never found.
         !column.is_empty() && ids.iter().any(|id| column.binary_search(id).is_ok())
     })

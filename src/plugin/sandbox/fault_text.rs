@@ -5,7 +5,7 @@
 
 use wasmtime::Error;
 
-use crate::domain::legible::{legible, legible_end};
+use crate::domain::safe_text::{sanitize, sanitize_end};
 use crate::domain::verdict::Fault;
 use crate::plugin::sandbox::state::State;
 
@@ -46,18 +46,18 @@ pub fn describe_fault(state: &State, call: GuestCall, fault: Fault, error: &Erro
         ),
         _ => root,
     };
-    let stderr = legible_end(&state.stdio.stderr_tail(), max / 2);
+    let stderr = sanitize_end(&state.stdio.stderr_tail(), max / 2);
     let mut text = if stderr.is_empty() {
         cause
     } else {
-        format!("{}; it said last: {stderr}", legible(&cause, max / 3))
+        format!("{}; it said last: {stderr}", sanitize(&cause, max / 3))
     };
     // Where it was comes last, because it may be long.
     for context in causes.iter().rev() {
         text.push_str("; ");
         text.push_str(context);
     }
-    legible(&text, max)
+    sanitize(&text, max)
 }
 
 /// The time limit that a call exceeded.
@@ -85,6 +85,6 @@ pub fn time_limit(state: &State, call: GuestCall) -> TimeLimit {
 /// The guest's own text, or `fallback` if it is blank.
 #[must_use]
 pub fn guest_text_or(text: &str, bytes_max: usize, fallback: &str) -> String {
-    let shown = legible(text, bytes_max);
+    let shown = sanitize(text, bytes_max);
     if shown.trim().is_empty() { fallback.to_owned() } else { shown }
 }

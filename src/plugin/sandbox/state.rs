@@ -10,7 +10,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::domain::entry::{Entry, Page, SharedEntry};
-use crate::domain::legible::legible;
+use crate::domain::safe_text::sanitize;
 use crate::domain::verdict::Fault;
 use crate::plugin::history::{Allowance, Bound, History};
 use crate::plugin::limits::{self, Config};
@@ -176,7 +176,7 @@ impl State {
 
     fn write_log(&mut self, level: Level, message: &str) {
         self.log_lines = self.log_lines.saturating_add(1);
-        let line = legible(message, self.config.log_line_bytes);
+        let line = sanitize(message, self.config.log_line_bytes);
         let fits = self.log_lines <= self.config.log_lines_per_call && self.may_log(&line);
         if !fits || line.len() < message.len() {
             self.component.counters().record_log_lines_cut(1);

@@ -5,7 +5,7 @@
 use crate::plugin::class::Class;
 use crate::plugin::error::Refusal;
 use crate::plugin::limits::{ClassLimits, Config};
-use crate::plugin::scan::compile_cost::CompileCost;
+use crate::plugin::scan::cost_estimate::CompileCost;
 
 /// The size of a component. What an instance has is counted as often as it is instantiated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

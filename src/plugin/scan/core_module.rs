@@ -4,7 +4,7 @@
 
 use wasmparser::{Operator, TypeRef};
 
-use crate::plugin::scan::compile_cost::ModuleTypes;
+use crate::plugin::scan::cost_estimate::ModuleTypes;
 use crate::plugin::scan::instance_counts::InstanceCounts;
 
 /// A core module being read.

@@ -7,9 +7,9 @@
 //!
 //! Must not know: what the code does.
 
-mod compile_cost;
 mod component_size;
 mod core_module;
+mod cost_estimate;
 pub mod imports;
 mod instance_counts;
 mod scanner;

@@ -13,7 +13,7 @@ use crate::plugin::limits::Config;
 use crate::plugin::scan::component_size::ComponentSize;
 use crate::plugin::scan::core_module::CoreModule;
 use crate::plugin::scan::instance_counts::{self, ComponentScope, InstanceCounts};
-use crate::plugin::scan::{check_type_section, compile_cost, imports, refusal_from};
+use crate::plugin::scan::{check_type_section, cost_estimate, imports, refusal_from};
 
 /// The deepest nesting of components and core modules; toolchains use four levels.
 const DEPTH_MAX: usize = 16;
@@ -265,7 +265,7 @@ impl<'a> Scanner<'a> {
         module.bodies_read += 1;
         let range = body.range();
         let bytes = range.end.saturating_sub(range.start);
-        let cost = compile_cost::estimate(body, &module.types, function, locals_max, work_max)
+        let cost = cost_estimate::estimate(body, &module.types, function, locals_max, work_max)
             .map_err(|error| refusal_from(&error, len))?;
         self.size.add_function(bytes, &cost);
         self.size.class(self.limits).map(|_| ())

@@ -77,7 +77,7 @@ fn used(name: &str) -> PluginUse {
 }
 
 #[test]
-fn those_who_wait_for_a_component_take_no_threads() {
+fn waiting_for_a_component_takes_no_threads() {
     let dir = tempfile::tempdir().unwrap();
     let plugins = open(dir.path());
     let digest = accepted(&plugins, "one", HIGH_VALUE).digest;
@@ -96,7 +96,7 @@ fn those_who_wait_for_a_component_take_no_threads() {
     // they wait.
     runtime.block_on(runtime.spawn(async {})).unwrap();
     let other = async { timeout(Duration::from_secs(20), tasks::blocking("other", || 7)).await };
-    assert_eq!(runtime.block_on(other).expect("others find a thread").unwrap(), 7);
+    assert_eq!(runtime.block_on(other).expect("other work finds a thread").unwrap(), 7);
     drop(loading);
     for asked in asking {
         assert_eq!(runtime.block_on(asked).unwrap().unwrap(), digest);
@@ -123,13 +123,13 @@ fn memory_is_charged_before_code_is_read() {
     for _ in 0..50 {
         assert!(matches!(runtime.block_on(components.get(&digest, size_bytes)), Err(LoadError::NoMemory(_))));
     }
-    assert!(memory.refused() - before < 50, "a refusal holds for a moment");
+    assert!(memory.refused() - before < 50, "a refusal is remembered for a moment");
     drop(others);
     assert!(matches!(components.get_blocking(&digest, size_bytes), Err(LoadError::Preparing)));
 }
 
 #[test]
-fn what_there_is_no_memory_for_is_accepted_and_loaded_later() {
+fn an_upload_that_does_not_fit_into_memory_is_loaded_later() {
     let dir = tempfile::tempdir().unwrap();
     let plugins = open(dir.path());
     let components = plugins.components();
@@ -147,7 +147,7 @@ fn what_there_is_no_memory_for_is_accepted_and_loaded_later() {
 }
 
 #[test]
-fn a_component_is_loaded_once_however_many_ask() {
+fn concurrent_requests_load_a_component_once() {
     let dir = tempfile::tempdir().unwrap();
     let plugins = open(dir.path());
     let components = plugins.components();
@@ -170,7 +170,7 @@ fn a_component_is_loaded_once_however_many_ask() {
 }
 
 #[test]
-fn what_was_compiled_stays_while_an_equal_upload_is_on_its_way() {
+fn compiled_code_stays_while_an_equal_upload_is_in_progress() {
     let dir = tempfile::tempdir().unwrap();
     let plugins = open(dir.path());
     let components = plugins.components();
@@ -188,7 +188,7 @@ fn what_was_compiled_stays_while_an_equal_upload_is_on_its_way() {
 }
 
 #[test]
-fn counts_of_a_component_that_is_forgotten_go_on_in_the_sum() {
+fn counts_of_a_removed_component_stay_in_the_sum() {
     let dir = tempfile::tempdir().unwrap();
     let plugins = open(dir.path());
     let held = accepted(&plugins, "one", HIGH_VALUE);
@@ -198,5 +198,5 @@ fn counts_of_a_component_that_is_forgotten_go_on_in_the_sum() {
     assert!(made > 0 && engine.counts_of(&held.digest).instances == made);
     plugins.delete("one").unwrap();
     assert_eq!(engine.counts().instances, made);
-    assert_eq!(engine.counts_of(&held.digest).instances, made, "as long as somebody has it");
+    assert_eq!(engine.counts_of(&held.digest).instances, made, "its counters live as long as it is in use");
 }

@@ -1,4 +1,5 @@
-//! Everything the engine holds, copied value by value into another one, and compared.
+//! Copies the contents of one engine into another, value by value, and compares both. Also copies files of a
+//! data folder.
 //!
 //! Must not know: what the copy is for.
 
@@ -13,14 +14,13 @@ use crate::store::format::frame;
 use crate::store::keys::Tree;
 use crate::store::progress::{Phase, Progress};
 
-/// Values between two syncs of the copy.
+/// Values written to the copy before it is synced.
 const SYNC_EVERY: u64 = 20_000;
 
-/// Copies every tree into an engine that is empty; on disk when this returns. Damaged records are not copied
-/// but reported.
+/// Copies every tree into an empty engine; the copy is on disk when this returns.
 ///
 /// # Errors
-/// `Damaged` for the first value of the original that is not whole; else the disk.
+/// `Damaged` at the first damaged record of the original; the disk.
 pub fn trees(from: &Engine, to: &Engine, progress: &Progress<'_>) -> Result<(), StoreError> {
     let mut phase = Phase::new(progress, "copy", expected(from)?);
     let mut copied = 0;
@@ -42,17 +42,17 @@ pub fn trees(from: &Engine, to: &Engine, progress: &Progress<'_>) -> Result<(), 
     Ok(())
 }
 
-/// Compares both, value by value.
+/// Compares both engines value by value.
 ///
 /// # Errors
-/// Where they differ; else the disk.
-pub fn same(from: &Engine, to: &Engine, progress: &Progress<'_>) -> Result<(), StoreError> {
+/// They differ; the disk.
+pub fn compare(from: &Engine, to: &Engine, progress: &Progress<'_>) -> Result<(), StoreError> {
     let mut phase = Phase::new(progress, "compare", expected(from)?);
     for tree in Tree::ALL {
-        let (mut ones, mut others) = (from.scan(tree, &[]), to.scan(tree, &[]));
+        let (mut originals, mut copies) = (from.scan(tree, &[]), to.scan(tree, &[]));
         loop {
-            let (one, other) = (ones.next().transpose()?, others.next().transpose()?);
-            let equal = match (&one, &other) {
+            let (original, copy) = (originals.next().transpose()?, copies.next().transpose()?);
+            let equal = match (&original, &copy) {
                 (Some((key, value)), Some((copied_key, copied))) => {
                     **key == **copied_key && **value == **copied
                 }
@@ -60,7 +60,7 @@ pub fn same(from: &Engine, to: &Engine, progress: &Progress<'_>) -> Result<(), S
                 _ => false,
             };
             if !equal {
-                let key = one.or(other).map_or_else(String::new, |(key, _)| hex(&key));
+                let key = original.or(copy).map_or_else(String::new, |(key, _)| hex(&key));
                 return Err(StoreError::Engine {
                     what: "copy the store",
                     why: format!("the copy of {} differs at key {key}", tree.name()),
@@ -72,7 +72,7 @@ pub fn same(from: &Engine, to: &Engine, progress: &Progress<'_>) -> Result<(), S
     Ok(())
 }
 
-/// Makes sure that a folder and all in it are on disk.
+/// Syncs a folder and everything in it.
 pub fn sync_folder(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -85,7 +85,7 @@ pub fn sync_folder(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Copies a file, if it is there, and its rights; whether it is there.
+/// Copies a file and its permissions. Returns false if it does not exist.
 pub fn file(from: &Path, to: &Path) -> Result<bool, StoreError> {
     match fs::copy(from, to) {
         Ok(_) => Ok(true),
@@ -94,8 +94,8 @@ pub fn file(from: &Path, to: &Path) -> Result<bool, StoreError> {
     }
 }
 
-/// Every file in a folder, sorted; none if there is no such folder.
-pub fn files(dir: &Path) -> Result<Vec<fs::DirEntry>, StoreError> {
+/// The files in a folder, sorted by name; empty if the folder does not exist.
+pub fn list_files(dir: &Path) -> Result<Vec<fs::DirEntry>, StoreError> {
     let list = match fs::read_dir(dir) {
         Ok(list) => list.collect::<io::Result<Vec<_>>>(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -107,7 +107,7 @@ pub fn files(dir: &Path) -> Result<Vec<fs::DirEntry>, StoreError> {
     Ok(list)
 }
 
-/// About how many values the trees hold.
+/// The approximate number of values in the trees.
 fn expected(engine: &Engine) -> Result<u64, StoreError> {
     let numbers = meta::numbers(engine)?;
     Ok(numbers.count * 2 + numbers.rev)

@@ -1,4 +1,5 @@
-//! Data folders: making one that only its owner can enter, and telling whether a folder is one.
+//! Data folders: creates one that only its owner can enter, checks whether a folder is one, and removes what an
+//! interrupted backup or compaction left in it.
 //!
 //! Must not know: what is in the files.
 
@@ -10,10 +11,10 @@ use std::path::{Path, PathBuf};
 use crate::store::engine::{folder_swap, journal, segments, spare};
 use crate::store::error::StoreError;
 
-/// Only the owner: killmails are public, but tokens and plugins are not.
+/// Access for the owner only: killmails are public, but tokens and plugins are not.
 const MODE: u32 = 0o700;
 
-/// Makes a data folder, and the folders above it. One that is there keeps its rights.
+/// Creates a data folder and its parents. An existing one keeps its permissions.
 ///
 /// # Errors
 /// The file system.
@@ -23,11 +24,11 @@ pub fn make(dir: &Path) -> io::Result<()> {
     }
     match DirBuilder::new().mode(MODE).create(dir) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
-        made => made,
+        result => result,
     }
 }
 
-/// Makes sure that a folder holds a store; nothing is made.
+/// Checks that a folder contains a store.
 ///
 /// # Errors
 /// `NoStore`; the file system.
@@ -35,8 +36,8 @@ pub fn must_hold_store(dir: &Path) -> Result<(), StoreError> {
     must_hold_one_of(dir, &[segments::db_path(dir), folder_swap::before_path(dir)])
 }
 
-/// Makes sure that a folder holds a file in which killmails may stand, if not in a store: in the journal, or
-/// in the spare.
+/// Checks that a folder contains a file from which killmails may be recovered: a store, the journal or the
+/// spare.
 ///
 /// # Errors
 /// `NoStore`; the file system.
@@ -59,18 +60,18 @@ fn must_hold_one_of(dir: &Path, paths: &[PathBuf]) -> Result<(), StoreError> {
     Err(StoreError::NoStore { dir: dir.to_owned() })
 }
 
-/// Removes what a process that ended amid a backup left behind.
+/// Removes the files of a process that ended during a backup.
 pub fn remove_unfinished_backup(data_dir: &Path) -> Result<(), StoreError> {
     remove(&backup_dir(data_dir))
 }
 
-/// Removes what a process that ended amid a compaction left behind. To be called with the engine's lock: a
-/// compaction has it, too.
+/// Removes the files of a process that ended during a compaction. The caller must hold the lock of the engine,
+/// because a running compaction holds it, too.
 pub fn remove_unfinished_compaction(data_dir: &Path) -> Result<(), StoreError> {
     [folder_swap::twin_dir(data_dir), folder_swap::copy_dir(data_dir)].iter().try_for_each(|dir| remove(dir))
 }
 
-/// Removes a folder with all in it, if it is there.
+/// Removes a folder and everything in it, if it exists.
 fn remove(dir: &Path) -> Result<(), StoreError> {
     match fs::remove_dir_all(dir) {
         Err(source) if source.kind() != ErrorKind::NotFound => {
@@ -80,7 +81,7 @@ fn remove(dir: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Where a backup stands while somebody takes it.
+/// The folder of a backup while it is downloaded.
 pub fn backup_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("backup.aside")
 }
@@ -92,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_folder_is_its_owners_alone_and_an_old_one_stays_as_it_is() {
+    fn a_new_folder_is_private_and_an_old_one_keeps_its_mode() {
         let base = tempfile::tempdir().unwrap();
         let mode = |dir: &Path| fs::metadata(dir).unwrap().permissions().mode() & 0o777;
         let dir = base.path().join("above/data");
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_a_store_is_none() {
+    fn a_folder_without_a_store_is_rejected() {
         let base = tempfile::tempdir().unwrap();
         for dir in [base.path().to_owned(), base.path().join("nowhere")] {
             let error = must_hold_store(&dir).unwrap_err();

@@ -1,5 +1,5 @@
-//! The store's own values: its identity, its numbers, the numbers that were lost, spans, and the dictionaries
-//! its records were written with.
+//! Values about the store itself: its identity, its counters, the lost numbers, spans, and the dictionaries that
+//! its records were compressed with.
 //!
 //! Must not know: when they change.
 
@@ -11,20 +11,20 @@ use crate::store::engine::{Engine, Write, chunked_values};
 use crate::store::error::StoreError;
 use crate::store::keys::{Key, Tree, number_after, prefix};
 
-/// The newest arrangement of trees, keys and values this code knows. Raised with the version of anything in
-/// the trees, so that an older killstream does not open the store at all.
+/// The newest layout of trees, keys and values that this code knows. Raise it together with the version of
+/// anything in the trees, so that an older release does not open the store.
 const SCHEMA: u32 = 1;
 
-/// The writer's numbers, as of the last commit.
+/// The counters of the writer as of the last commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Numbers {
-    /// The greatest number given out.
+    /// The greatest number assigned.
     pub head: u64,
-    /// Killmails kept.
+    /// Killmails stored.
     pub count: u64,
     /// Revisions made.
     pub rev: u64,
-    /// Conflicts seen.
+    /// Killmails that arrived again with a different body.
     pub conflicts: u64,
 }
 
@@ -44,11 +44,11 @@ impl Numbers {
 /// Spans by their numbers.
 pub type Spans = BTreeMap<u64, Span>;
 
-/// Whether the folder holds a store, of an arrangement this code knows.
+/// Whether the engine contains a store.
 ///
 /// # Errors
 /// `TooNew`; the disk.
-pub fn is_founded(engine: &Engine) -> Result<bool, StoreError> {
+pub fn is_initialized(engine: &Engine) -> Result<bool, StoreError> {
     let Some(schema) = engine.get(Tree::Meta, &Key::Schema.bytes())? else { return Ok(false) };
     let found = schema
         .as_array()
@@ -58,8 +58,8 @@ pub fn is_founded(engine: &Engine) -> Result<bool, StoreError> {
     if found > SCHEMA { Err(StoreError::TooNew { what: "schema", found, known: SCHEMA }) } else { Ok(true) }
 }
 
-/// The writes that make a folder a store.
-pub fn founding(epoch: Epoch, numbers: &Numbers, lost: &[(u64, u64)]) -> Vec<Write> {
+/// The writes that turn an empty engine into a store.
+pub fn initial_writes(epoch: Epoch, numbers: &Numbers, lost: &[(u64, u64)]) -> Vec<Write> {
     let lost: Vec<u8> =
         lost.iter().flat_map(|(first, last)| [*first, *last]).flat_map(u64::to_le_bytes).collect();
     let mut writes =
@@ -82,14 +82,13 @@ pub fn epoch(engine: &Engine) -> Result<Epoch, StoreError> {
         .ok_or_else(|| engine.damaged("the store's identity"))
 }
 
-/// An identity no other store has.
+/// A random identity for a new store.
 pub fn new_epoch() -> Result<Epoch, StoreError> {
     getrandom::u64()
         .map(Epoch)
         .map_err(|e| StoreError::Engine { what: "make an identity for the store", why: e.to_string() })
 }
 
-/// The store's own numbers.
 pub fn numbers(engine: &Engine) -> Result<Numbers, StoreError> {
     let bytes = engine
         .get(Tree::Meta, &Key::Numbers.bytes())?
@@ -97,12 +96,11 @@ pub fn numbers(engine: &Engine) -> Result<Numbers, StoreError> {
     Numbers::from_bytes(&bytes).ok_or_else(|| engine.damaged("the store's own numbers"))
 }
 
-/// The writes that put a dictionary into a store.
+/// The writes that store a dictionary.
 pub fn dictionary_writes(number: u8, bytes: &[u8]) -> Vec<Write> {
     chunked_values::writes(Key::Dictionary(number), bytes)
 }
 
-/// The dictionaries in the store.
 pub fn dictionaries(engine: &Engine) -> Result<BTreeMap<u8, Vec<u8>>, StoreError> {
     let mut known = BTreeMap::new();
     for number in 1..=u8::MAX {
@@ -114,8 +112,8 @@ pub fn dictionaries(engine: &Engine) -> Result<BTreeMap<u8, Vec<u8>>, StoreError
     Ok(known)
 }
 
-/// Ranges of numbers known to be lost, first and last.
-pub fn lost(engine: &Engine) -> Result<Vec<(u64, u64)>, StoreError> {
+/// Ranges of lost numbers, first and last.
+pub fn lost_numbers(engine: &Engine) -> Result<Vec<(u64, u64)>, StoreError> {
     let bytes = chunked_values::read(engine, Key::LostNumbers)?.unwrap_or_default();
     let (numbers, []) = bytes.as_chunks::<8>() else {
         return Err(engine.damaged("the list of lost numbers"));
@@ -126,9 +124,9 @@ pub fn lost(engine: &Engine) -> Result<Vec<(u64, u64)>, StoreError> {
     Ok(pairs.iter().map(|[first, last]| (u64::from_le_bytes(*first), u64::from_le_bytes(*last))).collect())
 }
 
-/// Ranges of numbers without a killmail, first and last, ascending: those known to be lost, and spans.
-pub fn unfilled(engine: &Engine) -> Result<Vec<(u64, u64)>, StoreError> {
-    let mut ranges = lost(engine)?;
+/// Ranges of numbers without a killmail, first and last, ascending: lost numbers and spans.
+pub fn numbers_without_killmail(engine: &Engine) -> Result<Vec<(u64, u64)>, StoreError> {
+    let mut ranges = lost_numbers(engine)?;
     ranges.extend(spans(engine)?.keys().map(|number| (*number, *number)));
     ranges.sort_unstable();
     let mut joined: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
@@ -141,7 +139,6 @@ pub fn unfilled(engine: &Engine) -> Result<Vec<(u64, u64)>, StoreError> {
     Ok(joined)
 }
 
-/// The spans of a store.
 pub fn spans(engine: &Engine) -> Result<Spans, StoreError> {
     let mut spans = Spans::new();
     for pair in engine.scan(Tree::Meta, prefix::SPAN) {
@@ -156,7 +153,7 @@ pub fn spans(engine: &Engine) -> Result<Spans, StoreError> {
     Ok(spans)
 }
 
-/// A span as it stands on disk.
+/// The form of a span on disk.
 pub fn span_to_bytes(span: &Span) -> Vec<u8> {
     [span.from.to_le_bytes(), span.to.to_le_bytes(), span.killmails.to_le_bytes()].concat()
 }

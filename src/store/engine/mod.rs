@@ -1,10 +1,10 @@
-//! The engine under everything: trees of bytes, one transaction at a time, on disk when `commit` returns. The
-//! only file naming sled.
+//! The storage engine: trees of keys and values, one transaction at a time, on disk when `commit` returns. The
+//! only file that names sled.
 //!
-//! What sled 0.34.7 needs from us: `flush` is no fsync, so the files are synced here; damaged files make it
-//! panic, so every call is caught and the store says `Damaged`; values beyond some kilobytes become files
-//! nobody syncs, so they are synced here; a batch over several trees tears, so only transactions write what
-//! belongs together.
+//! sled 0.34.7 has some properties that are handled here. `flush` does not call fsync, so the files are synced
+//! here. Damaged files make it panic, so every call is wrapped and a panic becomes `Damaged`. Values beyond some
+//! kilobytes become files that it does not sync, so they are synced here. A batch over several trees is not
+//! atomic, so values that belong together are written only in transactions.
 //!
 //! Must not know: what is in the trees.
 
@@ -39,36 +39,46 @@ use parking_lot::Mutex;
 use sled::transaction::{ConflictableTransactionError, TransactionError, TransactionalTree};
 use sled::{Db, IVec, Transactional, Tree as SledTree};
 
-use crate::store::engine::second::Second;
+use crate::store::engine::second::SecondCopy;
 use crate::store::error::StoreError;
 use crate::store::keys::{Key, Tree, is_kept_twice};
 use crate::tasks;
 
-/// One write of a transaction; `None` removes. All trees take part in transactions but that of refused
-/// documents.
-#[derive(Debug)]
+/// One write of a transaction, in any tree but `Refused`.
+#[derive(Debug, Clone)]
 pub struct Write {
-    /// Where.
     pub tree: Tree,
-    /// Under which key.
     pub key: Vec<u8>,
-    /// What.
+    /// `None` removes the key.
     pub value: Option<Vec<u8>>,
 }
 
 impl Write {
-    /// The write that puts a value of one chunk.
+    /// Stores a value that fits into one chunk.
     pub fn new(key: Key<'_>, value: Vec<u8>) -> Self {
         Self { tree: key.tree(), key: key.bytes(), value: Some(value) }
     }
 
-    /// The write that removes such a value.
+    /// Removes a value that fits into one chunk.
     pub fn removal(key: Key<'_>) -> Self {
         Self { tree: key.tree(), key: key.bytes(), value: None }
     }
 }
 
-/// A value, shared with the engine's cache.
+/// A write in the types of sled, whose clones share memory: a transaction may run several times.
+struct SledWrite {
+    tree: Tree,
+    key: IVec,
+    value: Option<IVec>,
+}
+
+impl From<Write> for SledWrite {
+    fn from(write: Write) -> Self {
+        Self { tree: write.tree, key: write.key.into(), value: write.value.map(IVec::from) }
+    }
+}
+
+/// A value that shares its memory with the cache of the engine.
 #[derive(Debug, Clone)]
 pub struct Value(IVec);
 
@@ -80,22 +90,25 @@ impl Deref for Value {
     }
 }
 
-/// The engine, open.
 pub struct Engine {
     dir: PathBuf,
     db: Db,
     trees: [SledTree; 6],
+    /// The log file of the engine, open for syncing.
     file: File,
+    /// Names of the files in `blobs` that were synced.
     synced_blobs: Mutex<HashSet<OsString>>,
-    second: Mutex<Option<Second>>,
+    /// `None` until [`Engine::start_second_copy`].
+    second_copy: Mutex<Option<SecondCopy>>,
+    /// Set after a panic in the engine: its state is unknown then.
     failed: AtomicBool,
 }
 
 impl Engine {
-    /// Opens the engine's folder, making it if it is missing.
+    /// Opens the engine of a data folder; creates it if it does not exist.
     ///
     /// # Errors
-    /// `InUse` if another process has it, `Damaged` if the engine cannot make sense of it.
+    /// `InUse` if another process has it open, `Damaged` if the engine cannot read it; the file system.
     pub fn open(data_dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         let dir = data_dir.join("store");
         folder_swap::finish(data_dir).map_err(StoreError::io("finish a compaction in", data_dir))?;
@@ -111,14 +124,14 @@ impl Engine {
         let opened = opened.map_err(StoreError::io("start a thread to open", &dir))?;
         let damaged = |what: String| damaged(data_dir, what);
         let (db, trees) = match opened.join().flatten() {
-            Err(_) => return Err(damaged("the engine gave up while opening it".to_owned())),
+            Err(_) => return Err(damaged("the engine panicked while opening it".to_owned())),
             Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
-                return Err(StoreError::InUse { pid: lock::pid_in(data_dir) });
+                return Err(StoreError::InUse { pid: lock::read_pid(data_dir) });
             }
             Ok(Err(sled::Error::Io(source))) => {
                 return Err(StoreError::Io { what: "open", path: dir, source });
             }
-            Ok(Err(error)) => return Err(damaged(words(&error))),
+            Ok(Err(error)) => return Err(damaged(describe(&error))),
             Ok(Ok(opened)) => opened,
         };
         let db_path = dir.join("db");
@@ -130,22 +143,21 @@ impl Engine {
             trees,
             file,
             synced_blobs: Mutex::default(),
-            second: Mutex::default(),
+            second_copy: Mutex::default(),
             failed: AtomicBool::new(false),
         })
     }
 
-    /// The data folder.
+    /// The data folder, not that of the engine in it.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The value under a key.
     pub fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Value>, StoreError> {
         Ok(self.guard("read", || self.tree(tree).get(key))?.map(Value))
     }
 
-    /// Keys and values from a key on, ascending.
+    /// Keys and values from a key on, ascending; reversible.
     pub fn scan(
         &self,
         tree: Tree,
@@ -155,15 +167,11 @@ impl Engine {
         Scan { engine: self, next: move |back: bool| if back { pairs.next_back() } else { pairs.next() } }
     }
 
-    /// Writes all or nothing, and returns when it is on disk.
+    /// Writes everything or nothing; it is on disk when this returns.
     pub fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
-        let noted: Vec<_> = writes
-            .iter()
-            .filter(|w| is_kept_twice(w.tree, &w.key))
-            .map(|w| (w.tree, w.key.clone(), w.value.clone()))
-            .collect();
-        let writes: Vec<(usize, IVec, Option<IVec>)> =
-            writes.into_iter().map(|w| (w.tree as usize, w.key.into(), w.value.map(IVec::from))).collect();
+        let small: Vec<Write> =
+            writes.iter().filter(|write| is_kept_twice(write.tree, &write.key)).cloned().collect();
+        let writes: Vec<SledWrite> = writes.into_iter().map(SledWrite::from).collect();
         let [records, log, revisions, meta, plugins, _] = &self.trees;
         self.guard("write", || {
             let trees = (records, log, revisions, meta, plugins);
@@ -174,23 +182,23 @@ impl Engine {
                 })
         })?;
         self.sync()?;
-        noted.iter().for_each(|(tree, key, value)| self.note(*tree, key, value.as_deref()));
+        small.iter().for_each(|write| self.copy_small_value(write.tree, &write.key, write.value.as_deref()));
         Ok(())
     }
 
-    /// From now on small values are kept a second time, beside the engine; those there are at once.
+    /// Writes the second copy of all small values. From now on it is updated with each write.
     ///
     /// # Errors
     /// The disk.
-    pub fn keep_second(&self) -> Result<(), StoreError> {
-        let second = Second::make(&self.dir, &self.kept_twice()?);
-        *self.second.lock() =
-            Some(second.map_err(StoreError::io("write a second copy of small values in", &self.dir))?);
+    pub fn start_second_copy(&self) -> Result<(), StoreError> {
+        let copy = SecondCopy::create(&self.dir, &self.seal_small_values()?);
+        *self.second_copy.lock() =
+            Some(copy.map_err(StoreError::io("write a second copy of small values in", &self.dir))?);
         Ok(())
     }
 
-    /// All that is kept a second time, as it stands in that file.
-    fn kept_twice(&self) -> Result<Vec<u8>, StoreError> {
+    /// The content of a new second copy.
+    fn seal_small_values(&self) -> Result<Vec<u8>, StoreError> {
         let mut bytes = Vec::new();
         for tree in [Tree::Plugins, Tree::Meta] {
             for pair in self.scan(tree, &[]) {
@@ -203,39 +211,39 @@ impl Engine {
         Ok(bytes)
     }
 
-    /// What cannot be noted is only logged: it is a second copy.
-    fn note(&self, tree: Tree, key: &[u8], value: Option<&[u8]>) {
+    /// Updates the second copy. A failure is only logged, because the engine has the value.
+    fn copy_small_value(&self, tree: Tree, key: &[u8], value: Option<&[u8]>) {
         if !is_kept_twice(tree, key) {
             return;
         }
-        let mut second = self.second.lock();
-        let Some(second) = second.as_mut() else { return };
-        let noted = if second.add(&second::seal(tree, key, value)) {
+        let mut copy = self.second_copy.lock();
+        let Some(copy) = copy.as_mut() else { return };
+        let written = if copy.add(&second::seal(tree, key, value)) {
             Ok(())
         } else {
-            self.kept_twice()
-                .and_then(|bytes| second.rewrite(&bytes).map_err(StoreError::io("write", &self.dir)))
+            self.seal_small_values()
+                .and_then(|bytes| copy.rewrite(&bytes).map_err(StoreError::io("write", &self.dir)))
         };
-        if let Err(error) = noted {
-            tracing::warn!("cannot write a second copy of a small value: {error}");
+        if let Err(error) = written {
+            tracing::warn!("cannot write the second copy of a small value: {error}");
         }
     }
 
     /// Writes one value; it is on disk after the next `commit` or `sync`.
     pub fn put(&self, tree: Tree, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         self.guard("write", || self.tree(tree).insert(key, value))?;
-        self.note(tree, key, Some(value));
+        self.copy_small_value(tree, key, Some(value));
         Ok(())
     }
 
-    /// Removes one value.
+    /// Removes one value; on disk after the next `commit` or `sync`.
     pub fn remove(&self, tree: Tree, key: &[u8]) -> Result<(), StoreError> {
         self.guard("write", || self.tree(tree).remove(key))?;
-        self.note(tree, key, None);
+        self.copy_small_value(tree, key, None);
         Ok(())
     }
 
-    /// Returns when everything written so far is on disk.
+    /// Everything written before is on disk when this returns.
     pub fn sync(&self) -> Result<(), StoreError> {
         self.guard("flush", || self.db.flush())?;
         let store = self.dir.join("store");
@@ -243,7 +251,7 @@ impl Engine {
         self.sync_blobs(&store.join("blobs"))
     }
 
-    /// Length of the engine's main file, bytes: the largest there is.
+    /// Length of the engine's log file in bytes. It is the largest file of the store.
     ///
     /// # Errors
     /// The file system.
@@ -254,12 +262,12 @@ impl Engine {
             .map_err(StoreError::io("look at", self.dir.join("store").join("db")))
     }
 
-    /// Size of the engine's files, bytes.
+    /// Total size of the engine's files, bytes.
     pub fn size_bytes(&self) -> u64 {
         size_bytes(&self.dir)
     }
 
-    /// `Damaged`, with the command that mends it.
+    /// The error for damage in this store.
     pub fn damaged(&self, what: impl Into<String>) -> StoreError {
         damaged(&self.dir, what.into())
     }
@@ -268,12 +276,11 @@ impl Engine {
         &self.trees[tree as usize]
     }
 
-    /// Blob files are written once and never changed, so each is synced once. Those that are gone are
-    /// forgotten.
+    /// Syncs new files in `blobs`. They are written once and never changed, so each is synced once.
     fn sync_blobs(&self, dir: &Path) -> Result<(), StoreError> {
         let mut synced = self.synced_blobs.lock();
         let mut before = mem::take(&mut *synced);
-        let mut fresh = false;
+        let mut has_new = false;
         for entry in fs::read_dir(dir).map_err(StoreError::io("list", dir))? {
             let name = entry.map_err(StoreError::io("list", dir))?.file_name();
             if before.remove(&name) {
@@ -282,37 +289,37 @@ impl Engine {
             }
             let path = dir.join(&name);
             match File::open(&path).and_then(|file| file.sync_data()) {
-                Ok(()) => fresh |= synced.insert(name),
-                // The engine drops blobs that nothing needs any more.
+                Ok(()) => has_new |= synced.insert(name),
+                // The engine removes files that are not needed any more.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => return Err(StoreError::Io { what: "sync", path, source }),
             }
         }
-        if fresh {
+        if has_new {
             File::open(dir).and_then(|folder| folder.sync_all()).map_err(StoreError::io("sync", dir))?;
         }
         Ok(())
     }
 
-    /// Calls the engine; a panic in there is damage, and after one the engine is not called again.
+    /// Calls the engine. A panic in it is reported as damage, and after one the engine is not called again.
     fn guard<T>(
         &self,
         what: &'static str,
         call: impl FnOnce() -> Result<T, sled::Error>,
     ) -> Result<T, StoreError> {
         if self.failed.load(Ordering::Relaxed) {
-            return Err(self.damaged("the engine gave up earlier"));
+            return Err(self.damaged("the engine panicked earlier"));
         }
         match tasks::caught(call) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(sled::Error::Io(error))) => Err(StoreError::Engine { what, why: error.to_string() }),
             Ok(Err(error @ (sled::Error::Corruption { .. } | sled::Error::ReportableBug(_)))) => {
-                Err(self.damaged(words(&error)))
+                Err(self.damaged(describe(&error)))
             }
             Ok(Err(error)) => Err(StoreError::Engine { what, why: error.to_string() }),
             Err(_) => {
                 self.failed.store(true, Ordering::Relaxed);
-                Err(self.damaged(format!("the engine gave up at a {what}")))
+                Err(self.damaged(format!("the engine panicked during a {what}")))
             }
         }
     }
@@ -346,27 +353,28 @@ impl<F: FnMut(bool) -> Option<sled::Result<(IVec, IVec)>>> DoubleEndedIterator f
 
 fn apply(
     trees: &[&TransactionalTree; 5],
-    writes: &[(usize, IVec, Option<IVec>)],
+    writes: &[SledWrite],
 ) -> Result<(), ConflictableTransactionError<sled::Error>> {
-    for (tree, key, value) in writes {
-        match value {
-            Some(value) => trees[*tree].insert(key.clone(), value.clone())?,
-            None => trees[*tree].remove(key.clone())?,
+    for write in writes {
+        let (tree, key) = (trees[write.tree as usize], write.key.clone());
+        match &write.value {
+            Some(value) => tree.insert(key, value.clone())?,
+            None => tree.remove(key)?,
         };
     }
     Ok(())
 }
 
 fn open_trees(data_dir: &Path, config: &sled::Config) -> sled::Result<(Db, [SledTree; 6])> {
-    let mut tries = 0;
-    let most = lock::unlock_tries(data_dir);
+    let mut retries = 0;
+    let max_retries = lock::unlock_tries(data_dir);
     let db = loop {
-        tidy(data_dir)?;
+        prepare_to_open(data_dir)?;
         match config.open() {
             Err(sled::Error::Io(error))
-                if tries < most && error.to_string().contains("could not acquire lock") =>
+                if retries < max_retries && error.to_string().contains("could not acquire lock") =>
             {
-                tries += 1;
+                retries += 1;
                 sleep(lock::UNLOCK_PAUSE);
             }
             other => break other?,
@@ -377,36 +385,36 @@ fn open_trees(data_dir: &Path, config: &sled::Config) -> sled::Result<(Db, [Sled
     Ok((db, trees))
 }
 
-/// Takes away what a process that was killed left half-written of the engine's own, and what the engine would
-/// stumble over: a snapshot under way (it looks for those under another name than it gives them), and
-/// settings beside which nothing was stored yet. What it might change is copied first.
-fn tidy(data_dir: &Path) -> io::Result<()> {
+/// Writes the spare, and removes files of a killed process that would keep the engine from opening: an unfinished
+/// snapshot of its own (it searches for those under another name than it gives them), and settings
+/// without any data.
+fn prepare_to_open(data_dir: &Path) -> io::Result<()> {
     let store = &data_dir.join("store");
-    let gone = |result: io::Result<()>| {
+    let ignore_missing = |result: io::Result<()>| {
         result.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
     };
-    let nothing_stored = match File::open(store.join("db")) {
-        // In use: whoever holds it is writing those very files.
+    let is_empty = match File::open(store.join("db")) {
+        // In use: another process is writing these files.
         Ok(db) if db.try_lock().is_err() => return Ok(()),
         Ok(db) => db.metadata()?.len() == 0,
         Err(error) => error.kind() == io::ErrorKind::NotFound,
     };
-    if nothing_stored {
-        gone(fs::remove_file(store.join("conf")))?;
+    if is_empty {
+        ignore_missing(fs::remove_file(store.join("conf")))?;
     }
     if let Err(error) = spare::save(data_dir) {
-        tracing::warn!("cannot make a spare copy of the end of the store: {error}");
+        tracing::warn!("cannot write a spare copy of the end of the store: {error}");
     }
     for entry in fs::read_dir(store)? {
         let entry = entry?;
         if entry.file_name().to_string_lossy().ends_with(".generating") {
-            gone(fs::remove_file(entry.path()))?;
+            ignore_missing(fs::remove_file(entry.path()))?;
         }
     }
     Ok(())
 }
 
-/// Size of the engine's files in a data folder, bytes; opening them makes them larger.
+/// Total size of the engine's files in a data folder, bytes. Opening the engine makes them larger.
 pub fn size_bytes(data_dir: &Path) -> u64 {
     let store = data_dir.join("store");
     let files = [store.clone(), store.join("blobs")]
@@ -417,16 +425,16 @@ pub fn size_bytes(data_dir: &Path) -> u64 {
     files.filter_map(|entry| entry.metadata().ok()).filter(|meta| meta.is_file()).map(|meta| meta.len()).sum()
 }
 
-/// The engine speaks to those who make it.
-fn words(error: &sled::Error) -> String {
+/// Replaces messages of sled that address its own developers.
+fn describe(error: &sled::Error) -> String {
     match error {
-        sled::Error::Corruption { .. } => "the engine met damaged data".to_owned(),
-        sled::Error::ReportableBug(_) => "the engine does not understand what it reads".to_owned(),
+        sled::Error::Corruption { .. } => "the engine found damaged data".to_owned(),
+        sled::Error::ReportableBug(_) => "the engine cannot interpret its data".to_owned(),
         other => other.to_string(),
     }
 }
 
-/// `Damaged`, with the command that mends the store of this folder.
+/// The error for damage in the store of a data folder, with the command that repairs it.
 pub fn damaged(dir: &Path, what: String) -> StoreError {
     StoreError::Damaged { what, command: format!("killstream salvage {} NEWDIR", dir.display()) }
 }
@@ -442,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn blobs_that_are_gone_are_forgotten() {
+    fn removed_blobs_are_forgotten() {
         let (dir, engine) = engine();
         let blob = |number: u32| dir.path().join("store/blobs").join(number.to_string());
         for number in 0..20 {
@@ -456,11 +464,11 @@ mod tests {
     }
 
     #[test]
-    fn the_second_copy_is_made_anew_of_what_the_engine_holds() {
+    fn the_second_copy_is_rewritten_with_the_values_of_the_engine() {
         let (dir, engine) = engine();
-        engine.keep_second().unwrap();
+        engine.start_second_copy().unwrap();
         engine.put(Tree::Plugins, b"gone\0", b"was there").unwrap();
-        // Not noted: nothing but the engine knows.
+        // Bypasses the second copy.
         engine.tree(Tree::Plugins).remove(b"gone\0").unwrap();
         engine.tree(Tree::Plugins).insert(b"quiet\0", b"state").unwrap();
         for n in 0..200_u32 {

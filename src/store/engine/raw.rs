@@ -1,11 +1,11 @@
-//! The engine's files read without the engine: every whole frame there, whatever is broken around it, and
-//! what else tells of revisions.
+//! Scans the files of a data folder without the engine, for `salvage`: finds every intact frame, whatever is
+//! damaged around it, and log entries that mention revisions.
 //!
-//! A frame stands in these files several times: as it was written, in later copies of its page, in pages long
-//! out of use. And what was being written when a process died may stand there although it never counted. So
-//! each version is kept with when it was last written.
+//! A frame occurs several times in these files: where it was first written, in later copies of its page, and in
+//! pages that are no longer in use. They also contain frames that were being written when a process ended and
+//! were never committed. Therefore the scan notes when each version was last written.
 //!
-//! Must not know: which versions count.
+//! Must not know: which versions are recovered.
 
 use std::fs::File;
 use std::io;
@@ -22,9 +22,9 @@ use crate::store::format::frame::{self, FRAME_MAX, Frame, Header};
 use crate::store::format::log_entry;
 use crate::store::progress::{Phase, Progress};
 
-/// Later than anything the engine ever counts to.
+/// Greater than any byte count of the engine.
 const JOURNALED: u64 = 1 << 62;
-/// Bytes looked at in one piece.
+/// Bytes scanned at once.
 const CHUNK_BYTES: usize = 8 << 20;
 
 /// One version of one killmail.
@@ -33,12 +33,12 @@ pub struct Version {
     pub killmail_id: u64,
     pub rev: u64,
     pub seq: Seq,
-    /// Two versions of the same revision, of which one never counted, mostly differ in this.
+    /// Nearly always tells apart two versions of the same revision, of which only one was committed.
     raw_bytes: u32,
 }
 
 impl Version {
-    const fn of(header: &Header) -> Self {
+    const fn new(header: &Header) -> Self {
         Self {
             killmail_id: header.killmail_id,
             rev: header.rev,
@@ -48,7 +48,7 @@ impl Version {
     }
 }
 
-/// Where the frames of a version are.
+/// Where the frames of a version are in the files.
 #[derive(Debug, Clone, Default)]
 pub struct Places {
     /// When the last of them was written: the engine's count of bytes; 0 if unknown.
@@ -57,8 +57,8 @@ pub struct Places {
 }
 
 impl Places {
-    /// Whether every part is there.
-    pub fn whole(&self) -> bool {
+    /// Whether every part was found.
+    pub fn are_complete(&self) -> bool {
         self.parts.iter().all(Option::is_some)
     }
 }
@@ -71,22 +71,30 @@ struct Place {
     written: u64,
 }
 
-/// What is in the files.
+/// What the files contain.
 #[derive(Debug, Default)]
 pub struct Raw {
     files: Vec<File>,
-    /// Every version of which a part is whole.
+    /// Every version of which a part is intact.
     pub versions: HashMap<Version, Places>,
-    /// Revisions (from 1) that lines of the log are of, with their killmails.
-    pub lines: HashMap<u64, Vec<u32>>,
-    /// The newest version of a record.
+    /// Revisions (from 1) that log entries mention, with their killmails.
+    pub revised: HashMap<u64, Vec<u32>>,
+    /// The newest version of the record format.
     pub record_version: u8,
-    /// Bytes looked at.
+    /// Bytes scanned.
     pub bytes: u64,
 }
 
+/// The frames of one version, and what they contain.
+pub struct RawRecord {
+    pub header: Header,
+    /// The payloads of all frames.
+    pub payload: Vec<u8>,
+    pub frames: Vec<Vec<u8>>,
+}
+
 impl Raw {
-    /// Reads the files of a data folder; only reads.
+    /// Scans the files of a data folder; does not change them.
     ///
     /// # Errors
     /// The file system.
@@ -96,18 +104,16 @@ impl Raw {
         let spare = Some(spare::path(data_dir)).filter(|path| path.exists());
         let db = Some(db_path(data_dir)).filter(|path| path.exists());
         for path in db.into_iter().chain(spare) {
-            let begun =
+            let segments =
                 File::open(&path).and_then(|file| segments(&file)).map_err(StoreError::io("read", &path))?;
-            sources.push((
-                path,
-                Written::Segments(begun.into_iter().map(|segment| (segment.at, segment.written)).collect()),
-            ));
+            let written = segments.into_iter().map(|segment| (segment.at, segment.written)).collect();
+            sources.push((path, Written::BySegment(written)));
         }
-        for entry in copy::files(&blobs_path(data_dir))? {
+        for entry in copy::list_files(&blobs_path(data_dir))? {
             let written = entry.file_name().to_str().and_then(|name| name.parse().ok()).unwrap_or(0);
             sources.push((entry.path(), Written::From(written)));
         }
-        // What is in the journal counted, so it comes after all the engine's files may hold.
+        // Everything in the journal was committed, so it counts as later than anything in the engine's files.
         let journal =
             (JOURNALED..).step_by(1 << 40).zip(journal::paths(data_dir)).filter(|(_, path)| path.exists());
         sources.extend(journal.map(|(written, path)| (path, Written::From(written))));
@@ -120,10 +126,10 @@ impl Raw {
         Ok(raw)
     }
 
-    /// The frames of a version, as they stand, and what is in them. `None` if they are not whole any more.
-    pub fn read(&self, places: &Places) -> Option<(Header, Vec<u8>, Vec<Vec<u8>>)> {
+    /// Reads the frames of a version. `None` if they are not intact any more.
+    pub fn read(&self, places: &Places) -> Option<RawRecord> {
         let frames: Vec<Vec<u8>> =
-            places.parts.iter().map(|place| self.bytes(place.as_ref()?)).collect::<Option<_>>()?;
+            places.parts.iter().map(|place| self.read_bytes(place.as_ref()?)).collect::<Option<_>>()?;
         let mut payload = Vec::new();
         let mut header = None;
         for bytes in &frames {
@@ -133,10 +139,10 @@ impl Raw {
             }
             payload.extend_from_slice(frame.payload);
         }
-        header.map(|header| (header, payload, frames))
+        header.map(|header| RawRecord { header, payload, frames })
     }
 
-    fn bytes(&self, place: &Place) -> Option<Vec<u8>> {
+    fn read_bytes(&self, place: &Place) -> Option<Vec<u8>> {
         let mut bytes = vec![0; place.length as usize];
         self.files.get(place.file as usize)?.read_exact_at(&mut bytes, place.at).ok()?;
         Some(bytes)
@@ -149,16 +155,16 @@ impl Raw {
         for start in (0..).step_by(CHUNK_BYTES) {
             let length = read_up_to(&file, &mut buffer, start)?;
             let bytes = &buffer[..length];
-            // What begins behind the chunk is found in the next one.
+            // Frames that begin after the chunk are found in the next one.
             for (at, frame) in frame::find(bytes).take_while(|(at, _)| *at < CHUNK_BYTES) {
                 let at = start + at as u64;
-                self.note(
+                self.add(
                     &frame,
                     Place { file: number, length: frame.bytes() as u32, at, written: written.at(at) },
                 );
             }
             for revised in log_entry::find_revised(bytes) {
-                let killmails = self.lines.entry(revised.rev).or_default();
+                let killmails = self.revised.entry(revised.rev).or_default();
                 if !killmails.contains(&revised.killmail_id) {
                     killmails.push(revised.killmail_id);
                 }
@@ -173,9 +179,9 @@ impl Raw {
         Ok(())
     }
 
-    fn note(&mut self, frame: &Frame<'_>, place: Place) {
+    fn add(&mut self, frame: &Frame<'_>, place: Place) {
         self.record_version = self.record_version.max(frame.header.version);
-        let places = self.versions.entry(Version::of(&frame.header)).or_default();
+        let places = self.versions.entry(Version::new(&frame.header)).or_default();
         places.written = places.written.max(place.written);
         places.parts.resize(places.parts.len().max(usize::from(frame.parts)), None);
         let part = &mut places.parts[usize::from(frame.part)];
@@ -185,21 +191,21 @@ impl Raw {
     }
 }
 
-/// When the bytes of a file were written.
+/// When the bytes of a file were written, as the engine's count of bytes.
 enum Written {
-    /// By segment: where it begins, and when.
-    Segments(HashMap<u64, u64>),
-    /// All of them one after the other, from then on.
+    /// Offset of a segment in the file -> when its first byte was written.
+    BySegment(HashMap<u64, u64>),
+    /// Consecutively, beginning then.
     From(u64),
 }
 
 impl Written {
     fn at(&self, at: u64) -> u64 {
         match self {
-            Self::Segments(begun) => {
-                begun.get(&(at / SEGMENT_BYTES * SEGMENT_BYTES)).map_or(0, |begun| begun + at % SEGMENT_BYTES)
-            }
-            Self::From(begun) => begun + at,
+            Self::BySegment(segments) => segments
+                .get(&(at / SEGMENT_BYTES * SEGMENT_BYTES))
+                .map_or(0, |written| written + at % SEGMENT_BYTES),
+            Self::From(written) => written + at,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Records and lines of the log on disk, decoded: what is damaged is told from what a later killstream wrote.
+//! Reads and decodes records and log entries; distinguishes damaged ones from those of a later release.
 //!
 //! Must not know: the index.
 
@@ -10,14 +10,14 @@ use crate::store::format::log_entry::{self, LogEntry, Unreadable};
 use crate::store::format::record::{Codec, VERSION};
 use crate::store::keys::{Key, Tree};
 
-/// A record whose parts are being replaced is read again, so often at most.
+/// How often to read a record whose parts are being replaced by a revision.
 const READ_TRIES: u32 = 5;
 
-/// The record of a killmail that must be there.
+/// The record of a killmail that the index contains.
 pub fn read(engine: &Engine, codec: &Codec, killmail_id: u32) -> Result<(Header, Killmail), StoreError> {
     for _ in 0..READ_TRIES {
         let Some((header, payload)) = frames(engine, killmail_id)? else { continue };
-        must_be_known(&header)?;
+        check_version(&header)?;
         let unpacked = codec.unpack(&header, &payload);
         return unpacked
             .map(|killmail| (header, killmail))
@@ -26,11 +26,11 @@ pub fn read(engine: &Engine, codec: &Codec, killmail_id: u32) -> Result<(Header,
     Err(engine.damaged(format!("the record of killmail {killmail_id}")))
 }
 
-/// Makes sure that no later killstream encoded a record.
+/// Checks that this release can decode a record.
 ///
 /// # Errors
 /// `TooNew`.
-pub fn must_be_known(header: &Header) -> Result<(), StoreError> {
+pub fn check_version(header: &Header) -> Result<(), StoreError> {
     if header.version > VERSION {
         return Err(StoreError::TooNew {
             what: "record version",
@@ -41,11 +41,15 @@ pub fn must_be_known(header: &Header) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The line of the log that these bytes hold.
+/// Decodes a log entry.
 ///
 /// # Errors
-/// `Damaged`, with what it is a line of; `TooNew`.
-pub fn line(engine: &Engine, bytes: &[u8], what: impl FnOnce() -> String) -> Result<LogEntry, StoreError> {
+/// `Damaged`, with `what` as the name of the entry; `TooNew`.
+pub fn decode_log_entry(
+    engine: &Engine,
+    bytes: &[u8],
+    what: impl FnOnce() -> String,
+) -> Result<LogEntry, StoreError> {
     log_entry::decode(bytes).map_err(|why| match why {
         Unreadable::Malformed => engine.damaged(what()),
         Unreadable::Newer(version) => StoreError::TooNew {
@@ -56,15 +60,15 @@ pub fn line(engine: &Engine, bytes: &[u8], what: impl FnOnce() -> String) -> Res
     })
 }
 
-/// What the frames of a record that must be there say, without decoding it.
+/// The header of a record that the index contains; checks its frames without decoding it.
 pub fn header(engine: &Engine, killmail_id: u32) -> Result<Header, StoreError> {
-    let whole = (0..READ_TRIES).find_map(|_| frames(engine, killmail_id).transpose());
-    whole
+    (0..READ_TRIES)
+        .find_map(|_| frames(engine, killmail_id).transpose())
         .unwrap_or(Err(engine.damaged(format!("the record of killmail {killmail_id}"))))
         .map(|(header, _)| header)
 }
 
-/// The parts of a record, put together; `None` if they are missing, not whole, or of different revisions.
+/// The header and the joined payloads of a record; `None` if a part is missing, damaged, or of another revision.
 fn frames(engine: &Engine, killmail_id: u32) -> Result<Option<(Header, Vec<u8>)>, StoreError> {
     let key = Key::Record(killmail_id).bytes();
     let Some(first) = engine.get(Tree::Records, &key)? else { return Ok(None) };

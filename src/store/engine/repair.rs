@@ -1,5 +1,5 @@
-//! The log from the records: entries that are missing or bent are made again, since a record holds all that
-//! its entry does.
+//! Rebuilds log entries that are missing or damaged from their records, which contain everything that a log entry
+//! does.
 //!
 //! Must not know: the index.
 
@@ -15,60 +15,59 @@ use crate::store::format::log_entry::{self, LogEntry};
 use crate::store::format::record::Codec;
 use crate::store::keys::{Key, Tree};
 
-/// Entries of one transaction.
+/// Writes of one transaction.
 const TRANSACTION_MAX: usize = 500;
 
-/// Makes entries of the log again, as far as their records are there; says how many.
-pub fn log_from_records(
+/// Rebuilds log entries as far as their records exist. Returns how many.
+pub fn rebuild_log(
     engine: &Engine,
     codec: &Codec,
     encode: fn(&Killmail) -> Bytes,
     numbers: &Numbers,
 ) -> Result<u64, StoreError> {
-    let whole = whole_entries(engine, numbers)?;
-    let (mut writes, mut made) = (Vec::new(), 0);
+    let intact = find_intact_entries(engine, numbers)?;
+    let (mut writes, mut rebuilt) = (Vec::new(), 0);
     for pair in engine.scan(Tree::Records, &[]) {
         let (key, value) = pair?;
-        // Keys of further parts are longer.
+        // The keys of further parts are longer.
         if key.len() != 8 {
             continue;
         }
         let Ok(frame) = frame::open(&value) else { continue };
         let Ok(killmail_id) = u32::try_from(frame.header.killmail_id) else { continue };
-        if whole.get(frame.header.seq.0 as usize).copied().unwrap_or(true) {
+        if intact.get(frame.header.seq.0 as usize).copied().unwrap_or(true) {
             continue;
         }
         let (header, killmail) = records::read(engine, codec, killmail_id)?;
-        let line = line_of(&header, &killmail, encode);
-        writes.extend(chunked_values::writes(Key::LogEntry(header.seq.0), &log_entry::encode(&line)));
-        made += 1;
+        let entry = log_entry_of(&header, &killmail, encode);
+        writes.extend(chunked_values::writes(Key::LogEntry(header.seq.0), &log_entry::encode(&entry)));
+        rebuilt += 1;
         if writes.len() >= TRANSACTION_MAX {
             engine.commit(std::mem::take(&mut writes))?;
         }
     }
     engine.commit(writes)?;
-    tracing::warn!(
-        "{made} entries of the log were missing or bent and have been made again from their records"
-    );
-    Ok(made)
+    tracing::warn!("rebuilt {rebuilt} log entries from their records because they were missing or damaged");
+    Ok(rebuilt)
 }
 
-/// By number: whether the log's entry is there and whole. `TooNew` if a later killstream wrote one: nothing
-/// is made again then.
-fn whole_entries(engine: &Engine, numbers: &Numbers) -> Result<Vec<bool>, StoreError> {
-    let mut whole = vec![false; numbers.head as usize + 1];
+/// For each number, whether its log entry exists and is intact. Fails with `TooNew` if a later release wrote one,
+/// so that nothing is rebuilt then.
+fn find_intact_entries(engine: &Engine, numbers: &Numbers) -> Result<Vec<bool>, StoreError> {
+    let mut intact = vec![false; numbers.head as usize + 1];
     for seq in 1..=numbers.head {
         let bytes = chunked_values::read(engine, Key::LogEntry(seq))?;
-        whole[seq as usize] = match bytes.map(|bytes| records::line(engine, &bytes, String::new)) {
+        intact[seq as usize] = match bytes.map(|bytes| records::decode_log_entry(engine, &bytes, String::new))
+        {
             Some(Err(error @ StoreError::TooNew { .. })) => return Err(error),
-            found => found.is_some_and(|line| line.is_ok()),
+            found => found.is_some_and(|entry| entry.is_ok()),
         };
     }
-    Ok(whole)
+    Ok(intact)
 }
 
-/// The entry that belongs to a record.
-pub fn line_of(header: &Header, killmail: &Killmail, encode: fn(&Killmail) -> Bytes) -> LogEntry {
+/// The log entry of a record.
+pub fn log_entry_of(header: &Header, killmail: &Killmail, encode: fn(&Killmail) -> Bytes) -> LogEntry {
     LogEntry {
         facts: facts(killmail),
         received_at_ms: header.received_at_ms,

@@ -1,9 +1,9 @@
-//! The small things of a store once more, in a file beside the engine: plugins, how far sources were read,
-//! what was told of gaps. The engine's files frame none of them, so when they do not open any more, `salvage`
-//! takes them from here.
+//! A second copy of the small values of a store (plugins, checkpoints, spans, file numbers and revision notices),
+//! in the file `small` outside the engine. These values have no frames in the engine's files, so `salvage` reads
+//! them from here if the engine does not open.
 //!
-//! Values are added as they are written and not synced: behind after a loss of power, and made anew at every
-//! start. Of a key the last one counts.
+//! Values are appended as they are written and not synced. After a power failure the file may be behind; every
+//! start rewrites it. If a key occurs several times, the last value counts.
 //!
 //! ```text
 //! tree u8 | removed u8 | key length u16 | key | value, each in an envelope
@@ -23,55 +23,55 @@ use crate::store::whole_file;
 
 const NAME: &str = "small";
 const MAGIC: Magic = [0xB5, b'K', b'S', 0x2E];
-/// Bytes between the length and the key.
+/// Bytes from the start of the contents to the key.
 const HEAD_BYTES: usize = 4;
-/// What was added since the file was made, bytes, before it is made anew.
+/// Bytes that may be appended to a small file before it is rewritten.
 const ADDED_MAX: usize = 4 << 20;
 
-/// Values by tree and key.
 pub type Values = BTreeMap<(Tree, Vec<u8>), Vec<u8>>;
 
-/// The file, open for notes. What is in it stands in the engine as well, so nothing of it is kept in memory.
+/// The open file. The engine contains the same values, so none of them is kept in memory.
 #[derive(Debug)]
-pub struct Second {
+pub struct SecondCopy {
     path: PathBuf,
     file: Option<File>,
     added: usize,
     added_max: usize,
 }
 
-/// What the file of a data folder says, as far as it is whole.
+/// Reads the intact values in the file of a data folder; there are none if it does not exist.
 ///
 /// # Errors
-/// The file system; a file that is not there says nothing.
+/// The file system.
 pub fn read(dir: &Path) -> io::Result<Values> {
     let bytes = match fs::read(dir.join(NAME)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Values::new()),
         bytes => bytes?,
     };
     let mut values = Values::new();
-    for (_, (tree, key, value)) in envelope::find(MAGIC, &bytes, open) {
-        match value {
-            Some(value) => values.insert((tree, key.to_vec()), value.to_vec()),
-            None => values.remove(&(tree, key.to_vec())),
+    for (_, entry) in envelope::find(MAGIC, &bytes, decode) {
+        let key = (entry.tree, entry.key.to_vec());
+        match entry.value {
+            Some(value) => values.insert(key, value.to_vec()),
+            None => values.remove(&key),
         };
     }
     Ok(values)
 }
 
-impl Second {
-    /// A file of exactly these values, each of them sealed.
+impl SecondCopy {
+    /// Creates or replaces the file of a data folder. `sealed` is its content.
     ///
     /// # Errors
     /// The file system.
-    pub fn make(dir: &Path, sealed: &[u8]) -> io::Result<Self> {
-        let mut second = Self { path: dir.join(NAME), file: None, added: 0, added_max: 0 };
-        second.rewrite(sealed)?;
-        Ok(second)
+    pub fn create(dir: &Path, sealed: &[u8]) -> io::Result<Self> {
+        let mut copy = Self { path: dir.join(NAME), file: None, added: 0, added_max: 0 };
+        copy.rewrite(sealed)?;
+        Ok(copy)
     }
 
-    /// Adds one sealed value. False if that is not possible, or the file has grown enough: it is to be
-    /// rewritten, of all there is.
+    /// Appends a sealed value. Returns false if that failed or the file has grown too large: then it must be
+    /// rewritten with all values.
     pub fn add(&mut self, sealed: &[u8]) -> bool {
         self.added += sealed.len();
         if self.added <= self.added_max
@@ -83,7 +83,7 @@ impl Second {
         false
     }
 
-    /// Writes the file anew, of exactly these values.
+    /// Replaces the content of the file.
     ///
     /// # Errors
     /// The file system.
@@ -92,13 +92,13 @@ impl Second {
         whole_file::write(&self.path, sealed)?;
         self.file = Some(File::options().append(true).open(&self.path)?);
         self.added = 0;
-        // A large file may double, so that rewriting it costs little for each value.
+        // A large file may double, so that the cost of rewriting it stays small per value.
         self.added_max = sealed.len().max(ADDED_MAX);
         Ok(())
     }
 }
 
-/// A value as it stands in the file; `None`: it was removed.
+/// The entry of a value in the file; `None` records that the value was removed.
 pub fn seal(tree: Tree, key: &[u8], value: Option<&[u8]>) -> Vec<u8> {
     let value_bytes = value.unwrap_or_default();
     envelope::seal(MAGIC, HEAD_BYTES + key.len() + value_bytes.len(), |out| {
@@ -109,17 +109,20 @@ pub fn seal(tree: Tree, key: &[u8], value: Option<&[u8]>) -> Vec<u8> {
     })
 }
 
-/// Tree, key and value.
-type Opened<'a> = (Tree, &'a [u8], Option<&'a [u8]>);
+struct Entry<'a> {
+    tree: Tree,
+    key: &'a [u8],
+    value: Option<&'a [u8]>,
+}
 
-fn open(contents: &[u8]) -> Result<Opened<'_>, Malformed> {
+fn decode(contents: &[u8]) -> Result<Entry<'_>, Malformed> {
     let mut cursor = Cursor::new(contents);
     let number = cursor.u8()?;
     let tree = Tree::ALL.into_iter().find(|tree| *tree as u8 == number).ok_or(Malformed)?;
     let removed = cursor.u8()? == 1;
     let key_length = usize::from(u16::from_le_bytes([cursor.u8()?, cursor.u8()?]));
     let (key, value) = contents[HEAD_BYTES..].split_at_checked(key_length).ok_or(Malformed)?;
-    Ok((tree, key, (!removed).then_some(value)))
+    Ok(Entry { tree, key, value: (!removed).then_some(value) })
 }
 
 #[cfg(test)]
@@ -141,46 +144,50 @@ mod tests {
     fn the_last_value_of_a_key_counts() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(read(dir.path()).unwrap(), Values::new());
-        let mut second = Second::make(dir.path(), &sealed(&values(&[("a", "1"), ("b", "2")]))).unwrap();
-        assert!(second.add(&seal(Tree::Plugins, b"a", Some(b"3"))));
-        assert!(second.add(&seal(Tree::Plugins, b"b", None)));
-        assert!(second.add(&seal(Tree::Meta, b"checkpoint/x", Some(&[7; 300]))));
+        let mut copy = SecondCopy::create(dir.path(), &sealed(&values(&[("a", "1"), ("b", "2")]))).unwrap();
+        assert!(copy.add(&seal(Tree::Plugins, b"a", Some(b"3"))));
+        assert!(copy.add(&seal(Tree::Plugins, b"b", None)));
+        assert!(copy.add(&seal(Tree::Meta, b"checkpoint/x", Some(&[7; 300]))));
         let mut expected = values(&[("a", "3")]);
         expected.insert((Tree::Meta, b"checkpoint/x".to_vec()), vec![7; 300]);
         assert_eq!(read(dir.path()).unwrap(), expected);
-        Second::make(dir.path(), &[]).unwrap();
-        assert_eq!(read(dir.path()).unwrap(), Values::new(), "of a store that stood here before");
+        SecondCopy::create(dir.path(), &[]).unwrap();
+        assert_eq!(
+            read(dir.path()).unwrap(),
+            Values::new(),
+            "values of an earlier store of this folder are gone"
+        );
     }
 
     #[test]
-    fn it_asks_to_be_made_anew_when_it_has_grown_enough() {
+    fn it_asks_to_be_rewritten_when_it_has_grown() {
         let dir = tempfile::tempdir().unwrap();
         let length = || fs::metadata(dir.path().join(NAME)).unwrap().len() as usize;
         let one = seal(Tree::Meta, b"checkpoint/x", Some(&[7; 40_000]));
-        let mut second = Second::make(dir.path(), &[]).unwrap();
-        let adds = (0..200).take_while(|_| second.add(&one)).count();
+        let mut copy = SecondCopy::create(dir.path(), &[]).unwrap();
+        let adds = (0..200).take_while(|_| copy.add(&one)).count();
         assert_eq!((adds, length()), (ADDED_MAX / one.len(), adds * one.len()));
         assert!(
-            !second.add(&seal(Tree::Plugins, b"a", None)),
-            "nothing is added until then, or a value would be missing between"
+            !copy.add(&seal(Tree::Plugins, b"a", None)),
+            "nothing is appended before that, or the file would lack the value in between"
         );
         // A large one may double.
         let large = one.repeat(300);
-        second.rewrite(&large).unwrap();
-        assert_eq!(((0..400).take_while(|_| second.add(&one)).count(), length()), (300, 2 * large.len()));
+        copy.rewrite(&large).unwrap();
+        assert_eq!(((0..400).take_while(|_| copy.add(&one)).count(), length()), (300, 2 * large.len()));
     }
 
     #[test]
-    fn damage_costs_the_values_it_touches() {
+    fn damage_destroys_only_the_values_it_touches() {
         let dir = tempfile::tempdir().unwrap();
         let whole = values(&[("a", "first"), ("b", "second"), ("c", "third")]);
-        Second::make(dir.path(), &sealed(&whole)).unwrap();
+        SecondCopy::create(dir.path(), &sealed(&whole)).unwrap();
         let path = dir.path().join(NAME);
         let bytes = fs::read(&path).unwrap();
         for at in 0..bytes.len() {
-            let mut bent = bytes.clone();
-            bent[at] ^= 0x10;
-            fs::write(&path, bent).unwrap();
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x10;
+            fs::write(&path, damaged).unwrap();
             let found = read(dir.path()).unwrap();
             assert!(
                 found.len() == 2 && found.iter().all(|(key, value)| whole.get(key) == Some(value)),

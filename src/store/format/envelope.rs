@@ -38,7 +38,7 @@ pub fn seal(magic: Magic, content_bytes: usize, write: impl FnOnce(&mut Vec<u8>)
 /// There is no envelope, or it is damaged.
 pub fn open(magic: Magic, bytes: &[u8]) -> Result<&[u8], Malformed> {
     let mut cursor = Cursor::new(bytes);
-    if cursor.take(magic.len())? != magic {
+    if cursor.bytes(magic.len())? != magic {
         return Err(Malformed);
     }
     let length = cursor.u32()? as usize;

@@ -165,21 +165,21 @@ mod tests {
     fn any_flipped_bit_is_detected() {
         let frame = seal(&header(), b"some payload").expect("small").remove(0);
         for bit in 0..frame.len() * 8 {
-            let mut bent = frame.clone();
-            bent[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(open(&bent), Err(Malformed), "bit {bit}");
+            let mut damaged = frame.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(open(&damaged), Err(Malformed), "bit {bit}");
         }
     }
 
     #[test]
     fn frames_are_found_between_other_bytes() {
         let frame = seal(&header(), b"some payload").expect("small").remove(0);
-        let mut raw = vec![0xB5; 9];
-        raw.extend_from_slice(&frame);
-        raw.extend_from_slice(&frame[..20]);
-        raw.extend_from_slice(&frame);
-        raw.extend_from_slice(&MAGIC);
-        let found: Vec<usize> = find(&raw).map(|(at, _)| at).collect();
+        let mut bytes = vec![0xB5; 9];
+        bytes.extend_from_slice(&frame);
+        bytes.extend_from_slice(&frame[..20]);
+        bytes.extend_from_slice(&frame);
+        bytes.extend_from_slice(&MAGIC);
+        let found: Vec<usize> = find(&bytes).map(|(at, _)| at).collect();
         assert_eq!(found, [9, 9 + frame.len() + 20]);
     }
 }

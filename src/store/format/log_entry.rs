@@ -116,7 +116,7 @@ fn decode_prefix(bytes: &[u8]) -> Result<(LogEntry, usize), Malformed> {
     Ok((entry, 4 + length))
 }
 
-/// What an entry says about a revision.
+/// A revision and the killmail it changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revised {
     pub killmail_id: u32,
@@ -172,7 +172,7 @@ fn parse(cursor: &mut Cursor<'_>) -> Result<LogEntry, Malformed> {
     facts.final_blow = read_columns(cursor)?;
     for _ in 0..cursor.varint()? {
         let length = cursor.varint()? as usize;
-        facts.labels.push(String::from_utf8(cursor.take(length)?.to_vec()).map_err(|_| Malformed)?);
+        facts.labels.push(String::from_utf8(cursor.bytes(length)?.to_vec()).map_err(|_| Malformed)?);
     }
     facts.time_implausible = is_implausible(facts.time, received_at_ms);
     Ok(LogEntry { facts, received_at_ms, origin, age_secs, weight, rev })

@@ -58,11 +58,11 @@ impl Codec {
         if header.version != VERSION {
             return Err(format!("record version {} is unknown", header.version));
         }
-        let raw = self
+        let bytes = self
             .dictionaries
             .decompress(header.dictionary, payload, header.raw_bytes as usize)
             .map_err(|e| e.to_string())?;
-        let record: RecordV1 = rmp_serde::from_slice(&raw).map_err(|e| e.to_string())?;
+        let record: RecordV1 = rmp_serde::from_slice(&bytes).map_err(|e| e.to_string())?;
         let killmail = record.into_killmail()?;
         Ok(Killmail { time_implausible: is_implausible(killmail.time, header.received_at_ms), ..killmail })
     }

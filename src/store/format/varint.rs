@@ -22,14 +22,14 @@ impl<'a> Cursor<'a> {
         self.rest.len()
     }
 
-    pub fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
+    pub fn bytes(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
         let (head, rest) = self.rest.split_at_checked(count).ok_or(Malformed)?;
         self.rest = rest;
         Ok(head)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        self.take(N)?.try_into().map_err(|_| Malformed)
+        self.bytes(N)?.try_into().map_err(|_| Malformed)
     }
 
     pub fn u8(&mut self) -> Result<u8, Malformed> {

@@ -198,7 +198,7 @@ impl Postings {
         let mut ahead = *cursor;
         if ahead.varint()? == BITMAP_MARK {
             let length = ahead.u32()? as usize;
-            let bitmap = RoaringBitmap::deserialize_from(ahead.take(length)?).map_err(|_| Malformed)?;
+            let bitmap = RoaringBitmap::deserialize_from(ahead.bytes(length)?).map_err(|_| Malformed)?;
             *cursor = ahead;
             return Ok(Self::Many(Box::new(bitmap)));
         }

@@ -54,6 +54,15 @@ pub struct Mark {
 static TERMS: LazyLock<u32> =
     LazyLock::new(|| checksum_of_terms(Dimension::ALL.iter().map(|dimension| dimension.word())));
 
+/// Snapshots are written with the number of the enum variant and read by position.
+const _: () = {
+    let mut at = 0;
+    while at < Dimension::ALL.len() {
+        assert!(Dimension::ALL[at] as usize == at);
+        at += 1;
+    }
+};
+
 pub fn checksum_of_terms<'a>(dimensions: impl Iterator<Item = &'a str>) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     for word in dimensions {
@@ -269,7 +278,7 @@ fn decode_labels(bytes: &[u8]) -> Result<Vec<(String, Postings)>, Malformed> {
     let mut found = Vec::new();
     while cursor.remaining() > 0 {
         let length = cursor.varint()? as usize;
-        let label = String::from_utf8(cursor.take(length)?.to_vec()).map_err(|_| Malformed)?;
+        let label = String::from_utf8(cursor.bytes(length)?.to_vec()).map_err(|_| Malformed)?;
         found.push((label, Postings::decode(&mut cursor)?));
     }
     Ok(found)

@@ -193,7 +193,7 @@ fn salvage_finds_a_store_that_a_compaction_set_aside() {
     let (dir, new) = (folder(), folder());
     filled(&dir);
     journal::remove(dir.path()).expect("removed");
-    folder_swap::aside(dir.path()).expect("aside");
+    folder_swap::move_aside(dir.path()).expect("aside");
     let losses = salvage::run(dir.path(), &config(&new), &silent).expect("salvaged");
     assert_eq!((losses.killmails, losses.notes), (50, Vec::new()));
     expect_all(new.path(), None);

@@ -426,11 +426,14 @@ fn select_is_accept_over_many_blocks() {
         check_history(&store, &all, filter, None, (250, 9_000)).expect("history");
         for after in [0, 1, 2_500, 4_095, 4_096, 5_000, 8_191, 8_200, 11_500, 11_950, 12_000] {
             let question = PageQuery { after: Seq(after), max_age_secs: 3600, limit: 700, ..ask(filter) };
-            let (walk, select) = (
+            let (expected, selected) = (
                 store.scan_page_as_oracle(&question).expect("walked"),
                 store.select_page(&question).expect("selected"),
             );
-            assert_eq!((seqs(&walk.entries), walk.passed), (seqs(&select.entries), select.passed));
+            assert_eq!(
+                (seqs(&expected.entries), expected.passed),
+                (seqs(&selected.entries), selected.passed)
+            );
         }
     }
     let mut filter = Filter { since: Some(START + 5_000), ..Filter::default() };

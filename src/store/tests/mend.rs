@@ -155,12 +155,12 @@ fn an_engine_that_lost_its_end_is_not_taken_for_whole() {
     let contents = ledger::read(dir.path()).expect("read");
     let mark = contents.mark.expect("marked");
     assert_eq!(
-        (mark, contents.newest().len()),
+        (mark, contents.newest_revisions().len()),
         (Mark { epoch, head: Seq(50), rev: 17, horizon: Seq::ZERO }, 17)
     );
     ledger::write(dir.path(), Mark { head: Seq(52), ..mark }, &contents.revised).expect("written");
     assert!(
-        matches!(Store::open(config(&dir)), Err(StoreError::Damaged { what, .. }) if what == "log entries 51 to 52 were kept and are gone")
+        matches!(Store::open(config(&dir)), Err(StoreError::Damaged { what, .. }) if what == "log entries 51 to 52 were stored and are missing")
     );
     assert!(problems(&dir)[0].contains("52"));
     // A ledger that is behind, torn or missing is filled in.
@@ -188,7 +188,7 @@ fn an_engine_that_lost_its_end_is_not_taken_for_whole() {
         }
         let opened = Store::open(config(&dir));
         assert!(
-            matches!(&opened, Err(StoreError::Damaged { what, .. }) if what == "revisions 18 to 18 were kept and are gone"),
+            matches!(&opened, Err(StoreError::Damaged { what, .. }) if what == "revisions 18 to 18 were stored and are missing"),
             "{mark_too}"
         );
         assert!(problems(&dir)[0].contains("revision 18"));
@@ -215,21 +215,21 @@ fn a_compaction_may_end_at_any_step() {
     let steps: [&[Cut]; 6] = [
         &[half],
         &[copied],
-        &[copied, |dir| folder_swap::aside(dir.path()).expect("aside")],
+        &[copied, |dir| folder_swap::move_aside(dir.path()).expect("aside")],
         &[
             copied,
-            |dir| folder_swap::aside(dir.path()).expect("aside"),
-            |dir| folder_swap::take_place(dir.path()).expect("in place"),
+            |dir| folder_swap::move_aside(dir.path()).expect("aside"),
+            |dir| folder_swap::move_in_place(dir.path()).expect("in place"),
         ],
         &[
             copied,
-            |dir| folder_swap::aside(dir.path()).expect("aside"),
-            |dir| folder_swap::take_place(dir.path()).expect("in place"),
+            |dir| folder_swap::move_aside(dir.path()).expect("aside"),
+            |dir| folder_swap::move_in_place(dir.path()).expect("in place"),
             |dir| fs::remove_file(dir.path().join("store.before-compact/db")).expect("removed"),
         ],
         &[
             copied,
-            |dir| folder_swap::aside(dir.path()).expect("aside"),
+            |dir| folder_swap::move_aside(dir.path()).expect("aside"),
             |dir| fs::remove_dir_all(folder_swap::copy_dir(dir.path())).expect("removed"),
         ],
     ];
@@ -381,11 +381,8 @@ fn what_never_counted_does_not_come_back() {
             frames.iter().flat_map(|header| frame::seal(header, b"x").expect("small").remove(0)).collect();
         fs::write(&journal::paths(dir.path())[0], bytes).expect("written");
         let choice = choose(&Raw::scan(dir.path(), &silent).expect("scanned"), contents);
-        let all: Vec<_> = choice
-            .chosen
-            .iter()
-            .map(|(version, _)| (version.killmail_id, version.seq.0, version.rev))
-            .collect();
+        let all: Vec<_> =
+            choice.chosen.iter().map(|version| (version.killmail_id, version.seq.0, version.rev)).collect();
         (all, choice.unfinished)
     };
     let ledger = |revised: Vec<Option<u32>>| Contents { mark: None, revised };

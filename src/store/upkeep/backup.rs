@@ -96,7 +96,7 @@ impl Store {
         let refused = self.refused.lock();
         let engine = Engine::open(to, self.config.cache_bytes)?;
         copy::trees(&self.engine, &engine, progress)?;
-        copy::same(&self.engine, &engine, progress)?;
+        copy::compare(&self.engine, &engine, progress)?;
         let numbers = writer.numbers;
         for (number, bytes) in meta::dictionaries(&engine)? {
             let path = to.join(dictionary::file_name(number, &bytes));
@@ -140,7 +140,7 @@ pub fn make_empty(dir: &Path) -> Result<(), StoreError> {
 
 fn components(from: &Path, to: &Path) -> Result<(), StoreError> {
     let (from, to) = (from.join("plugins"), to.join("plugins"));
-    for component in copy::files(&from)? {
+    for component in copy::list_files(&from)? {
         data_folder::make(&to).map_err(StoreError::io("make", &to))?;
         copy::file(&component.path(), &to.join(component.file_name()))?;
     }

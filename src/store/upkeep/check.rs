@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 
 use crate::store::engine::ledger::Contents;
 use crate::store::engine::meta::Numbers;
-use crate::store::engine::repair::line_of;
+use crate::store::engine::repair::log_entry_of;
 use crate::store::engine::{Engine, Value, chunked_values, records};
 use crate::store::error::StoreError;
 use crate::store::format::frame::{self, Header};
@@ -71,7 +71,7 @@ impl Check<'_> {
 
     /// The line these bytes hold; what is wrong with them goes into the report.
     fn line(&mut self, bytes: &[u8], what: impl FnOnce() -> String) -> Option<LogEntry> {
-        match records::line(self.engine, bytes, what) {
+        match records::decode_log_entry(self.engine, bytes, what) {
             Ok(line) => return Some(line),
             Err(error @ StoreError::TooNew { .. }) => self.newer = Some(error),
             Err(error) => tell(self.engine, self.report, error),
@@ -196,7 +196,7 @@ impl Check<'_> {
         if !parts.whole || parts.next != parts.parts {
             return self.damage(format!("the record of killmail {id} lacks parts"));
         }
-        if let Err(error) = records::must_be_known(&header) {
+        if let Err(error) = records::check_version(&header) {
             self.newer = Some(error);
             return;
         }
@@ -222,7 +222,7 @@ impl Check<'_> {
             let log = format!("the log says number {} revision {}", logged.seq, logged.rev);
             return self.damage(format!("{what}, {log}"));
         }
-        if logged.digest != digest(line_of(&header, &killmail, |_| Bytes::new())) {
+        if logged.digest != digest(log_entry_of(&header, &killmail, |_| Bytes::new())) {
             return self.damage(format!(
                 "log entry {} says other things than the record of killmail {id}",
                 logged.seq
@@ -273,7 +273,7 @@ impl Check<'_> {
                 "number {kept_head} and revision {kept_rev} were kept, the store ends at {head} and {rev}"
             ));
         }
-        let mut newest: Vec<(u32, u64)> = self.ledger.newest().into_iter().collect();
+        let mut newest: Vec<(u32, u64)> = self.ledger.newest_revisions().into_iter().collect();
         newest.sort_unstable();
         for (id, rev) in newest {
             match logged.get(&id) {

@@ -67,7 +67,7 @@ fn young(config: &Config, before_bytes: u64, progress: &Progress<'_>) -> Result<
     let dir = &config.dir;
     let twin = &folder_swap::twin_dir(dir);
     // Held to the end, so that nobody opens the original meanwhile.
-    let held = lock::hold_alone(dir)?;
+    let held = lock::lock_exclusive(dir)?;
     data_folder::remove_unfinished_compaction(dir)?;
     copy_files(&dir.join("store"), &twin.join("store")).map_err(StoreError::io("copy the store in", dir))?;
     let copied = Engine::open(twin, config.cache_bytes).and_then(|from| copied(&from, config, progress))?;
@@ -107,8 +107,8 @@ impl Copied {
 /// out.
 fn exchange<H>(dir: &Path, held: H) -> Result<(), StoreError> {
     spare::remove(dir).map_err(StoreError::io("remove the spare in", dir))?;
-    folder_swap::aside(dir).map_err(StoreError::io("move aside the store in", dir))?;
-    folder_swap::take_place(dir).map_err(StoreError::io("move the new store to", dir))?;
+    folder_swap::move_aside(dir).map_err(StoreError::io("move aside the store in", dir))?;
+    folder_swap::move_in_place(dir).map_err(StoreError::io("move the new store to", dir))?;
     drop(held);
     folder_swap::finish(dir).map_err(StoreError::io("remove the former store in", dir))
 }
@@ -131,11 +131,11 @@ fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
 /// together.
 fn copied(from: &Engine, config: &Config, progress: &Progress<'_>) -> Result<Copied, StoreError> {
     let dir = folder_swap::copy_dir(&config.dir);
-    meta::is_founded(from)?;
+    meta::is_initialized(from)?;
     copy::trees(from, &Engine::open(&dir, config.cache_bytes)?, progress)?;
     let copied = {
         let to = Engine::open(&dir, config.cache_bytes)?;
-        copy::same(from, &to, progress)?;
+        copy::compare(from, &to, progress)?;
         let mut report = Report::default();
         let numbers = examine(&to, &config.dir, progress, &mut report)?;
         if let Some(problem) = report.problems.first() {

@@ -21,9 +21,9 @@ use crate::domain::id::{Epoch, Seq};
 use crate::store::config::Config;
 use crate::store::engine::choice::{Choice, choose};
 use crate::store::engine::ledger::{self, Mark};
-use crate::store::engine::meta::{Numbers, dictionary_writes, founding, new_epoch};
-use crate::store::engine::raw::{Places, Raw, Version};
-use crate::store::engine::repair::line_of;
+use crate::store::engine::meta::{Numbers, dictionary_writes, initial_writes, new_epoch};
+use crate::store::engine::raw::{Places, Raw, RawRecord, Version};
+use crate::store::engine::repair::log_entry_of;
 use crate::store::engine::segments::db_path;
 use crate::store::engine::{Engine, Write, chunked_values, copy, data_folder, folder_swap, lock};
 use crate::store::error::StoreError;
@@ -78,7 +78,7 @@ pub fn run(from: &Path, config: &Config, progress: &Progress<'_>) -> Result<Loss
         folder_swap::finish(from).map_err(StoreError::io("finish a compaction in", from))?;
     }
     // Without the engine's main file there is nothing to lock, and what the journal holds is all there is.
-    let held = db_path(from).exists().then(|| lock::hold(from)).transpose()?;
+    let held = db_path(from).exists().then(|| lock::lock_shared(from)).transpose()?;
     let raw = Raw::scan(from, progress)?;
     if raw.record_version > VERSION {
         return Err(StoreError::TooNew {
@@ -136,9 +136,8 @@ impl Salvage<'_> {
         let mut phase = Phase::new(progress, "write", choice.chosen.len() as u64);
         let mut kept = Kept::new();
         for step in choice.chosen.chunks(STEP) {
-            let saved = tasks::spread(step, |part| {
-                part.iter().map(|(version, _)| self.save(version)).collect::<Vec<_>>()
-            });
+            let saved =
+                tasks::spread(step, |part| part.iter().map(|version| self.save(version)).collect::<Vec<_>>());
             let mut writes = Vec::new();
             for saved in saved.into_iter().flatten() {
                 match saved {
@@ -160,13 +159,13 @@ impl Salvage<'_> {
     }
 
     fn saved(&self, version: &Version, places: &Places) -> Option<Saved> {
-        let (header, payload, frames) = self.raw.read(places)?;
+        let RawRecord { header, payload, frames } = self.raw.read(places)?;
         let killmail = self
             .codec
             .unpack(&header, &payload)
             .ok()
             .filter(|k| u64::from(k.killmail_id) == header.killmail_id)?;
-        let line = log_entry::encode(&line_of(&header, &killmail, self.config.encode));
+        let line = log_entry::encode(&log_entry_of(&header, &killmail, self.config.encode));
         Some(Saved { killmail_id: killmail.killmail_id, version: *version, frames, line })
     }
 }
@@ -204,7 +203,7 @@ fn finish(
     if choice.horizon > 0 {
         recorded.push((1, choice.horizon));
     }
-    engine.commit(founding(epoch, &numbers, &recorded))?;
+    engine.commit(initial_writes(epoch, &numbers, &recorded))?;
     let kept: HashMap<u32, u64> = kept.values().copied().filter(|(_, rev)| *rev > 0).collect();
     let mut revised = old.revised.clone();
     revised.resize(usize::try_from(numbers.rev).unwrap_or(0), None);
@@ -253,7 +252,7 @@ fn files(from: &Path, to: &Path, notes: &mut Vec<String>) -> Result<(), StoreErr
     for name in ["token", tokens::NAME] {
         copy::file(&from.join(name), &to.join(name))?;
     }
-    for component in copy::files(&from.join("plugins"))? {
+    for component in copy::list_files(&from.join("plugins"))? {
         let path = component.path();
         let bytes = fs::read(&path).map_err(StoreError::io("read", &path))?;
         if path.file_stem().and_then(|stem| stem.to_str()) != Some(&sha256_hex(&bytes)) {

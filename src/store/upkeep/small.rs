@@ -66,7 +66,7 @@ impl Small {
     fn take(&mut self, engine: &Engine) -> Result<(), StoreError> {
         // Too new an arrangement is not to be read at all; a number that is not whole says nothing of what
         // stands beside it.
-        if let Err(error @ StoreError::TooNew { .. }) = meta::is_founded(engine) {
+        if let Err(error @ StoreError::TooNew { .. }) = meta::is_initialized(engine) {
             return Err(error);
         }
         for tree in [Tree::Plugins, Tree::Meta, Tree::Refused] {
@@ -127,7 +127,7 @@ fn copy_engine(from: &Path, to: &Path) -> Result<(), StoreError> {
     for part in ["", "blobs"] {
         let (from, to) = (from.join(part), to.join(part));
         fs::create_dir_all(&to).map_err(StoreError::io("make", &to))?;
-        for file in copy::files(&from)? {
+        for file in copy::list_files(&from)? {
             copy::file(&file.path(), &to.join(file.file_name()))?;
         }
     }

@@ -114,8 +114,8 @@ pub(crate) fn examine(
     let Some((epoch, numbers)) = trees.numbers()? else { return Ok(None) };
     let known = trees.tell(meta::dictionaries(engine))?.unwrap_or_default();
     let codec = Codec::new(Dictionaries::new(known));
-    let holes = trees.tell(meta::lost(engine))?.unwrap_or_default();
-    let unfilled = trees.tell(meta::unfilled(engine))?.unwrap_or_default();
+    let holes = trees.tell(meta::lost_numbers(engine))?.unwrap_or_default();
+    let unfilled = trees.tell(meta::numbers_without_killmail(engine))?.unwrap_or_default();
     trees.tell(FileNumbers::read(engine, numbers.head))?;
     (trees.report.head, trees.report.revisions) = (numbers.head, numbers.rev);
     trees.report.holes.clone_from(&holes);
@@ -160,7 +160,7 @@ impl Trees<'_> {
     }
 
     fn numbers(&mut self) -> Result<Option<(Epoch, Numbers)>, StoreError> {
-        let founded = self.tell(meta::is_founded(self.engine))?;
+        let founded = self.tell(meta::is_initialized(self.engine))?;
         let epoch = self.tell(meta::epoch(self.engine))?;
         let numbers = self.tell(meta::numbers(self.engine))?;
         if founded == Some(false) {
@@ -237,7 +237,7 @@ impl Beside<'_> {
 
     /// The plugins' components are named by their digests.
     fn components(&mut self) {
-        let files = copy::files(&self.dir.join("plugins"));
+        let files = copy::list_files(&self.dir.join("plugins"));
         let mut damaged = BTreeSet::new();
         for file in files.unwrap_or_else(|error| self.tell(error)) {
             let path = file.path();

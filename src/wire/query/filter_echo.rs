@@ -1,7 +1,7 @@
-//! A subscription's filter as clients are told it: the names of the parameters, ids sorted, times in RFC
-//! 3339. History, counts, join replies and the list of subscriptions all tell it in this one form.
+//! The filter of a subscription as it is echoed to clients: names of parameters, sorted ids, RFC 3339 times.
+//! History, counts, join replies and the list of subscriptions all use this form.
 //!
-//! Must not know: which door tells it, how it was spelled when it was asked.
+//! Must not know: transports, or how the filter was written in the request.
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
@@ -10,28 +10,27 @@ use crate::domain::subscription::{PluginUse, Subscription};
 use crate::domain::term::Role;
 use crate::wire::time::iso_seconds;
 
-/// The filter as it was read. `match` is always there, for it is what people guess wrong; of everything else
-/// only what restricts.
+/// The filter as it was understood. `match` is always included, since it is what people guess wrong;
+/// everything else only if it restricts.
 #[derive(Debug, Clone, Copy)]
 pub struct FilterEcho<'a> {
-    /// Which killmails.
+    /// The filter to write.
     pub filter: &'a Filter,
-    /// Who judges them further.
+    /// The plugin to write, with its configuration.
     pub plugin: Option<&'a PluginUse>,
 }
 
 impl<'a> FilterEcho<'a> {
-    /// Of a subscription.
+    /// The filter and plugin of a subscription.
     #[must_use]
-    pub const fn of(subscription: &'a Subscription) -> Self {
+    pub const fn new(subscription: &'a Subscription) -> Self {
         Self { filter: &subscription.filter, plugin: subscription.plugin.as_ref() }
     }
 }
 
-/// What a plugin gets where no configuration is given.
+/// The configuration a plugin gets if the request has none.
 const NO_CONFIG: &str = "{}";
 
-/// The word of a way to combine dimensions.
 const fn match_word(matching: Match) -> &'static str {
     match matching {
         Match::Any => "any",
@@ -39,7 +38,6 @@ const fn match_word(matching: Match) -> &'static str {
     }
 }
 
-/// The word of a part someone had.
 const fn role_word(role: Role) -> &'static str {
     match role {
         Role::Any => "any",
@@ -64,14 +62,14 @@ impl Serialize for FilterEcho<'_> {
             map.serialize_entry("labels", &filter.labels)?;
         }
         for (name, flag) in [("npc", filter.npc), ("solo", filter.solo), ("awox", filter.awox)] {
-            known(&mut map, name, flag.as_ref())?;
+            write_if_some(&mut map, name, flag.as_ref())?;
         }
-        known(&mut map, "min_value", filter.min_value.as_ref())?;
-        known(&mut map, "max_value", filter.max_value.as_ref())?;
-        known(&mut map, "since", filter.since.map(iso_seconds).as_ref())?;
-        known(&mut map, "until", filter.until.map(iso_seconds).as_ref())?;
-        known(&mut map, "plugin", plugin.map(|used| &used.name))?;
-        known(
+        write_if_some(&mut map, "min_value", filter.min_value.as_ref())?;
+        write_if_some(&mut map, "max_value", filter.max_value.as_ref())?;
+        write_if_some(&mut map, "since", filter.since.map(iso_seconds).as_ref())?;
+        write_if_some(&mut map, "until", filter.until.map(iso_seconds).as_ref())?;
+        write_if_some(&mut map, "plugin", plugin.map(|used| &used.name))?;
+        write_if_some(
             &mut map,
             "plugin_config",
             plugin.map(|used| &used.config).filter(|config| *config != NO_CONFIG),
@@ -80,7 +78,11 @@ impl Serialize for FilterEcho<'_> {
     }
 }
 
-fn known<M: SerializeMap, T: Serialize>(map: &mut M, name: &str, value: Option<&T>) -> Result<(), M::Error> {
+fn write_if_some<M: SerializeMap, T: Serialize>(
+    map: &mut M,
+    name: &str,
+    value: Option<&T>,
+) -> Result<(), M::Error> {
     value.map_or(Ok(()), |value| map.serialize_entry(name, value))
 }
 
@@ -92,9 +94,9 @@ mod tests {
     use crate::domain::term::Dimension;
 
     #[test]
-    fn a_filter_is_told_as_it_was_read() {
+    fn a_filter_is_echoed_as_it_was_understood() {
         let mut subscription = Subscription::default();
-        assert_eq!(json!(FilterEcho::of(&subscription)), json!({ "match": "any" }));
+        assert_eq!(json!(FilterEcho::new(&subscription)), json!({ "match": "any" }));
         let filter = &mut subscription.filter;
         filter.set_ids(Dimension::ShipType, vec![17_738, 587, 587]);
         (filter.matching, filter.role) = (Match::All, Role::FinalBlow);
@@ -103,16 +105,16 @@ mod tests {
         (filter.since, filter.until) = (Some(1_637_971_200), Some(0));
         subscription.plugin =
             Some(PluginUse { name: "gatecamp".to_owned(), version: None, config: "{}".to_owned() });
-        let told = json!({
+        let expected = json!({
             "ship_type_ids": [587, 17_738], "match": "all", "role": "final_blow", "labels": ["pvp"], "npc": false,
             "min_value": 1e9, "max_value": 2.5e9, "since": "2021-11-27T00:00:00Z", "until": "1970-01-01T00:00:00Z", "plugin": "gatecamp",
         });
-        assert_eq!(json!(FilterEcho::of(&subscription)), told);
+        assert_eq!(json!(FilterEcho::new(&subscription)), expected);
         subscription.plugin = Some(PluginUse {
             name: "gatecamp".to_owned(),
             version: None,
             config: r#"{"kills":3}"#.to_owned(),
         });
-        assert_eq!(json!(FilterEcho::of(&subscription))["plugin_config"], r#"{"kills":3}"#);
+        assert_eq!(json!(FilterEcho::new(&subscription))["plugin_config"], r#"{"kills":3}"#);
     }
 }

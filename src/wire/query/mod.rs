@@ -1,8 +1,10 @@
-//! Questions become subscriptions: one reader of filters for every door, for query strings and JSON objects
-//! alike.
+//! Requests for killmails become a [`ParsedQuery`]: every transport reads filters here, from query strings
+//! and from JSON objects.
 //!
-//! Must not know: envelopes, status codes. An error has the text both dialects use, and the field and limit
-//! history tells beside it.
+//! Must not know: envelopes, status codes. An error has the message that all transports use, and the field
+//! and limit that history reports beside it.
+
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use serde::ser::{Serialize, SerializeSeq, Serializer};
@@ -14,31 +16,36 @@ use crate::domain::subscription::{MAX_AGE_SECS, PluginUse, Subscription};
 use crate::domain::term::{Dimension, Role};
 use crate::store::query::Order;
 use crate::wire::batch_key::BatchKey;
-use crate::wire::query::parameters::{AskedId, AskedIds, Error as Unusable, Known, Parameters};
-use crate::wire::query::plugin_use::plugin_use;
+use crate::wire::query::limits::Limits;
+use crate::wire::query::parameters::{
+    Error as ParameterError, KnownNames, Parameters, RequestedId, RequestedIds,
+};
+use crate::wire::query::plugin_use::read_plugin_use;
 use crate::wire::text::Text;
 
-/// Ids in one dimension of a stream asked for by GET, as WandererKills has it.
+/// Ids of one dimension in a stream by GET. Fixed: WandererKills' limit.
 const GET_IDS_MAX: usize = 100;
-/// Solar systems asked for by POST: more than EVE has.
+/// Solar systems in a POST request or a join. Fixed: EVE has fewer.
 const POST_SYSTEMS_MAX: usize = 10_000;
-/// Ids of any other dimension asked for by POST.
+/// Ids of any other dimension in a POST request or a join. Fixed: WandererKills' limit for characters.
 const POST_IDS_MAX: usize = 50_000;
-/// Labels of one filter: zKillboard has some forty.
+/// Labels of one filter. Fixed: zKillboard has some forty.
 const LABELS_MAX: usize = 100;
-/// How far back a preload goes, days.
+/// Longest preload, days. Fixed: WandererKills' limit.
 const PRELOAD_DAYS_MAX: u32 = 90;
-/// Killmails of one page of history.
+/// Largest page of history, killmails. Fixed: 1000 typical killmails are some 6 MB of JSON.
 const PAGE_MAX: u32 = 1000;
-/// What `batch_max_bytes` may be: readers of lines have limits from 64 KiB on, a usual killmail has 6.
-const BATCH_BYTES: (u32, u32) = (16 << 10, 1 << 20);
-/// Killmails of one page of history where nobody says.
-const PAGE: u32 = 50;
+/// Range of `batch_max_bytes`, bytes. Fixed: clients limit lines to 64 KiB or more, and a typical killmail
+/// has 6 KiB.
+const BATCH_BYTES: RangeInclusive<u32> = 16 << 10..=1 << 20;
+/// Page of history if the request has no `limit`, killmails. Fixed: documented to clients.
+const PAGE_DEFAULT: u32 = 50;
 
-/// The id no killmail has: a filter that names only impossible ids takes nothing, not everything.
-const NOBODY: u32 = u32::MAX;
+/// An id that no killmail has. It replaces impossible ids, so that a filter of nothing else matches nothing,
+/// not everything.
+const IMPOSSIBLE_ID: u32 = u32::MAX;
 
-/// The lists of ids there are.
+/// Names of lists of ids.
 pub const DIMENSIONS: &[&str] = &[
     "system_ids",
     "constellation_ids",
@@ -51,30 +58,31 @@ pub const DIMENSIONS: &[&str] = &[
     "ship_group_ids",
     "weapon_type_ids",
 ];
-/// What else restricts.
+/// Names of other restrictions.
 pub const FILTERS: &[&str] =
     &["match", "role", "labels", "npc", "solo", "awox", "min_value", "max_value", "since", "until"];
-/// What judges.
+/// Names for the plugin and its configuration.
 pub const PLUGIN: &[&str] = &["plugin", "plugin_config", "plugins"];
 const FORMAT: &[&str] = &["format"];
 const PAGING: &[&str] = &["order", "limit", "cursor"];
 const LIVE: &[&str] = &["max_age_secs"];
 const STREAM: &[&str] = &["preload_days", "batch_key", "batch_max_bytes"];
-/// Where a stream goes on: our name, and those that polyfills of `EventSource` have for the header.
+/// The event id to continue after: our name, and the names that polyfills of `EventSource` use for the
+/// header.
 const LAST_IDS: &[&str] = &["last_event_id", "lastEventId", "Last-Event-ID", "evs_last_event_id"];
-/// What a channel join carries besides: read by the door itself.
+/// Further members of a channel join, which the transport reads itself.
 const JOIN: &[&str] = &["resume_from", "preload"];
-/// The lists of ids a channel join has under names of its own.
+/// Lists of ids that have their own names in a channel join.
 pub const JOINED: &[&str] = &["systems", "characters"];
-/// Who a client is, which older ones say in every join too: the socket's own parameter counts, and nobody
-/// needs to be told.
+/// Names of the client, which older clients repeat in every join. They have no effect, but are not reported
+/// as ignored: the parameter of the socket counts.
 const CLIENT: &[&str] = &["client_id", "client_identifier", "identifier"];
 
-const KNOWN_IN_HISTORY: Known = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, PAGING];
-const KNOWN_IN_COUNTS: Known = &[DIMENSIONS, FILTERS, FORMAT];
-const KNOWN_IN_STREAMS: Known = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, LIVE, STREAM, LAST_IDS];
+const KNOWN_IN_HISTORY: KnownNames = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, PAGING];
+const KNOWN_IN_COUNTS: KnownNames = &[DIMENSIONS, FILTERS, FORMAT];
+const KNOWN_IN_STREAMS: KnownNames = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, LIVE, STREAM, LAST_IDS];
 /// The names that have a meaning in a channel join.
-pub const KNOWN_IN_JOINS: Known = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, LIVE, JOINED, JOIN, CLIENT];
+pub const KNOWN_IN_JOINS: KnownNames = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, LIVE, JOINED, JOIN, CLIENT];
 
 const ROLES: &[(&str, Role)] = &[
     ("any", Role::Any),
@@ -84,43 +92,44 @@ const ROLES: &[(&str, Role)] = &[
 ];
 const MATCHES: &[(&str, Match)] = &[("any", Match::Any), ("all", Match::All)];
 const BATCH_KEYS: &[(&str, BatchKey)] = &[("kills", BatchKey::Kills), ("killmails", BatchKey::Killmails)];
-/// The forms in which killmails are answered.
+/// Formats of killmails in responses.
 const FORMATS: &[(&str, ())] = &[("canonical", ())];
 const ORDERS: &[(&str, Order)] = &[("newest", Order::Newest), ("oldest", Order::Oldest)];
 
 /// A parameter that cannot be used.
-pub type Error = Unusable;
+pub type Error = ParameterError;
 
-/// What a question asks for.
+/// A request for killmails.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Asked {
-    /// Which killmails.
+pub struct ParsedQuery {
+    /// Filter, plugin and maximum age.
     pub subscription: Subscription,
-    /// How far back a stream begins, days; 0: at its head.
+    /// How far back a stream begins, days; 0: at the head of the log.
     pub preload_days: u32,
-    /// Whether a preload is asked for that is not sent, for it would be the whole log.
+    /// Whether a preload was requested without any list of ids. It is not sent, since it would be the whole
+    /// log.
     pub skips_preload: bool,
-    /// Under which names batches of a preload have their killmails.
+    /// The key, or keys, of killmails in batches of a preload.
     pub batch_key: BatchKey,
-    /// A batch of a preload has at most so many bytes, as it is sent.
+    /// Largest batch of a preload as it is sent, bytes.
     pub batch_max_bytes: Option<u32>,
-    /// The id a stream goes on after.
+    /// The event id after which a stream continues.
     pub last_event_id: Option<String>,
-    /// The direction of history.
+    /// Order of history.
     pub order: Order,
-    /// Killmails of one page.
+    /// Largest page of history, killmails.
     pub limit: usize,
-    /// Where the page before ended.
+    /// End of the previous page of history.
     pub cursor: Option<String>,
-    /// What was given and has no effect at a stream or a join.
+    /// Names in the request of a stream or join that have no effect.
     pub ignored: Vec<String>,
-    /// What a stream understood, JSON, for `connected`; empty at other doors.
+    /// The filters of a stream as JSON, for its `connected` event; empty for other transports.
     pub filters: Bytes,
 }
 
-/// Who asks.
+/// The kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Transport {
+enum RequestKind {
     History,
     Count,
     StreamGet,
@@ -128,9 +137,9 @@ enum Transport {
     Channel,
 }
 
-impl Transport {
+impl RequestKind {
     /// The names that have a meaning.
-    const fn known(self) -> Known {
+    const fn known_names(self) -> KnownNames {
         match self {
             Self::History => KNOWN_IN_HISTORY,
             Self::Count => KNOWN_IN_COUNTS,
@@ -140,122 +149,155 @@ impl Transport {
     }
 }
 
-/// The decoded pairs of a query string.
-pub type Pairs = [(String, String)];
+/// How many ids each list of a request may have.
+#[derive(Debug, Clone, Copy)]
+struct ListLimits {
+    systems: usize,
+    others: usize,
+}
 
-/// A stream, by query string.
+impl ListLimits {
+    const POST: Self = Self { systems: POST_SYSTEMS_MAX, others: POST_IDS_MAX };
+    /// History by GET: the length of the URL is limit enough.
+    const NONE: Self = Self { systems: usize::MAX, others: usize::MAX };
+
+    const fn max_ids(self, dimension: Dimension) -> usize {
+        if matches!(dimension, Dimension::System) { self.systems } else { self.others }
+    }
+}
+
+/// The decoded pairs of a query string.
+pub type QueryPairs = [(String, String)];
+
+/// Reads a stream request from its query string.
 ///
 /// # Errors
-/// The first parameter that cannot be used, in WandererKills' order.
-pub fn stream_pairs(pairs: &Pairs) -> Result<Asked, Error> {
-    read(
-        Transport::StreamGet,
-        &Parameters::pairs(pairs, Transport::StreamGet.known()),
-        (GET_IDS_MAX, GET_IDS_MAX),
+/// The first invalid parameter, in WandererKills' order.
+pub fn read_stream_query(pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, Error> {
+    read_query_string(
+        RequestKind::StreamGet,
+        pairs,
+        ListLimits { systems: GET_IDS_MAX, others: GET_IDS_MAX },
+        limits,
     )
 }
 
-/// A stream, by the text of a JSON object, or none, and what the address says beside it.
+/// Reads a stream request from its body, a JSON object or empty, and from its query string.
 ///
 /// # Errors
-/// As [`stream_pairs`].
-pub fn stream_body(body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
-    read_body(Transport::StreamPost, body, pairs)
+/// As [`read_stream_query`].
+pub fn read_stream_body(body: &[u8], pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, Error> {
+    read_body(RequestKind::StreamPost, body, pairs, limits)
 }
 
-/// What a channel join asks for besides its systems and characters, which have names and limits of their own.
+/// Reads a channel join, except for its systems and characters, which have their own names and limits.
 ///
 /// # Errors
-/// As [`stream_pairs`].
-pub fn join(given: &Parameters<'_>) -> Result<Asked, Error> {
-    read(Transport::Channel, given, (POST_SYSTEMS_MAX, POST_IDS_MAX))
+/// As [`read_stream_query`].
+pub fn read_join(parameters: &Parameters<'_>, limits: Limits) -> Result<ParsedQuery, Error> {
+    read(RequestKind::Channel, parameters, ListLimits::POST, limits)
 }
 
-/// A page of history, by query string.
+/// Reads a request for a page of history from its query string.
 ///
 /// # Errors
-/// The first parameter that cannot be used; unknown ones are among them.
-pub fn history_pairs(pairs: &Pairs) -> Result<Asked, Error> {
-    read(Transport::History, &Parameters::pairs(pairs, Transport::History.known()), (usize::MAX, usize::MAX))
+/// The first invalid or unknown parameter.
+pub fn read_history_query(pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, Error> {
+    read_query_string(RequestKind::History, pairs, ListLimits::NONE, limits)
 }
 
-/// A page of history, by the text of a JSON object, or none, and what the address says beside it.
+/// Reads a request for a page of history from its body, a JSON object or empty, and from its query string.
 ///
 /// # Errors
-/// As [`history_pairs`].
-pub fn history_body(body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
-    read_body(Transport::History, body, pairs)
+/// As [`read_history_query`].
+pub fn read_history_body(body: &[u8], pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, Error> {
+    read_body(RequestKind::History, body, pairs, limits)
 }
 
-/// A count, by query string.
+/// Reads a request for a count from its query string.
 ///
 /// # Errors
-/// As [`history_pairs`]; plugins and pages are unknown here.
-pub fn count_pairs(pairs: &Pairs) -> Result<Asked, Error> {
-    read(Transport::Count, &Parameters::pairs(pairs, Transport::Count.known()), (usize::MAX, usize::MAX))
+/// As [`read_history_query`]; parameters of plugins and pages are unknown here.
+pub fn read_count_query(pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, Error> {
+    read_query_string(RequestKind::Count, pairs, ListLimits::NONE, limits)
 }
 
-/// A count, by the text of a JSON object, or none, and what the address says beside it.
+/// Reads a request for a count from its body, a JSON object or empty, and from its query string.
 ///
 /// # Errors
-/// As [`count_pairs`].
-pub fn count_body(body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
-    read_body(Transport::Count, body, pairs)
+/// As [`read_count_query`].
+pub fn read_count_body(body: &[u8], pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, Error> {
+    read_body(RequestKind::Count, body, pairs, limits)
 }
 
-fn read_body(transport: Transport, body: &[u8], pairs: &Pairs) -> Result<Asked, Error> {
-    let (body, known) = (body.trim_ascii(), transport.known());
-    let no_object = |why| Error::new("body", format!("the body must be a JSON object: {why}"));
-    let given = if body.is_empty() {
-        Parameters::none(known)
+fn read_query_string(
+    request: RequestKind,
+    pairs: &QueryPairs,
+    lists: ListLimits,
+    limits: Limits,
+) -> Result<ParsedQuery, Error> {
+    read(request, &Parameters::from_pairs(pairs, request.known_names()), lists, limits)
+}
+
+fn read_body(
+    request: RequestKind,
+    body: &[u8],
+    pairs: &QueryPairs,
+    limits: Limits,
+) -> Result<ParsedQuery, Error> {
+    let (body, known) = (body.trim_ascii(), request.known_names());
+    let not_an_object = |why| Error::new("body", format!("the body must be a JSON object: {why}"));
+    let parameters = if body.is_empty() {
+        Parameters::empty(known)
     } else {
-        Parameters::object(body, known).map_err(no_object)?
+        Parameters::from_object(body, known).map_err(not_an_object)?
     };
-    read(transport, &given.or_pairs(pairs), (POST_SYSTEMS_MAX, POST_IDS_MAX))
+    read(request, &parameters.or_from_pairs(pairs), ListLimits::POST, limits)
 }
 
-/// The parameter of a dimension.
-fn parameter(kind: Dimension) -> String {
-    format!("{}_ids", kind.word())
+fn parameter_name(dimension: Dimension) -> String {
+    format!("{}_ids", dimension.word())
 }
 
 fn read(
-    transport: Transport,
-    given: &Parameters<'_>,
-    (systems_max, ids_max): (usize, usize),
-) -> Result<Asked, Error> {
-    let is_stream = matches!(transport, Transport::StreamGet | Transport::StreamPost);
-    let is_live = is_stream || transport == Transport::Channel;
+    request: RequestKind,
+    parameters: &Parameters<'_>,
+    list_limits: ListLimits,
+    limits: Limits,
+) -> Result<ParsedQuery, Error> {
+    let is_stream = matches!(request, RequestKind::StreamGet | RequestKind::StreamPost);
+    let is_live = is_stream || request == RequestKind::Channel;
     if !is_live {
-        refuse_unknown(given)?;
+        refuse_unknown(parameters)?;
     }
-    let lists = lists(transport, given, (systems_max, ids_max))?;
-    let min_value = given.amount("min_value")?;
-    let preload_days = if is_stream { given.count("preload_days", PRELOAD_DAYS_MAX)? } else { None };
-    let mut filter = restrictions(given)?;
+    let lists = read_lists(request, parameters, list_limits)?;
+    let min_value = parameters.amount("min_value")?;
+    let preload_days = if is_stream { parameters.count("preload_days", PRELOAD_DAYS_MAX)? } else { None };
+    let mut filter = read_restrictions(parameters)?;
     filter.min_value = min_value;
-    let max_age_secs = if is_live { given.count("max_age_secs", u32::MAX)? } else { None };
-    let plugin = if transport == Transport::Count { None } else { plugin_use(given)? };
-    let paging = transport == Transport::History;
-    let order = if paging { given.word("order", ORDERS)? } else { None };
-    let limit = if paging { given.bounded("limit", (1, PAGE_MAX))? } else { None };
-    let cursor = if paging { given.text("cursor")? } else { None };
-    given.word("format", FORMATS)?;
-    let batch_key = if is_stream { given.word("batch_key", BATCH_KEYS)? } else { None };
-    let batch_max_bytes = if is_stream { given.bounded("batch_max_bytes", BATCH_BYTES)? } else { None };
-    let last_event_id = if is_stream { last_event_id(given) } else { None };
-    limit_counts(&lists, systems_max, ids_max)?;
-    let ignored = if is_live { ignored(transport, given)? } else { Vec::new() };
+    let max_age_secs = if is_live { parameters.count("max_age_secs", u32::MAX)? } else { None };
+    let plugin = if request == RequestKind::Count { None } else { read_plugin_use(parameters, limits)? };
+    let paging = request == RequestKind::History;
+    let order = if paging { parameters.word("order", ORDERS)? } else { None };
+    let limit = if paging { parameters.integer_in("limit", 1..=PAGE_MAX)? } else { None };
+    let cursor = if paging { parameters.text("cursor")? } else { None };
+    parameters.word("format", FORMATS)?;
+    let batch_key = if is_stream { parameters.word("batch_key", BATCH_KEYS)? } else { None };
+    let batch_max_bytes =
+        if is_stream { parameters.integer_in("batch_max_bytes", BATCH_BYTES)? } else { None };
+    let last_event_id = if is_stream { read_last_event_id(parameters) } else { None };
+    check_counts(&lists, list_limits)?;
+    let ignored = if is_live { list_ignored(request, parameters)? } else { Vec::new() };
     let filters = if is_stream {
-        understood(&lists, &filter, preload_days.unwrap_or(0), plugin.as_ref())
+        encode_filters(&lists, &filter, preload_days.unwrap_or(0), plugin.as_ref())
     } else {
         Bytes::new()
     };
-    for (kind, ids) in lists {
-        filter.set_ids(kind, ids.iter().map(wanted).collect());
+    for (dimension, ids) in lists {
+        filter.set_ids(dimension, ids.iter().map(to_filter_id).collect());
     }
     let skips_preload = preload_days.is_some_and(|days| days > 0) && !filter.has_ids();
-    Ok(Asked {
+    Ok(ParsedQuery {
         subscription: Subscription { filter, plugin, max_age_secs: max_age_secs.unwrap_or(MAX_AGE_SECS) },
         preload_days: preload_days.unwrap_or(0),
         skips_preload,
@@ -263,165 +305,174 @@ fn read(
         batch_max_bytes,
         last_event_id,
         order: order.unwrap_or_default(),
-        limit: usize::try_from(limit.unwrap_or(PAGE)).unwrap_or(usize::MAX),
+        limit: usize::try_from(limit.unwrap_or(PAGE_DEFAULT)).unwrap_or(usize::MAX),
         cursor: cursor.map(str::to_owned),
         ignored,
         filters,
     })
 }
 
-/// Checks a format that is asked for beside a question.
+/// Checks the `format` of a request.
 ///
 /// # Errors
-/// There is none of this name.
-pub fn format(asked: &str) -> Result<(), Error> {
-    let pairs = [("format".to_owned(), asked.to_owned())];
-    Parameters::pairs(&pairs, &[FORMAT]).word("format", FORMATS).map(|_| ())
+/// There is no such format.
+pub fn check_format(format: &str) -> Result<(), Error> {
+    let pairs = [("format".to_owned(), format.to_owned())];
+    Parameters::from_pairs(&pairs, &[FORMAT]).word("format", FORMATS).map(|_| ())
 }
 
-fn refuse_unknown(given: &Parameters<'_>) -> Result<(), Error> {
-    given.unknown().iter().min().map_or(Ok(()), |name| Err(not_known(name, unknown::meant(name))))
+fn refuse_unknown(parameters: &Parameters<'_>) -> Result<(), Error> {
+    parameters
+        .unknown()
+        .iter()
+        .min()
+        .map_or(Ok(()), |name| Err(unknown_parameter(name, unknown::suggest(name))))
 }
 
-fn not_known(name: &str, meant: Option<&str>) -> Error {
-    let hint = meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+fn unknown_parameter(name: &str, suggestion: Option<&str>) -> Error {
+    let hint = suggestion.map(|suggestion| format!("; did you mean {suggestion}?")).unwrap_or_default();
     Error::new(name, format!("Unknown parameter: {name}{hint}"))
 }
 
-/// What has no effect. A misspelt filter is not among it: without it everything would come.
-fn ignored(transport: Transport, given: &Parameters<'_>) -> Result<Vec<String>, Error> {
-    let meant = if transport == Transport::Channel { unknown::slip } else { unknown::meant };
-    match given.unknown().iter().find_map(|name| Some((name, meant(name)?))) {
-        Some((name, meant)) => Err(not_known(name, Some(meant))),
-        None => Ok(given.unknown().to_vec()),
+/// The names that have no effect. A misspelt filter is an error instead: without it the client would get
+/// every killmail.
+fn list_ignored(request: RequestKind, parameters: &Parameters<'_>) -> Result<Vec<String>, Error> {
+    let suggest = if request == RequestKind::Channel { unknown::suggest_list } else { unknown::suggest };
+    match parameters.unknown().iter().find_map(|name| Some((name, suggest(name)?))) {
+        Some((name, suggestion)) => Err(unknown_parameter(name, Some(suggestion))),
+        None => Ok(parameters.unknown().to_vec()),
     }
 }
 
-/// Whatever it is, it is no reason to refuse: a place that is none is told as a gap.
-fn last_event_id(given: &Parameters<'_>) -> Option<String> {
+/// Any value is accepted: a client with an invalid event id gets a gap, not an error.
+fn read_last_event_id(parameters: &Parameters<'_>) -> Option<String> {
     let id = |name: &&str| {
-        given.plain(name).or_else(|| given.raw(name).map(RawValue::get)).filter(|id| !id.is_empty())
+        parameters
+            .raw_text(name)
+            .or_else(|| parameters.raw_json(name).map(RawValue::get))
+            .filter(|id| !id.is_empty())
     };
     LAST_IDS.iter().find_map(id).map(str::to_owned)
 }
 
-/// The dimensions in the order WandererKills reads the two it has.
-fn dimensions() -> impl Iterator<Item = Dimension> {
+/// All dimensions, beginning with the two that WandererKills has, in its order: the first invalid one is
+/// reported.
+fn dimensions_in_order() -> impl Iterator<Item = Dimension> {
     let first = [Dimension::System, Dimension::Character];
-    first.into_iter().chain(Dimension::ALL.into_iter().filter(move |kind| !first.contains(kind)))
+    first.into_iter().chain(Dimension::ALL.into_iter().filter(move |dimension| !first.contains(dimension)))
 }
 
-fn lists(
-    transport: Transport,
-    given: &Parameters<'_>,
-    (systems_max, ids_max): (usize, usize),
-) -> Result<Vec<(Dimension, AskedIds)>, Error> {
-    let lenient = !matches!(transport, Transport::History | Transport::Count);
+fn read_lists(
+    request: RequestKind,
+    parameters: &Parameters<'_>,
+    limits: ListLimits,
+) -> Result<Vec<(Dimension, RequestedIds)>, Error> {
+    let lenient = !matches!(request, RequestKind::History | RequestKind::Count);
     let mut lists = Vec::new();
-    for kind in dimensions().filter(|kind| {
-        transport != Transport::Channel || !matches!(kind, Dimension::System | Dimension::Character)
+    for dimension in dimensions_in_order().filter(|dimension| {
+        request != RequestKind::Channel || !matches!(dimension, Dimension::System | Dimension::Character)
     }) {
-        let field = parameter(kind);
-        let ids = given.ids(&field, if kind == Dimension::System { systems_max } else { ids_max })?;
+        let field = parameter_name(dimension);
+        let ids = parameters.ids(&field, limits.max_ids(dimension))?;
         if !lenient && ids.has_impossible() {
             return Err(Error::new(&field, format!("{field} must be positive and fit 32 bits")));
         }
         if !ids.is_empty() {
-            lists.push((kind, ids));
+            lists.push((dimension, ids));
         }
     }
     Ok(lists)
 }
 
-fn wanted(id: AskedId) -> u32 {
+fn to_filter_id(id: RequestedId) -> u32 {
     match id {
-        AskedId::Id(id) => id,
-        AskedId::Impossible(_) => NOBODY,
+        RequestedId::Id(id) => id,
+        RequestedId::Impossible(_) => IMPOSSIBLE_ID,
     }
 }
 
-fn limit_counts(lists: &[(Dimension, AskedIds)], systems_max: usize, ids_max: usize) -> Result<(), Error> {
-    for (kind, ids) in lists {
-        let most = if *kind == Dimension::System { systems_max } else { ids_max };
+fn check_counts(lists: &[(Dimension, RequestedIds)], limits: ListLimits) -> Result<(), Error> {
+    for (dimension, ids) in lists {
+        let most = limits.max_ids(*dimension);
         if ids.len() > most {
-            return Err(Error::too_many(&parameter(*kind), most));
+            return Err(Error::too_many(&parameter_name(*dimension), most));
         }
     }
     Ok(())
 }
 
-fn restrictions(given: &Parameters<'_>) -> Result<Filter, Error> {
-    let labels = given.texts("labels", LABELS_MAX)?;
+fn read_restrictions(parameters: &Parameters<'_>) -> Result<Filter, Error> {
+    let labels = parameters.texts("labels", LABELS_MAX)?;
     if labels.len() > LABELS_MAX {
         return Err(Error::too_many("labels", LABELS_MAX));
     }
     Ok(Filter {
-        matching: given.word("match", MATCHES)?.unwrap_or_default(),
-        role: given.word("role", ROLES)?.unwrap_or_default(),
+        matching: parameters.word("match", MATCHES)?.unwrap_or_default(),
+        role: parameters.word("role", ROLES)?.unwrap_or_default(),
         labels,
-        npc: given.flag("npc")?,
-        solo: given.flag("solo")?,
-        awox: given.flag("awox")?,
-        max_value: given.amount("max_value")?,
-        since: given.moment("since")?,
-        until: given.moment("until")?,
+        npc: parameters.flag("npc")?,
+        solo: parameters.flag("solo")?,
+        awox: parameters.flag("awox")?,
+        max_value: parameters.amount("max_value")?,
+        since: parameters.time("since")?,
+        until: parameters.time("until")?,
         ..Filter::default()
     })
 }
 
-/// WandererKills' four members always; of the others those that restrict.
-fn understood(
-    lists: &[(Dimension, AskedIds)],
+/// The filters of a stream as JSON: WandererKills' four members always, others only if they restrict.
+fn encode_filters(
+    lists: &[(Dimension, RequestedIds)],
     filter: &Filter,
     preload_days: u32,
     plugin: Option<&PluginUse>,
 ) -> Bytes {
     let mut out = Text::with_capacity(256);
     out.open(b'{');
-    for kind in [Dimension::System, Dimension::Character] {
-        let ids = lists.iter().find(|(of, _)| *of == kind).map(|(_, ids)| ids);
-        out.field(&parameter(kind), &Said(ids.unwrap_or(&AskedIds::default())));
+    for dimension in [Dimension::System, Dimension::Character] {
+        let ids = lists.iter().find(|(listed, _)| *listed == dimension).map(|(_, ids)| ids);
+        out.field(&parameter_name(dimension), &IdsAsGiven(ids.unwrap_or(&RequestedIds::default())));
     }
     out.field("min_value", &filter.min_value);
     out.field("preload_days", &preload_days);
-    for (kind, ids) in
-        lists.iter().filter(|(kind, _)| !matches!(kind, Dimension::System | Dimension::Character))
+    for (dimension, ids) in
+        lists.iter().filter(|(dimension, _)| !matches!(dimension, Dimension::System | Dimension::Character))
     {
-        out.field(&parameter(*kind), &Said(ids));
+        out.field(&parameter_name(*dimension), &IdsAsGiven(ids));
     }
     let matching = MATCHES
         .iter()
         .find(|(_, matching)| *matching == filter.matching)
         .filter(|_| filter.matching != Match::default());
     let role = ROLES.iter().find(|(_, role)| *role == filter.role).filter(|_| filter.role != Role::default());
-    out.known("match", matching.map(|(word, _)| word));
-    out.known("role", role.map(|(word, _)| word));
-    out.known("labels", Some(&filter.labels).filter(|labels| !labels.is_empty()));
-    out.known("npc", filter.npc.as_ref());
-    out.known("solo", filter.solo.as_ref());
-    out.known("awox", filter.awox.as_ref());
-    out.known("max_value", filter.max_value.as_ref());
-    out.known("since", filter.since.as_ref());
-    out.known("until", filter.until.as_ref());
-    out.known("plugin", plugin.map(|used| &used.name));
+    out.field_if_some("match", matching.map(|(word, _)| word));
+    out.field_if_some("role", role.map(|(word, _)| word));
+    out.field_if_some("labels", Some(&filter.labels).filter(|labels| !labels.is_empty()));
+    out.field_if_some("npc", filter.npc.as_ref());
+    out.field_if_some("solo", filter.solo.as_ref());
+    out.field_if_some("awox", filter.awox.as_ref());
+    out.field_if_some("max_value", filter.max_value.as_ref());
+    out.field_if_some("since", filter.since.as_ref());
+    out.field_if_some("until", filter.until.as_ref());
+    out.field_if_some("plugin", plugin.map(|used| &used.name));
     out.close(b'}');
     out.done()
 }
 
-/// Ids as the client said them, as far as JSON numbers reach.
-struct Said<'a>(&'a AskedIds);
+/// Writes ids as the client gave them, as far as JSON numbers allow.
+struct IdsAsGiven<'a>(&'a RequestedIds);
 
-impl Serialize for Said<'_> {
+impl Serialize for IdsAsGiven<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(Some(self.0.len()))?;
         for id in self.0.iter() {
             match id {
-                AskedId::Id(id) => list.serialize_element(&id)?,
+                RequestedId::Id(id) => list.serialize_element(&id)?,
                 #[expect(
                     clippy::cast_precision_loss,
-                    reason = "an integer larger than any id is told roughly"
+                    reason = "an integer larger than any id is echoed approximately"
                 )]
-                AskedId::Impossible(number) => match Number::from_i128(number) {
+                RequestedId::Impossible(number) => match Number::from_i128(number) {
                     Some(number) => list.serialize_element(&number)?,
                     None => list.serialize_element(&(number as f64))?,
                 },
@@ -433,6 +484,7 @@ impl Serialize for Said<'_> {
 
 pub mod filter_echo;
 pub mod given_value;
+pub mod limits;
 pub mod origin;
 pub mod parameters;
 mod plugin_use;

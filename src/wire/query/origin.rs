@@ -1,29 +1,30 @@
-//! Origins of pages, as browsers name them and as settings allow them.
+//! The `Origin` header of browsers, and the settings that allow origins.
 //!
-//! Must not know: which door asks.
+//! Must not know: transports.
 
-/// Whether pages of an origin are among those allowed: whole (`https://example.org`), by host
-/// (`example.org`), or a host and all below it (`*.example.org`); `*` is everyone. Who sends none is no page.
+/// Whether an origin is allowed. Entries are whole origins (`https://example.org`), hosts (`example.org`), or
+/// hosts with all their subdomains (`*.example.org`); `*` allows every origin. A request without an origin
+/// does not come from a web page and is always allowed.
 #[must_use]
-pub fn is_welcome(origin: Option<&str>, origins: &[String]) -> bool {
+pub fn is_allowed(origin: Option<&str>, origins: &[String]) -> bool {
     let Some(origin) = origin else { return true };
     let host = origin.split_once("://").map_or(origin, |(_, host)| host);
-    let bare = host
+    let hostname = host
         .rsplit_once(':')
         .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
-        .map_or(host, |(bare, _)| bare);
-    let below = |domain: &str| {
-        bare.len() > domain.len()
-            && bare.ends_with(domain)
-            && bare[..bare.len() - domain.len()].ends_with('.')
+        .map_or(host, |(name, _)| name);
+    let is_subdomain = |domain: &str| {
+        hostname.len() > domain.len()
+            && hostname.ends_with(domain)
+            && hostname[..hostname.len() - domain.len()].ends_with('.')
     };
     origins.iter().any(|allowed| {
-        let whole = allowed.contains("://");
+        let has_scheme = allowed.contains("://");
         match allowed.strip_prefix("*.") {
             _ if allowed == "*" => true,
-            Some(domain) => bare.eq_ignore_ascii_case(domain) || below(domain),
-            None if whole => origin.eq_ignore_ascii_case(allowed.trim_end_matches('/')),
-            None => host.eq_ignore_ascii_case(allowed) || bare.eq_ignore_ascii_case(allowed),
+            Some(domain) => hostname.eq_ignore_ascii_case(domain) || is_subdomain(domain),
+            None if has_scheme => origin.eq_ignore_ascii_case(allowed.trim_end_matches('/')),
+            None => host.eq_ignore_ascii_case(allowed) || hostname.eq_ignore_ascii_case(allowed),
         }
     })
 }
@@ -33,10 +34,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_are_matched_whole_by_host_or_below() {
-        let allowed = |origin: &str, allowed: &str| is_welcome(Some(origin), &[allowed.to_owned()]);
-        assert!(is_welcome(None, &[]));
-        assert!(allowed("http://localhost", "*") && !is_welcome(Some("http://localhost"), &[]));
+    fn origins_match_as_a_whole_by_host_or_by_domain() {
+        let allowed = |origin: &str, allowed: &str| is_allowed(Some(origin), &[allowed.to_owned()]);
+        assert!(is_allowed(None, &[]));
+        assert!(allowed("http://localhost", "*") && !is_allowed(Some("http://localhost"), &[]));
         assert!(
             allowed("https://example.org", "https://example.org/")
                 && !allowed("http://example.org", "https://example.org")

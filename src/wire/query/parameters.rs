@@ -1,76 +1,81 @@
-//! Parameters as they were given, in a query string or a JSON object, read as what they should be. The texts
-//! of what can be wrong are WandererKills' where it has one.
+//! The parameters of a query string or a JSON object, parsed on demand as the type the caller asks for.
+//! Messages are those of WandererKills if it has one for the case.
 //!
-//! Whoever reads says which names there are. Of a JSON object the values of these are kept as the text they
-//! are and read when they are asked for; all else is skipped, and its names are told.
+//! The caller says which names are known. Their values are kept as raw text until they are asked for. Other
+//! members are skipped without being parsed, and only their names are kept.
 //!
-//! Must not know: which parameters there are, which door asks.
+//! Must not know: what the parameters mean, or which transport they came by.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::wire::query::given_value::{asked_id, cut, json_id, json_integer, json_number, shown_raw};
-use crate::wire::query::spelling::{moment, number, parts, spelled, unix_seconds, whole, with_plus};
-use crate::wire::read::json::{self, Broken};
+use crate::wire::query::given_value::{
+    describe, json_integer, json_number, parse_id, parse_json_id, truncate,
+};
+use crate::wire::query::spelling::{
+    format_float, label_variants, parse_integer, parse_number, parse_time, split_list, to_unix_seconds,
+};
+use crate::wire::read::json::{self, JsonError};
 
-/// Names without a meaning that are told, each cut to [`SHOWN_CHARS`].
+/// Unknown names that are kept to be reported, each truncated.
 const UNKNOWN_MAX: usize = 32;
 
 /// A parameter that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
-    /// Which one.
+    /// Name of the parameter.
     pub field: String,
-    /// What is wrong with it.
+    /// What is wrong with it, for people.
     pub message: String,
-    /// The limit it broke, where it broke one.
+    /// The limit it exceeds, if that is what is wrong.
     pub limit: Option<u64>,
 }
 
 impl Error {
-    /// A list longer than it may be.
+    /// The list has too many elements.
     #[must_use]
     pub fn too_many(field: &str, most: usize) -> Self {
         Self::over(field, format!("Too many {field} specified (max {most})"), most as u64)
     }
 
-    /// A parameter that cannot be understood.
+    /// The value is invalid.
     pub fn new(field: &str, message: impl Into<String>) -> Self {
         Self { field: field.to_owned(), message: message.into(), limit: None }
     }
 
-    /// A parameter over its limit.
+    /// The value exceeds this limit.
     pub fn over(field: &str, message: impl Into<String>, limit: u64) -> Self {
         Self { field: field.to_owned(), message: message.into(), limit: Some(limit) }
     }
 }
 
-/// The names there are, in groups: a door has some of its own beside those it shares.
-pub type Known = &'static [&'static [&'static str]];
+/// The names that have a meaning, in groups: transports share some groups and have others for themselves.
+pub type KnownNames = &'static [&'static [&'static str]];
 
-/// Parameters by name. Empty texts and nulls are not given.
+/// Parameters by name. Empty strings and nulls count as missing.
 #[derive(Debug)]
 pub struct Parameters<'a> {
-    known: Known,
-    named: BTreeMap<&'static str, One<'a>>,
-    /// What a query string says of a name before it says it again.
+    known: KnownNames,
+    named: BTreeMap<&'static str, RawParameter<'a>>,
+    /// Earlier values of a name that is repeated in a query string.
     earlier: BTreeMap<&'static str, Vec<Cow<'a, str>>>,
-    /// Lists spelled `name[]`, as PHP has it: nobody reads them.
+    /// Lists written `name[]` as in PHP, which are not supported.
     bracketed: BTreeSet<&'static str>,
     unknown: Vec<String>,
 }
 
 #[derive(Debug)]
-enum One<'a> {
+enum RawParameter<'a> {
     Text(Cow<'a, str>),
     Json(&'a RawValue),
 }
 
-impl One<'_> {
+impl RawParameter<'_> {
     fn is_empty(&self) -> bool {
         match self {
             Self::Text(text) => text.is_empty(),
@@ -79,89 +84,96 @@ impl One<'_> {
     }
 }
 
-/// An id as asked for: any integer may be, not every one can be an id.
+/// An id in a request. Any integer is accepted, but not every integer can be an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AskedId {
-    /// Could be one.
+pub enum RequestedId {
+    /// A valid id.
     Id(u32),
-    /// No killmail has it; as it was asked for.
+    /// An integer that cannot be an id, as it came.
     Impossible(i128),
 }
 
-/// Ids as asked for, in the order given, repetitions kept.
+impl RequestedId {
+    pub(crate) fn new(number: i128) -> Self {
+        u32::try_from(number).ok().filter(|id| *id > 0).map_or(Self::Impossible(number), Self::Id)
+    }
+}
+
+/// The ids of a request in their order, with repetitions.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct AskedIds {
-    /// 0, which no id is, stands for the next of the impossible ones.
+pub struct RequestedIds {
+    /// 0, which is never an id, stands for the next element of `impossible`.
     ids: Vec<u32>,
     impossible: Vec<i128>,
 }
 
-impl AskedIds {
-    fn push(&mut self, id: AskedId) {
+impl RequestedIds {
+    fn push(&mut self, id: RequestedId) {
         match id {
-            AskedId::Id(id) => self.ids.push(id),
-            AskedId::Impossible(number) => {
+            RequestedId::Id(id) => self.ids.push(id),
+            RequestedId::Impossible(number) => {
                 self.ids.push(0);
                 self.impossible.push(number);
             }
         }
     }
 
-    /// How many.
+    /// Number of ids, including impossible ones.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.ids.len()
     }
 
-    /// Whether there is none.
+    /// Whether the list is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
 
-    /// Whether some can be no id.
+    /// Whether some of them cannot be ids.
     #[must_use]
     pub const fn has_impossible(&self) -> bool {
         !self.impossible.is_empty()
     }
 
-    /// One after the other.
-    pub fn iter(&self) -> impl Iterator<Item = AskedId> + '_ {
+    /// RawParameter after the other.
+    pub fn iter(&self) -> impl Iterator<Item = RequestedId> + '_ {
         let mut impossible = self.impossible.iter();
         self.ids.iter().map(move |id| match id {
-            0 => AskedId::Impossible(impossible.next().copied().unwrap_or_default()),
-            id => AskedId::Id(*id),
+            0 => RequestedId::Impossible(impossible.next().copied().unwrap_or_default()),
+            id => RequestedId::Id(*id),
         })
     }
 }
 
 impl<'a> Parameters<'a> {
-    /// Of a decoded query string; a list that comes twice is one list, of another name that comes twice the
-    /// last counts.
+    /// From a decoded query string. Repeated lists are joined; of other repeated names the last value counts.
     #[must_use]
-    pub fn pairs(pairs: &'a [(String, String)], known: Known) -> Self {
-        let mut given = Self::none(known);
-        pairs.iter().for_each(|(name, value)| given.enter(name, One::Text(Cow::Borrowed(value))));
-        given
+    pub fn from_pairs(pairs: &'a [(String, String)], known: KnownNames) -> Self {
+        let mut parameters = Self::empty(known);
+        pairs
+            .iter()
+            .for_each(|(name, value)| parameters.insert(name, RawParameter::Text(Cow::Borrowed(value))));
+        parameters
     }
 
-    /// Of the text of a JSON object; of a name that comes twice the last counts.
+    /// From the text of a JSON object. Of a repeated name the last value counts.
     ///
     /// # Errors
-    /// It is none.
-    pub fn object(text: &'a [u8], known: Known) -> Result<Self, Broken> {
-        let mut given = Self::none(known);
+    /// The text is not a JSON object.
+    pub fn from_object(text: &'a [u8], known: KnownNames) -> Result<Self, JsonError> {
+        let mut parameters = Self::empty(known);
         json::members(text, |name, value| {
-            let one = json::text(value).map_or(One::Json(value), One::Text);
-            given.enter(&name, one);
+            let parsed = json::text(value).map_or(RawParameter::Json(value), RawParameter::Text);
+            parameters.insert(&name, parsed);
         })?;
-        given.earlier.clear();
-        Ok(given)
+        parameters.earlier.clear();
+        Ok(parameters)
     }
 
-    /// Nothing.
+    /// No parameters.
     #[must_use]
-    pub const fn none(known: Known) -> Self {
+    pub const fn empty(known: KnownNames) -> Self {
         Self {
             known,
             named: BTreeMap::new(),
@@ -171,162 +183,156 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// With what the query string says beside it, where this says nothing.
+    /// Adds parameters from a query string, for names that are missing here.
     #[must_use]
-    pub fn or_pairs(mut self, pairs: &'a [(String, String)]) -> Self {
-        let mut beside = Self::pairs(pairs, self.known);
-        beside.earlier.retain(|name, _| !self.named.contains_key(name));
-        beside.named.append(&mut self.named);
-        self.bracketed.append(&mut beside.bracketed);
-        beside.unknown.iter().for_each(|name| self.not_known(name));
-        Self { named: beside.named, earlier: beside.earlier, ..self }
+    pub fn or_from_pairs(mut self, pairs: &'a [(String, String)]) -> Self {
+        let mut query = Self::from_pairs(pairs, self.known);
+        query.earlier.retain(|name, _| !self.named.contains_key(name));
+        query.named.append(&mut self.named);
+        self.bracketed.append(&mut query.bracketed);
+        query.unknown.iter().for_each(|name| self.note_unknown(name));
+        Self { named: query.named, earlier: query.earlier, ..self }
     }
 
-    fn enter(&mut self, name: &str, one: One<'a>) {
+    fn insert(&mut self, name: &str, value: RawParameter<'a>) {
         let find = |name: &str| self.known.iter().copied().flatten().copied().find(|known| *known == name);
         let list = || {
             name.split_once('[').and_then(|(plain, _)| find(plain)).filter(|plain| plain.ends_with("_ids"))
         };
         if let Some(name) = find(name) {
-            if let Some(One::Text(earlier)) = self.named.insert(name, one) {
+            if let Some(RawParameter::Text(earlier)) = self.named.insert(name, value) {
                 self.earlier.entry(name).or_default().push(earlier);
             }
         } else if let Some(list) = list() {
             self.bracketed.insert(list);
-        } else if !one.is_empty() {
-            self.not_known(name);
+        } else if !value.is_empty() {
+            self.note_unknown(name);
         }
     }
 
-    fn not_known(&mut self, name: &str) {
-        let name = cut(name);
+    fn note_unknown(&mut self, name: &str) {
+        let name = truncate(name);
         if self.unknown.len() < UNKNOWN_MAX && !self.unknown.contains(&name) {
             self.unknown.push(name);
         }
     }
 
-    /// The first names of what was given that have no meaning here, in their order, each cut to a readable
-    /// length.
+    /// The first unknown names in their order, each truncated to a readable length.
     #[must_use]
     pub fn unknown(&self) -> &[String] {
         &self.unknown
     }
 
-    fn get(&self, field: &str) -> Option<&One<'a>> {
+    fn get(&self, field: &str) -> Option<&RawParameter<'a>> {
         debug_assert!(
             self.known.iter().any(|names| names.contains(&field)),
             "{field} is read, but not among the known names"
         );
-        self.named.get(field).filter(|one| !one.is_empty())
+        self.named.get(field).filter(|value| !value.is_empty())
     }
 
     fn earlier(&self, field: &str) -> impl Iterator<Item = &str> {
         self.earlier.get(field).into_iter().flatten().map(AsRef::as_ref)
     }
 
-    /// The text it is, an empty one too; `None` where it is absent or something else.
+    /// The value as text, also if it is empty; `None` if it is missing or not a string.
     #[must_use]
-    pub fn plain(&self, field: &str) -> Option<&str> {
+    pub fn raw_text(&self, field: &str) -> Option<&str> {
         match self.named.get(field) {
-            Some(One::Text(text)) => Some(text),
+            Some(RawParameter::Text(text)) => Some(text),
             _ => None,
         }
     }
 
-    /// The JSON it is; `None` where it is absent, null or a text.
+    /// The value as raw JSON; `None` if it is missing, null or a string.
     #[must_use]
-    pub fn raw(&self, field: &str) -> Option<&'a RawValue> {
+    pub fn raw_json(&self, field: &str) -> Option<&'a RawValue> {
         match self.get(field) {
-            Some(One::Json(value)) => Some(value),
+            Some(RawParameter::Json(value)) => Some(value),
             _ => None,
         }
     }
 
-    /// Whether it is a JSON list; its elements are handed over as they are.
+    /// Calls `each` with the elements of a JSON list; `false` if the value is not a list.
     pub fn elements(&self, field: &str, each: impl FnMut(&'a RawValue)) -> bool {
-        self.raw(field).is_some_and(|value| json::elements(value, each))
+        self.raw_json(field).is_some_and(|value| json::elements(value, each))
     }
 
-    /// Whether the name is there, with whatever value.
+    /// Whether the name is present, with any value.
     #[must_use]
-    pub fn is_named(&self, field: &str) -> bool {
+    pub fn contains(&self, field: &str) -> bool {
         self.named.contains_key(field)
     }
 
-    /// Whether there is anything under the name.
-    #[must_use]
-    pub fn has(&self, field: &str) -> bool {
-        self.get(field).is_some()
-    }
-
-    /// A text as it is.
+    /// A string.
     ///
     /// # Errors
-    /// Not a text.
+    /// It is not a string.
     pub fn text(&self, field: &str) -> Result<Option<&str>, Error> {
         match self.get(field) {
             None => Ok(None),
-            Some(One::Text(text)) => Ok(Some(text)),
-            Some(One::Json(value)) => {
-                Err(Error::new(field, format!("Invalid {field}: {} is not a text", shown_raw(value))))
+            Some(RawParameter::Text(text)) => Ok(Some(text)),
+            Some(RawParameter::Json(value)) => {
+                Err(Error::new(field, format!("Invalid {field}: {} is not a string", describe(value))))
             }
         }
     }
 
-    /// Ids, in the order given, repetitions kept: separated by commas, or a JSON list. Of more than `most`
-    /// one more is kept.
+    /// Ids, separated by commas or in a JSON list. At most `most + 1` are kept, so that the caller can tell
+    /// when there are too many.
     ///
     /// # Errors
-    /// The first that is no integer, or no list at all.
-    pub fn ids(&self, field: &str, most: usize) -> Result<AskedIds, Error> {
-        let no_list = || Error::new(field, format!("{field} must be a comma-separated list of integers"));
-        let (mut ids, mut wrong) = (AskedIds::default(), None);
-        let mut take = |id: Result<AskedId, Error>| match id {
+    /// An element is not an integer, or the value is not a list.
+    pub fn ids(&self, field: &str, most: usize) -> Result<RequestedIds, Error> {
+        let not_a_list = || Error::new(field, format!("{field} must be a comma-separated list of integers"));
+        let (mut ids, mut first_error) = (RequestedIds::default(), None);
+        let mut push = |id: Result<RequestedId, Error>| match id {
             Ok(id) if ids.len() <= most => ids.push(id),
             Ok(_) => {}
-            Err(error) => drop(wrong.get_or_insert(error)),
+            Err(error) => drop(first_error.get_or_insert(error)),
         };
-        self.earlier(field).flat_map(parts).for_each(|part| take(asked_id(field, part)));
+        self.earlier(field).flat_map(split_list).for_each(|part| push(parse_id(field, part)));
         let is_list = match self.get(field) {
             None => !self.bracketed.contains(field),
-            Some(One::Text(text)) => {
-                parts(text).for_each(|part| take(asked_id(field, part)));
+            Some(RawParameter::Text(text)) => {
+                split_list(text).for_each(|part| push(parse_id(field, part)));
                 true
             }
-            Some(One::Json(list)) => json::elements(list, |value| take(json_id(field, value))),
+            Some(RawParameter::Json(list)) => json::elements(list, |value| push(parse_json_id(field, value))),
         };
-        match wrong {
+        match first_error {
             Some(error) => Err(error),
             None if is_list => Ok(ids),
-            None => Err(no_list()),
+            None => Err(not_a_list()),
         }
     }
 
-    /// Texts separated by commas, or a JSON list of texts. Of more than `most` one more is kept.
+    /// Strings, separated by commas or in a JSON list. At most `most + 1` are kept, so that the caller can
+    /// tell when there are too many.
     ///
     /// # Errors
-    /// Not a list of texts.
+    /// The value is not a list of strings.
     pub fn texts(&self, field: &str, most: usize) -> Result<Vec<String>, Error> {
         let mut texts: Vec<String> = self
             .earlier(field)
-            .flat_map(|text| text.split(',').flat_map(with_plus))
+            .flat_map(|text| text.split(',').flat_map(label_variants))
             .take(most.saturating_add(1))
             .collect();
         match self.get(field) {
             None => {}
-            Some(One::Text(text)) => {
-                let room = most.saturating_add(1).saturating_sub(texts.len());
-                texts.extend(text.split(',').flat_map(with_plus).take(room));
+            Some(RawParameter::Text(text)) => {
+                let space = most.saturating_add(1).saturating_sub(texts.len());
+                texts.extend(text.split(',').flat_map(label_variants).take(space));
             }
-            Some(One::Json(list)) => {
-                let mut all_texts = true;
+            Some(RawParameter::Json(list)) => {
+                let mut all_strings = true;
                 let is_list = json::elements(list, |value| match json::text(value) {
                     Some(text) if !text.is_empty() && texts.len() <= most => texts.push(text.into_owned()),
                     Some(_) => {}
-                    None => all_texts = false,
+                    None => all_strings = false,
                 });
-                if !(is_list && all_texts) {
-                    return Err(Error::new(field, format!("{field} must be a list of texts")));
+                if !(is_list && all_strings) {
+                    return Err(Error::new(field, format!("{field} must be a list of strings")));
                 }
             }
         }
@@ -336,70 +342,73 @@ impl<'a> Parameters<'a> {
     /// A number of at least 0.
     ///
     /// # Errors
-    /// Negative, or no number.
+    /// It is negative, or not a number.
     pub fn amount(&self, field: &str) -> Result<Option<f64>, Error> {
         let amount = match self.get(field) {
             None => return Ok(None),
-            Some(One::Text(text)) => number(text).ok_or_else(|| cut(text)),
-            Some(One::Json(value)) => {
-                json_number(value).and_then(|number| number.as_f64()).ok_or_else(|| shown_raw(value))
+            Some(RawParameter::Text(text)) => parse_number(text).ok_or_else(|| truncate(text)),
+            Some(RawParameter::Json(value)) => {
+                json_number(value).and_then(|number| number.as_f64()).ok_or_else(|| describe(value))
             }
         };
         match amount {
             Ok(amount) if amount < 0.0 => {
-                Err(Error::new(field, format!("{field} must be non-negative, got {}", spelled(amount))))
+                Err(Error::new(field, format!("{field} must be non-negative, got {}", format_float(amount))))
             }
             Ok(amount) => Ok(Some(amount)),
             Err(given) => Err(Error::new(field, format!("Invalid {field}: '{given}' is not a valid number"))),
         }
     }
 
-    /// A whole number of at least 0; cut at `most`.
+    /// An integer of at least 0, clamped to `most`.
     ///
     /// # Errors
-    /// Negative, or no whole number.
+    /// It is negative, or not an integer.
     pub fn count(&self, field: &str, most: u32) -> Result<Option<u32>, Error> {
-        let count = match self.get(field) {
+        match self.integer(field)? {
+            Some(count) if count < 0 => Err(Error::new(field, format!("{field} must be non-negative"))),
+            count => Ok(count.map(|count| u32::try_from(count).unwrap_or(most).min(most))),
+        }
+    }
+
+    fn integer(&self, field: &str) -> Result<Option<i128>, Error> {
+        let integer = match self.get(field) {
             None => return Ok(None),
-            Some(One::Text(text)) => whole(text).ok_or_else(|| cut(text)),
-            Some(One::Json(value)) => json_integer(value).ok_or_else(|| shown_raw(value)),
+            Some(RawParameter::Text(text)) => parse_integer(text).ok_or_else(|| truncate(text)),
+            Some(RawParameter::Json(value)) => json_integer(value).ok_or_else(|| describe(value)),
         };
-        match count {
-            Ok(count) if count < 0 => Err(Error::new(field, format!("{field} must be non-negative"))),
-            Ok(count) => Ok(Some(u32::try_from(count).unwrap_or(most).min(most))),
-            Err(given) => {
-                Err(Error::new(field, format!("Invalid {field}: '{given}' is not a valid integer")))
+        integer
+            .map(Some)
+            .map_err(|given| Error::new(field, format!("Invalid {field}: '{given}' is not a valid integer")))
+    }
+
+    /// An integer within a range.
+    ///
+    /// # Errors
+    /// It is outside of the range, or not an integer.
+    pub fn integer_in(&self, field: &str, range: RangeInclusive<u32>) -> Result<Option<u32>, Error> {
+        let Some(number) = self.integer(field)? else { return Ok(None) };
+        let (least, most) = (*range.start(), *range.end());
+        match u32::try_from(number) {
+            Ok(number) if range.contains(&number) => Ok(Some(number)),
+            _ => {
+                // The upper end is more useful, unless the number is below a lower end that is not obvious.
+                let limit = if number < i128::from(least) && least > 1 { least } else { most };
+                let message = format!("{field} must be between {least} and {most}");
+                Err(Error::over(field, message, u64::from(limit)))
             }
         }
     }
 
-    /// A whole number from `least` to `most`.
+    /// `true` or `false`.
     ///
     /// # Errors
-    /// Anything else.
-    pub fn bounded(&self, field: &str, (least, most): (u32, u32)) -> Result<Option<u32>, Error> {
-        let limit = |limit: u32| {
-            Err(Error::over(field, format!("{field} must be between {least} and {most}"), u64::from(limit)))
-        };
-        match self.count(field, u32::MAX) {
-            Ok(Some(count)) if count < least => limit(if least > 1 { least } else { most }),
-            Ok(Some(count)) if count > most => limit(most),
-            Err(error) if error.message.ends_with("non-negative") => {
-                limit(if least > 1 { least } else { most })
-            }
-            other => other,
-        }
-    }
-
-    /// true or false.
-    ///
-    /// # Errors
-    /// Neither.
+    /// It is neither.
     pub fn flag(&self, field: &str) -> Result<Option<bool>, Error> {
         let given = match self.get(field) {
             None => return Ok(None),
-            Some(One::Text(text)) => (text.as_ref(), cut(text)),
-            Some(One::Json(value)) => (value.get(), shown_raw(value)),
+            Some(RawParameter::Text(text)) => (text.as_ref(), truncate(text)),
+            Some(RawParameter::Json(value)) => (value.get(), describe(value)),
         };
         match given {
             ("true", _) => Ok(Some(true)),
@@ -410,25 +419,28 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// One of a few words.
+    /// One of these words, as the value that belongs to it.
     ///
     /// # Errors
-    /// None of them.
+    /// It is another word.
     pub fn word<T: Copy>(&self, field: &str, words: &[(&str, T)]) -> Result<Option<T>, Error> {
         let Some(given) = self.text(field)? else { return Ok(None) };
         let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let found = words.iter().find(|(word, _)| *word == given).map(|(_, value)| *value);
         found.map(Some).ok_or_else(|| {
-            Error::new(field, format!("Invalid {field}: '{}' is not one of {}", cut(given), known.join(", ")))
+            Error::new(
+                field,
+                format!("Invalid {field}: '{}' is not one of {}", truncate(given), known.join(", ")),
+            )
         })
     }
 
-    /// A moment: RFC 3339, or unix seconds or milliseconds.
+    /// A time as unix seconds: RFC 3339, unix seconds or milliseconds.
     ///
     /// # Errors
-    /// None of these.
-    pub fn moment(&self, field: &str) -> Result<Option<i64>, Error> {
-        let wrong = |given: &str| {
+    /// It is none of these.
+    pub fn time(&self, field: &str) -> Result<Option<i64>, Error> {
+        let invalid = |given: &str| {
             Error::new(
                 field,
                 format!("Invalid {field}: '{given}' is neither an RFC 3339 time nor unix seconds"),
@@ -436,25 +448,28 @@ impl<'a> Parameters<'a> {
         };
         match self.get(field) {
             None => Ok(None),
-            Some(One::Text(text)) => moment(text).map(Some).ok_or_else(|| wrong(&cut(text))),
-            Some(One::Json(value)) => {
-                json_integer(value).and_then(unix_seconds).map(Some).ok_or_else(|| wrong(&shown_raw(value)))
+            Some(RawParameter::Text(text)) => {
+                parse_time(text).map(Some).ok_or_else(|| invalid(&truncate(text)))
             }
+            Some(RawParameter::Json(value)) => json_integer(value)
+                .and_then(to_unix_seconds)
+                .map(Some)
+                .ok_or_else(|| invalid(&describe(value))),
         }
     }
 
-    /// JSON of at most so many bytes: as it is in an object, as text in a query string.
+    /// JSON: the value of a member of an object, or text in a query string.
     ///
     /// # Errors
-    /// The text is no JSON, or too long.
+    /// It is longer than `most_bytes`, or not JSON.
     pub fn json(&self, field: &str, most_bytes: usize) -> Result<Option<Value>, Error> {
         let text = match self.get(field) {
             None => return Ok(None),
-            Some(One::Json(value)) => value.get(),
-            Some(One::Text(text)) => text,
+            Some(RawParameter::Json(value)) => value.get(),
+            Some(RawParameter::Text(text)) => text,
         };
         if text.len() > most_bytes {
-            let message = format!("{field} may have {most_bytes} bytes, this one has {}", text.len());
+            let message = format!("{field} is {} bytes as sent; at most {most_bytes}", text.len());
             return Err(Error::over(field, message, most_bytes as u64));
         }
         serde_json::from_str(text)

@@ -1,34 +1,32 @@
-//! The plugin a request asks for, and its configuration.
+//! The plugin that a request names, and its configuration.
 //!
-//! Must not know: whether there is such a plugin, or what a configuration means.
+//! Must not know: whether the plugin exists, or what its configuration means.
 
 use serde_json::{Map, Value};
 
 use crate::domain::subscription::PluginUse;
+use crate::wire::query::limits::Limits;
 use crate::wire::query::parameters::{Error, Parameters};
-use crate::wire::read::number::shown;
+use crate::wire::read::number::describe;
 
-/// JSON that is built before it is read, bytes: a plugin's configuration may be printed with many blanks.
-const BUILT_MAX_BYTES: usize = 64 << 10;
-/// A plugin's configuration, bytes.
-const PLUGIN_CONFIG_MAX_BYTES: usize = 8 << 10;
-/// Plugins of one subscription.
+/// The setting that limits a configuration.
+const CONFIG_SETTING: &str = "plugin.config_bytes";
+/// Plugins of one subscription: chains are not implemented.
 const PLUGINS_MAX: usize = 1;
 
-/// The plugin a request names, in `plugin` and `plugin_config` or as the one element of `plugins`.
+/// Reads the plugin of a request: `plugin` and `plugin_config`, or the only element of `plugins`.
 ///
 /// # Errors
-/// The parameter that is wrong, or both forms at once.
-pub fn plugin_use(given: &Parameters<'_>) -> Result<Option<PluginUse>, Error> {
-    let name = given.text("plugin")?;
-    let config = given
-        .json("plugin_config", BUILT_MAX_BYTES)?
-        .map(|value| config("plugin_config", value))
+/// A parameter is invalid, or both forms are used at once.
+pub fn read_plugin_use(parameters: &Parameters<'_>, limits: Limits) -> Result<Option<PluginUse>, Error> {
+    let name = parameters.text("plugin")?;
+    let config = parse_json(parameters, "plugin_config", limits)?
+        .map(|value| read_config("plugin_config", value, limits))
         .transpose()?;
-    let list = plugins(given)?;
+    let list = read_list(parameters, limits)?;
     match (name, config, list) {
-        (Some(_), _, Some(_)) => Err(Error::new("plugins", "give either plugin or plugins")),
-        (None, Some(_), _) => Err(Error::new("plugin_config", "plugin_config is given without plugin")),
+        (Some(_), _, Some(_)) => Err(Error::new("plugins", "plugin and plugins cannot be combined")),
+        (None, Some(_), _) => Err(Error::new("plugin_config", "plugin_config requires plugin")),
         (Some(name), config, None) => Ok(Some(PluginUse {
             name: name.to_owned(),
             version: None,
@@ -38,13 +36,23 @@ pub fn plugin_use(given: &Parameters<'_>) -> Result<Option<PluginUse>, Error> {
     }
 }
 
-fn plugins(given: &Parameters<'_>) -> Result<Option<PluginUse>, Error> {
+fn parse_json(parameters: &Parameters<'_>, field: &str, limits: Limits) -> Result<Option<Value>, Error> {
+    parameters.json(field, limits.formatted_config_bytes()).map_err(|error| match error.limit {
+        Some(_) => {
+            let setting = limits.plugin_config_bytes;
+            Error { message: format!("{} ({CONFIG_SETTING} is {setting})", error.message), ..error }
+        }
+        None => error,
+    })
+}
+
+fn read_list(parameters: &Parameters<'_>, limits: Limits) -> Result<Option<PluginUse>, Error> {
     const FIELD: &str = "plugins";
-    let mut list = match given.json(FIELD, BUILT_MAX_BYTES)? {
+    let mut list = match parse_json(parameters, FIELD, limits)? {
         None => return Ok(None),
         Some(Value::Array(list)) => list,
         Some(other) => {
-            return Err(Error::new(FIELD, format!("plugins must be a list, not {}", shown(&other))));
+            return Err(Error::new(FIELD, format!("plugins must be a list, not {}", describe(&other))));
         }
     };
     if list.len() > PLUGINS_MAX {
@@ -52,62 +60,62 @@ fn plugins(given: &Parameters<'_>) -> Result<Option<PluginUse>, Error> {
     }
     match list.pop() {
         None => Ok(None),
-        Some(Value::Object(element)) => one_plugin(FIELD, element).map(Some),
-        Some(other) => {
-            Err(Error::new(FIELD, format!("an element of plugins must be an object, not {}", shown(&other))))
-        }
+        Some(Value::Object(element)) => read_element(FIELD, element, limits).map(Some),
+        Some(other) => Err(Error::new(
+            FIELD,
+            format!("an element of plugins must be an object, not {}", describe(&other)),
+        )),
     }
 }
 
-fn one_plugin(field: &str, element: Map<String, Value>) -> Result<PluginUse, Error> {
-    let mut named = PluginUse { name: String::new(), version: None, config: "{}".to_owned() };
+fn read_element(field: &str, element: Map<String, Value>, limits: Limits) -> Result<PluginUse, Error> {
+    let mut plugin = PluginUse { name: String::new(), version: None, config: "{}".to_owned() };
     for (key, value) in element {
         match (key.as_str(), value) {
             (_, Value::Null) => {}
-            ("name", Value::String(name)) => named.name = name,
-            ("version", Value::String(version)) => named.version = Some(version),
-            ("config", value) => named.config = config(field, value)?,
+            ("name", Value::String(name)) => plugin.name = name,
+            ("version", Value::String(version)) => plugin.version = Some(version),
+            ("config", value) => plugin.config = read_config(field, value, limits)?,
             ("on_fault", Value::String(word)) if word == "skip" => {}
             ("on_fault", value) => {
                 return Err(Error::new(
                     field,
-                    format!("on_fault is {}; here only \"skip\" can be", shown(&value)),
+                    format!("on_fault must be \"skip\" here, not {}", describe(&value)),
                 ));
             }
             ("name" | "version", value) => {
-                return Err(Error::new(field, format!("{key} must be a text, not {}", shown(&value))));
+                return Err(Error::new(field, format!("{key} must be a string, not {}", describe(&value))));
             }
             _ => return Err(Error::new(field, format!("an element of plugins has no member {key}"))),
         }
     }
-    if named.name.is_empty() {
+    if plugin.name.is_empty() {
         Err(Error::new(field, "an element of plugins needs a name"))
     } else {
-        Ok(named)
+        Ok(plugin)
     }
 }
 
-/// A configuration as the text a guest gets: what is written as a text of JSON is that JSON.
-fn config(field: &str, value: Value) -> Result<String, Error> {
+/// The configuration as the guest gets it. A JSON string is taken to contain the configuration as JSON.
+fn read_config(field: &str, value: Value, limits: Limits) -> Result<String, Error> {
     let text = match value {
         Value::String(text) => match serde_json::from_str::<Value>(&text) {
             Ok(_) => text,
             Err(error) => {
-                let what = "a configuration in a text must be JSON itself, and this text is not";
+                let what = "a configuration in a string must be JSON, and this string is not";
                 return Err(Error::new(
                     field,
-                    format!("Invalid {field}: {what}: {error}; give an object, or its JSON as a text"),
+                    format!("Invalid {field}: {what}: {error}; give an object, or its JSON in a string"),
                 ));
             }
         },
         other => other.to_string(),
     };
-    if text.len() > PLUGIN_CONFIG_MAX_BYTES {
-        let message = format!(
-            "a plugin's configuration may have {PLUGIN_CONFIG_MAX_BYTES} bytes, this one has {}",
-            text.len()
-        );
-        return Err(Error::over(field, message, PLUGIN_CONFIG_MAX_BYTES as u64));
+    let most = limits.plugin_config_bytes;
+    if text.len() > most {
+        let message =
+            format!("the plugin's configuration is {} bytes; at most {most} ({CONFIG_SETTING})", text.len());
+        return Err(Error::over(field, message, most as u64));
     }
     Ok(text)
 }

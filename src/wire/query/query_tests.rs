@@ -1,4 +1,4 @@
-//! What can be asked, and the exact words for what cannot.
+//! Valid requests, and the exact messages for invalid ones.
 //!
 //! Must not know: HTTP.
 
@@ -7,26 +7,28 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 
+const LIMITS: Limits = Limits { plugin_config_bytes: 8 << 10 };
+
 fn pairs(text: &str) -> Vec<(String, String)> {
     let split = |pair: &str| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
     text.split('&').filter_map(split).collect()
 }
 
-fn stream(text: &str) -> Result<Asked, String> {
-    stream_pairs(&pairs(text)).map_err(|error| error.message)
+fn stream(text: &str) -> Result<ParsedQuery, String> {
+    read_stream_query(&pairs(text), LIMITS).map_err(|error| error.message)
 }
 
-fn posted(value: Value) -> Result<Asked, String> {
-    stream_body(value.to_string().as_bytes(), &[]).map_err(|error| error.message)
+fn posted(value: Value) -> Result<ParsedQuery, String> {
+    read_stream_body(value.to_string().as_bytes(), &[], LIMITS).map_err(|error| error.message)
 }
 
-/// What `connected` says of it.
-fn told(asked: &Asked) -> Value {
+/// The filters in the `connected` event.
+fn filters(asked: &ParsedQuery) -> Value {
     serde_json::from_slice(&asked.filters).unwrap()
 }
 
-fn history(text: &str) -> Result<Asked, (String, Option<u64>)> {
-    history_pairs(&pairs(text)).map_err(|error| (error.field, error.limit))
+fn history(text: &str) -> Result<ParsedQuery, (String, Option<u64>)> {
+    read_history_query(&pairs(text), LIMITS).map_err(|error| (error.field, error.limit))
 }
 
 fn many(count: usize) -> String {
@@ -34,11 +36,11 @@ fn many(count: usize) -> String {
 }
 
 #[test]
-fn a_stream_without_parameters_takes_everything() {
+fn a_stream_without_parameters_matches_everything() {
     let asked = stream("").unwrap();
     assert_eq!(asked.subscription, Subscription::default());
     assert_eq!(
-        told(&asked),
+        filters(&asked),
         json!({"system_ids": [], "character_ids": [], "min_value": null, "preload_days": 0})
     );
     assert_eq!(stream("system_ids=&min_value=&preload_days=&character_ids=,,").unwrap(), asked);
@@ -46,8 +48,8 @@ fn a_stream_without_parameters_takes_everything() {
 }
 
 #[test]
-fn what_looks_like_a_filter_is_refused_and_the_rest_told_as_ignored() {
-    let ignored = Asked { ignored: vec!["nonsense".to_owned()], ..stream("").unwrap() };
+fn misspelt_filters_are_refused_and_other_unknown_names_reported() {
+    let ignored = ParsedQuery { ignored: vec!["nonsense".to_owned()], ..stream("").unwrap() };
     assert_eq!(stream("nonsense=1&system_ids=").unwrap(), ignored);
     assert_eq!(posted(json!({"nonsense": 1, "order": null})).unwrap(), ignored);
     assert_eq!(
@@ -65,7 +67,7 @@ fn what_looks_like_a_filter_is_refused_and_the_rest_told_as_ignored() {
     );
     let joined = |value: Value| {
         let text = value.to_string();
-        join(&Parameters::object(text.as_bytes(), KNOWN_IN_JOINS).unwrap())
+        read_join(&Parameters::from_object(text.as_bytes(), KNOWN_IN_JOINS).unwrap(), LIMITS)
             .map(|asked| asked.ignored)
             .map_err(|error| error.message)
     };
@@ -83,7 +85,7 @@ fn what_looks_like_a_filter_is_refused_and_the_rest_told_as_ignored() {
         joined(json!({"alliance_id": [1]})),
         Err("Unknown parameter: alliance_id; did you mean alliance_ids?".to_owned())
     );
-    let hinted = history_pairs(&pairs("systems=1")).unwrap_err();
+    let hinted = read_history_query(&pairs("systems=1"), LIMITS).unwrap_err();
     assert_eq!(
         (hinted.field.as_str(), hinted.message.as_str()),
         ("systems", "Unknown parameter: systems; did you mean system_ids?")
@@ -91,7 +93,7 @@ fn what_looks_like_a_filter_is_refused_and_the_rest_told_as_ignored() {
 }
 
 #[test]
-fn repeated_lists_are_one_list() {
+fn repeated_lists_are_joined() {
     let asked = stream("system_ids=5&min_value=1&system_ids=7,6&labels=a&system_ids=&min_value=2&labels=b,c")
         .unwrap();
     assert_eq!(asked.subscription.filter.ids(Dimension::System).unwrap().as_slice(), [5, 6, 7]);
@@ -116,35 +118,41 @@ fn repeated_lists_are_one_list() {
     let repeated = vec!["system_ids=5"; 101].join("&");
     assert_eq!(stream(&repeated).unwrap_err(), "Too many system_ids specified (max 100)");
     let beside = |body: &str| {
-        stream_body(body.as_bytes(), &pairs("system_ids=5&system_ids=7")).unwrap().subscription.filter
+        read_stream_body(body.as_bytes(), &pairs("system_ids=5&system_ids=7"), LIMITS)
+            .unwrap()
+            .subscription
+            .filter
     };
     assert_eq!(beside("").ids(Dimension::System).unwrap().as_slice(), [5, 7]);
     assert_eq!(
         beside("{\"system_ids\":[9]}").ids(Dimension::System).unwrap().as_slice(),
         [9],
-        "the body counts more"
+        "the body takes precedence"
     );
     assert_eq!(
         beside("{\"system_ids\":\"8\",\"system_ids\":\"9\"}").ids(Dimension::System).unwrap().as_slice(),
         [9],
-        "JSON says it once"
+        "in JSON the last one counts"
     );
 }
 
 #[test]
-fn only_the_formats_there_are_are_taken() {
+fn unknown_formats_are_refused() {
     let refusal = "Invalid format: 'nonsense' is not one of canonical";
     assert_eq!(stream("format=nonsense").unwrap_err(), refusal);
     assert_eq!(posted(json!({"format": "nonsense"})).unwrap_err(), refusal);
-    assert_eq!(history_pairs(&pairs("format=nonsense")).unwrap_err().message, refusal);
-    assert_eq!(count_pairs(&pairs("format=nonsense")).unwrap_err().message, refusal);
-    let joined = join(&Parameters::object(b"{\"format\":\"nonsense\"}", KNOWN_IN_JOINS).unwrap());
+    assert_eq!(read_history_query(&pairs("format=nonsense"), LIMITS).unwrap_err().message, refusal);
+    assert_eq!(read_count_query(&pairs("format=nonsense"), LIMITS).unwrap_err().message, refusal);
+    let joined =
+        read_join(&Parameters::from_object(b"{\"format\":\"nonsense\"}", KNOWN_IN_JOINS).unwrap(), LIMITS);
     assert_eq!(joined.unwrap_err().message, refusal);
-    assert!(stream("format=canonical").is_ok() && count_pairs(&pairs("format=canonical")).is_ok());
+    assert!(
+        stream("format=canonical").is_ok() && read_count_query(&pairs("format=canonical"), LIMITS).is_ok()
+    );
 }
 
 #[test]
-fn batches_are_as_large_as_asked_for_within_bounds() {
+fn batches_have_the_requested_size_within_bounds() {
     let asked = stream("batch_key=kills&batch_max_bytes=65536").unwrap();
     assert_eq!((asked.batch_key, asked.batch_max_bytes), (BatchKey::Kills, Some(65_536)));
     assert_eq!(stream("").unwrap().batch_key, BatchKey::Both);
@@ -174,7 +182,7 @@ fn every_name_of_the_last_id_is_known() {
 }
 
 #[test]
-fn milliseconds_are_moments_too() {
+fn times_may_be_in_milliseconds() {
     let since = |text: &str| history(&format!("since={text}")).map(|asked| asked.subscription.filter.since);
     assert_eq!(
         (since("1637971201000"), since("1637971201")),
@@ -188,7 +196,7 @@ fn milliseconds_are_moments_too() {
 }
 
 #[test]
-fn flaws_of_a_stream_have_the_older_services_words() {
+fn errors_of_a_stream_have_the_older_services_messages() {
     for (text, message) in [
         ("system_ids=invalid", "Invalid system_ids: 'invalid' is not a valid integer"),
         ("system_ids=1, x ,y", "Invalid system_ids: 'x' is not a valid integer"),
@@ -206,15 +214,15 @@ fn flaws_of_a_stream_have_the_older_services_words() {
         ("role=none", "Invalid role: 'none' is not one of any, victim, attacker, final_blow"),
         ("npc=yes", "Invalid npc: 'yes' is neither true nor false"),
         ("since=soon", "Invalid since: 'soon' is neither an RFC 3339 time nor unix seconds"),
-        ("plugin_config={}", "plugin_config is given without plugin"),
+        ("plugin_config={}", "plugin_config requires plugin"),
         (
             "plugin=a&plugin_config=hello",
             "Invalid plugin_config: not JSON: expected value at line 1 column 1",
         ),
         (
             "plugin=a&plugin_config=\"hello\"",
-            "Invalid plugin_config: a configuration in a text must be JSON itself, and this text is not: expected value at line 1 column \
-             1; give an object, or its JSON as a text",
+            "Invalid plugin_config: a configuration in a string must be JSON, and this string is not: expected value at line 1 column \
+             1; give an object, or its JSON in a string",
         ),
         ("plugins=[{\"name\":\"a\"},{\"name\":\"b\"}]", "Too many plugins specified (max 1)"),
     ] {
@@ -223,7 +231,7 @@ fn flaws_of_a_stream_have_the_older_services_words() {
 }
 
 #[test]
-fn counts_are_limited_after_everything_was_read() {
+fn counts_are_checked_after_everything_was_read() {
     assert!(stream(&format!("system_ids={}", many(100))).is_ok());
     assert_eq!(
         stream(&format!("system_ids={}", many(101))).unwrap_err(),
@@ -252,9 +260,11 @@ fn counts_are_limited_after_everything_was_read() {
         "Too many character_ids specified (max 50000)"
     );
     assert!(posted(json!({"character_ids": &ids[..50_000], "system_ids": &ids[..10_000]})).is_ok());
-    assert!(history(&format!("system_ids={}", many(5_000))).is_ok(), "only the address ends");
+    assert!(history(&format!("system_ids={}", many(5_000))).is_ok(), "only the URL is limited");
     assert_eq!(
-        history_body(json!({"system_ids": &ids[..10_001]}).to_string().as_bytes(), &[]).unwrap_err().limit,
+        read_history_body(json!({"system_ids": &ids[..10_001]}).to_string().as_bytes(), &[], LIMITS)
+            .unwrap_err()
+            .limit,
         Some(10_000)
     );
 }
@@ -267,27 +277,27 @@ fn lists_are_trimmed_and_days_are_capped() {
         asked.subscription.filter.ids(Dimension::System).unwrap().as_slice(),
         [30_000_142, 30_000_144]
     );
-    assert_eq!(told(&asked)["system_ids"], json!([30_000_142, 30_000_144]));
+    assert_eq!(filters(&asked)["system_ids"], json!([30_000_142, 30_000_144]));
     assert_eq!(stream(&format!("preload_days={}", "9".repeat(60))).unwrap().preload_days, 90);
 }
 
 #[test]
-fn impossible_ids_take_nothing_rather_than_everything() {
+fn impossible_ids_match_nothing_rather_than_everything() {
     for text in ["system_ids=-5", "system_ids=0", "system_ids=99999999999999999999999999999999999999999999"] {
         assert!(stream(text).unwrap().subscription.filter.has_ids(), "{text}");
         assert_eq!(history(text).unwrap_err().0, "system_ids", "{text}");
     }
-    // They are told as they were asked for.
+    // They are echoed as they came.
     let asked = stream("system_ids=-5,30000142,99999999999&character_ids=0").unwrap();
     assert_eq!(
-        (&told(&asked)["system_ids"], &told(&asked)["character_ids"]),
+        (&filters(&asked)["system_ids"], &filters(&asked)["character_ids"]),
         (&json!([-5, 30_000_142, 99_999_999_999_u64]), &json!([0]))
     );
-    assert!(told(&stream("system_ids=99999999999999999999999").unwrap())["system_ids"][0].is_number());
+    assert!(filters(&stream("system_ids=99999999999999999999999").unwrap())["system_ids"][0].is_number());
 }
 
 #[test]
-fn both_ways_of_asking_mean_the_same() {
+fn query_string_and_json_mean_the_same() {
     let text = "system_ids=1,2&ship_group_ids=7&match=all&role=final_blow&labels=pvp,isk:1b &npc=false&min_value=1.5&max_value=1e9\
                 &since=2021-11-27T00:00:01Z&until=1637971300&preload_days=3&max_age_secs=0&plugin=gatecamp&plugin_config={\"minutes\":5}&last_event_id=x-1";
     let object = json!({"system_ids": [1, "2"], "ship_group_ids": "7", "match": "all", "role": "final_blow", "labels": ["pvp", "isk:1b", "isk:1b+"],
@@ -321,8 +331,8 @@ fn history_names_the_field_and_the_limit() {
     );
     let long = format!("plugin=a&plugin_config={{\"a\":\"{}\"}}", "x".repeat(9_000));
     assert_eq!(history(&long).unwrap_err(), ("plugin_config".into(), Some(8192)));
-    assert_eq!(count_pairs(&pairs("plugin=a")).unwrap_err().field, "plugin");
-    assert_eq!(count_pairs(&pairs("limit=5")).unwrap_err().field, "limit");
+    assert_eq!(read_count_query(&pairs("plugin=a"), LIMITS).unwrap_err().field, "plugin");
+    assert_eq!(read_count_query(&pairs("limit=5"), LIMITS).unwrap_err().field, "limit");
     let asked = history("order=oldest&limit=1000&cursor=abc&format=canonical").unwrap();
     assert_eq!((asked.order, asked.limit, asked.cursor.as_deref()), (Order::Oldest, 1000, Some("abc")));
     let asked = history("").unwrap();
@@ -330,9 +340,33 @@ fn history_names_the_field_and_the_limit() {
 }
 
 #[test]
-fn a_body_is_an_object_or_nothing_and_the_address_speaks_where_it_is_silent() {
+fn a_plugin_configuration_has_the_length_of_its_setting() {
+    let read = |bytes: usize, plugin_config_bytes| {
+        let config = json!({ "a": "x".repeat(bytes - r#"{"a":""}"#.len()) });
+        let body = json!({ "plugin": "mine", "plugin_config": config }).to_string();
+        let asked = read_history_body(body.as_bytes(), &[], Limits { plugin_config_bytes });
+        asked.map(|asked| asked.subscription.plugin.unwrap().config.len())
+    };
+    for limit in [100, 8 << 10, 1 << 20] {
+        assert_eq!(read(limit, limit), Ok(limit));
+        let refused = read(limit + 1, limit).unwrap_err();
+        let message = format!(
+            "the plugin's configuration is {} bytes; at most {limit} (plugin.config_bytes)",
+            limit + 1
+        );
+        assert_eq!((refused.message, refused.limit), (message, Some(limit as u64)));
+    }
+    let refused = read(65_537, 100).unwrap_err();
+    assert_eq!(
+        (refused.message.as_str(), refused.limit),
+        ("plugin_config is 65537 bytes as sent; at most 65536 (plugin.config_bytes is 100)", Some(65_536))
+    );
+}
+
+#[test]
+fn a_body_is_an_object_or_empty_and_the_query_string_fills_it_in() {
     let read = |body: &str, text: &str| {
-        history_body(body.as_bytes(), &pairs(text)).map_err(|error| (error.field, error.message))
+        read_history_body(body.as_bytes(), &pairs(text), LIMITS).map_err(|error| (error.field, error.message))
     };
     assert_eq!(read(" ", "limit=7").unwrap().limit, 7);
     assert_eq!(
@@ -348,29 +382,29 @@ fn a_body_is_an_object_or_nothing_and_the_address_speaks_where_it_is_silent() {
 }
 
 #[test]
-fn what_has_no_meaning_is_skipped_and_told_by_name() {
+fn unknown_members_are_skipped_and_reported_by_name() {
     let names: Vec<String> = (0..100).map(|n| format!("\"n{n}\":[{{\"a\":{{}}}}]")).collect();
     let body = format!(
         "{{{},\"{}\":1,\"null\":null,\"empty\":\"\",\"system_ids\":[5]}}",
         names.join(","),
         "x".repeat(100)
     );
-    let given = Parameters::object(body.as_bytes(), KNOWN_IN_STREAMS).unwrap();
+    let given = Parameters::from_object(body.as_bytes(), KNOWN_IN_STREAMS).unwrap();
     assert_eq!((given.unknown().len(), given.unknown()[0].as_str()), (32, "n0"));
     assert_eq!(given.ids("system_ids", 1).unwrap().len(), 1);
     let long = format!("{{\"{}\":1}}", "x".repeat(100));
-    let given = Parameters::object(long.as_bytes(), KNOWN_IN_STREAMS).unwrap();
+    let given = Parameters::from_object(long.as_bytes(), KNOWN_IN_STREAMS).unwrap();
     assert_eq!(given.unknown(), [format!("{}...", "x".repeat(60))]);
 }
 
 #[test]
-fn no_more_ids_are_kept_than_may_be_and_all_are_checked() {
+fn excess_ids_are_dropped_but_checked() {
     let body = format!("{{\"character_ids\":[{}0]}}", "1,".repeat(200_000));
-    let given = Parameters::object(body.as_bytes(), KNOWN_IN_STREAMS).unwrap();
+    let given = Parameters::from_object(body.as_bytes(), KNOWN_IN_STREAMS).unwrap();
     assert_eq!(given.ids("character_ids", 50_000).unwrap().len(), 50_001);
     let body = body.replace("0]", "{}]");
     assert_eq!(
-        stream_body(body.as_bytes(), &[]).unwrap_err().message,
+        read_stream_body(body.as_bytes(), &[], LIMITS).unwrap_err().message,
         "Invalid character_ids: 'an object' is not a valid integer"
     );
 }
@@ -392,7 +426,7 @@ fn anything() -> impl Strategy<Value = Value> {
 }
 
 fn names() -> impl Strategy<Value = String> {
-    let dims = Dimension::ALL.into_iter().map(parameter);
+    let dims = Dimension::ALL.into_iter().map(parameter_name);
     let all: Vec<String> = dims
         .chain(FILTERS.iter().chain(PLUGIN).chain(PAGING).map(|n| (*n).to_owned()))
         .chain(["preload_days".into(), "max_age_secs".into()])
@@ -403,11 +437,11 @@ fn names() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
     #[test]
-    fn anything_asked_is_answered(given in prop::collection::vec((names(), anything()), 0..5), text in prop::collection::vec((names(), ".{0,12}"), 0..5)) {
+    fn any_request_is_answered(given in prop::collection::vec((names(), anything()), 0..5), text in prop::collection::vec((names(), ".{0,12}"), 0..5)) {
         let object: Map<String, Value> = given.into_iter().collect();
         let body = Value::from(object).to_string();
         let body = body.as_bytes();
-        let _ = (stream_body(body, &text), history_body(body, &text), count_body(body, &text));
-        let _ = (stream_pairs(&text), history_pairs(&text), count_pairs(&text));
+        let _ = (read_stream_body(body, &text, LIMITS), read_history_body(body, &text, LIMITS), read_count_body(body, &text, LIMITS));
+        let _ = (read_stream_query(&text, LIMITS), read_history_query(&text, LIMITS), read_count_query(&text, LIMITS));
     }
 }

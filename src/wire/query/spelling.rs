@@ -1,18 +1,18 @@
-//! Numbers, moments and lists as they are spelled in a query string.
+//! Numbers, times and lists as they are written in a query string.
 //!
 //! Must not know: which parameter is read.
 
 use crate::wire::time;
 
-/// The parts of a list separated by commas.
-pub fn parts(text: &str) -> impl Iterator<Item = &str> {
+/// The non-empty elements of a list separated by commas.
+pub(crate) fn split_list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
-/// In a query string `+` means a blank, and labels such as `isk:1b+` end with one: a trailing blank stands
-/// for either.
+/// The labels that a list element can mean. In a query string `+` means a space, and labels such as `isk:1b+`
+/// end with it, so a trailing space stands for either.
 #[must_use]
-pub fn with_plus(part: &str) -> Vec<String> {
+pub(crate) fn label_variants(part: &str) -> Vec<String> {
     let label = part.trim();
     match label {
         "" => Vec::new(),
@@ -21,9 +21,9 @@ pub fn with_plus(part: &str) -> Vec<String> {
     }
 }
 
-/// A decimal integer of any length, cut to what 128 bits hold.
+/// A decimal integer of any length, clamped to 128 bits.
 #[must_use]
-pub fn whole(text: &str) -> Option<i128> {
+pub(crate) fn parse_integer(text: &str) -> Option<i128> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -32,31 +32,32 @@ pub fn whole(text: &str) -> Option<i128> {
     Some(text.parse().unwrap_or(cut))
 }
 
-/// A number written in plain digits, perhaps with a fraction and an exponent.
+/// A finite decimal number, with optional fraction and exponent.
 #[must_use]
-pub fn number(text: &str) -> Option<f64> {
-    let plain = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let begins = plain.as_bytes().first().is_some_and(u8::is_ascii_digit);
-    let of_digits =
-        plain.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
-    text.parse().ok().filter(|n: &f64| begins && of_digits && n.is_finite())
+pub(crate) fn parse_number(text: &str) -> Option<f64> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let begins = unsigned.as_bytes().first().is_some_and(u8::is_ascii_digit);
+    let is_decimal =
+        unsigned.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
+    text.parse().ok().filter(|n: &f64| begins && is_decimal && n.is_finite())
 }
 
-/// From here on a number of seconds, some 3,000 years ahead, was meant as milliseconds.
+/// A number of seconds from this on, some 3,000 years ahead, is taken as milliseconds.
 const MILLISECONDS_MIN: u128 = 100_000_000_000;
 
-/// A moment as a number: unix seconds, or milliseconds where it is too large for them; `None` where it is too
-/// large for either.
+/// Unix seconds from a number of seconds or milliseconds, told apart by their size; `None` if it is too large
+/// for either.
 #[must_use]
-pub fn unix_seconds(number: i128) -> Option<i64> {
+pub(crate) fn to_unix_seconds(number: i128) -> Option<i64> {
     let seconds = if number.unsigned_abs() < MILLISECONDS_MIN { number } else { number.div_euclid(1000) };
     i64::try_from(seconds).ok().filter(|seconds| u128::from(seconds.unsigned_abs()) < MILLISECONDS_MIN)
 }
 
-/// A moment: RFC 3339, also where a plus became a blank, or unix seconds or milliseconds.
+/// A time as unix seconds: RFC 3339 (also with a space where a `+` was decoded), unix seconds or
+/// milliseconds.
 #[must_use]
-pub fn moment(text: &str) -> Option<i64> {
-    let seconds = || whole(text).and_then(unix_seconds);
+pub(crate) fn parse_time(text: &str) -> Option<i64> {
+    let seconds = || parse_integer(text).and_then(to_unix_seconds);
     let offset_with_plus = || {
         let (time, offset) = text.rsplit_once(' ')?;
         time::parse(&format!("{time}+{offset}"))
@@ -64,10 +65,10 @@ pub fn moment(text: &str) -> Option<i64> {
     seconds().or_else(|| time::parse(text)).or_else(offset_with_plus)
 }
 
-/// A float as the older service writes it: the shortest digits, in the shorter of plain and scientific
-/// notation.
+/// A float as WandererKills writes it in messages: the shortest digits, in the shorter of plain and
+/// scientific notation.
 #[must_use]
-pub fn spelled(number: f64) -> String {
+pub(crate) fn format_float(number: f64) -> String {
     let scientific = format!("{number:e}");
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn floats_are_spelled_like_the_older_service_does() {
+    fn floats_are_formatted_as_by_the_older_service() {
         for (number, text) in [
             (-100.0, "-100.0"),
             (-1.0, "-1.0"),
@@ -110,30 +111,38 @@ mod tests {
             (-0.001, "-0.001"),
             (-0.00001, "-1.0e-5"),
         ] {
-            assert_eq!(spelled(number), text);
+            assert_eq!(format_float(number), text);
         }
     }
 
     #[test]
-    fn numbers_are_plain() {
-        assert_eq!(number("1e9"), Some(1e9));
-        assert_eq!(number("+5.5"), Some(5.5));
+    fn numbers_are_decimal() {
+        assert_eq!(parse_number("1e9"), Some(1e9));
+        assert_eq!(parse_number("+5.5"), Some(5.5));
         for wrong in ["", "x", "inf", "nan", "1e999", ".5", "1_000", " 5", "0x10", "5 "] {
-            assert_eq!(number(wrong), None, "{wrong}");
+            assert_eq!(parse_number(wrong), None, "{wrong}");
         }
     }
 
     #[test]
-    fn moments_survive_a_query_string() {
-        assert_eq!(moment("1637971201"), Some(1_637_971_201));
-        assert_eq!((moment("1637971201999"), moment("-1")), (Some(1_637_971_201), Some(-1)), "milliseconds");
+    fn times_survive_a_query_string() {
+        assert_eq!(parse_time("1637971201"), Some(1_637_971_201));
         assert_eq!(
-            (moment("1637971201000000"), moment(&i64::MAX.to_string())),
-            (None, None),
-            "microseconds are no moment"
+            (parse_time("1637971201999"), parse_time("-1")),
+            (Some(1_637_971_201), Some(-1)),
+            "milliseconds"
         );
-        assert_eq!(moment("2021-11-27T01:00:01 01:00"), Some(1_637_971_201), "a plus became a blank");
-        assert_eq!(moment("2021-11-27"), Some(1_637_971_200));
-        assert_eq!(moment("soon"), None);
+        assert_eq!(
+            (parse_time("1637971201000000"), parse_time(&i64::MAX.to_string())),
+            (None, None),
+            "microseconds are refused"
+        );
+        assert_eq!(
+            parse_time("2021-11-27T01:00:01 01:00"),
+            Some(1_637_971_201),
+            "a plus was decoded to a space"
+        );
+        assert_eq!(parse_time("2021-11-27"), Some(1_637_971_200));
+        assert_eq!(parse_time("soon"), None);
     }
 }

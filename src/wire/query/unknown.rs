@@ -1,18 +1,20 @@
-//! Parameters nobody knows: which of them were meant as a filter, so that a stream with a misspelt filter
-//! does not bring everything.
+//! Unknown parameters that look like misspelt filters. A stream has to refuse these: without the filter it
+//! would get every killmail.
 //!
-//! Must not know: which parameters a door knows.
+//! Must not know: which parameters a transport has.
 
 use crate::domain::spelling::distance;
 use crate::wire::query::{DIMENSIONS, FILTERS, JOINED, PLUGIN};
 
-/// A name so many edits from another is a slip of it.
-const SLIP_EDITS: usize = 2;
-/// A shorter word has other words for neighbours: `action` is no slip of `faction`.
+/// Names at most this many edits apart count as misspelt.
+const EDITS_MAX: usize = 2;
+/// Shorter words are close to other words: `action` is not a misspelt `faction`.
 const LONG_WORD: usize = 8;
-/// So much of the beginning of a word stands for it: `corp`; in a list of ids less does: `sys_ids`.
-const BEGINNING: (usize, usize) = (4, 3);
-/// What people call things that have another name here.
+/// Characters of a prefix that stands for a word: `corp`.
+const PREFIX_MIN: usize = 4;
+/// The same in the name of a list of ids: `sys_ids`.
+const ID_PREFIX_MIN: usize = 3;
+/// Common names for things that have another name here.
 const SYNONYMS: &[(&str, &str)] = &[
     ("pilot", "character_ids"),
     ("player", "character_ids"),
@@ -24,59 +26,58 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("tag", "labels"),
 ];
 
-/// The filter a name was meant as, where a mistake must be told: a dimension within two edits
-/// (`charater_ids`), another number or spelling of its word (`systems`, `system_id`, `SystemIDs`), its
-/// beginning or its last word (`corp_ids`, `group_ids`), one with something before it
-/// (`victim.character_ids`), or any other filter nearly spelled right (`minvalue`, `rol`).
+/// The filter that a name was probably meant as: a dimension within two edits (`charater_ids`), in another
+/// form (`systems`, `system_id`, `SystemIDs`), by its prefix or last word (`corp_ids`, `group_ids`), or with
+/// something before it (`victim.character_ids`); or another filter that is nearly right (`minvalue`, `rol`).
 #[must_use]
-pub fn meant(name: &str) -> Option<&'static str> {
-    let word = bare(name);
+pub(crate) fn suggest(name: &str) -> Option<&'static str> {
+    let word = stem(name);
     let is_list = ["id", "ids"].iter().any(|ending| name.to_ascii_lowercase().ends_with(ending));
     let tails: Vec<String> =
-        name.match_indices(['.', '_', '[']).map(|(at, _)| bare(&name[at + 1..])).collect();
-    let enough = if is_list { BEGINNING.1 } else { BEGINNING.0 };
-    let like = |filter: &str| {
-        let its = bare(filter);
-        let begins = word.len() >= enough && its.starts_with(&word);
-        let last = is_list
+        name.match_indices(['.', '_', '[']).map(|(at, _)| stem(&name[at + 1..])).collect();
+    let prefix_min = if is_list { ID_PREFIX_MIN } else { PREFIX_MIN };
+    let resembles = |filter: &str| {
+        let target = stem(filter);
+        let is_prefix = word.len() >= prefix_min && target.starts_with(&word);
+        let is_last_word = is_list
             && !word.is_empty()
-            && filter.match_indices('_').any(|(at, _)| bare(&filter[at + 1..]) == word);
-        is_near(&word, &its) || begins || last
+            && filter.match_indices('_').any(|(at, _)| stem(&filter[at + 1..]) == word);
+        is_near(&word, &target) || is_prefix || is_last_word
     };
     let dimensions = || DIMENSIONS.iter().copied();
     let all = || dimensions().chain(FILTERS.iter().copied()).chain(PLUGIN.iter().copied());
-    let synonym = || SYNONYMS.iter().find(|(one, _)| *one == word).map(|(_, filter)| *filter);
-    slip_of(name, dimensions())
-        .or_else(|| dimensions().find(|dimension| tails.contains(&bare(dimension))))
-        .or_else(|| all().find(|filter| bare(filter) == word))
-        .or_else(|| all().find(|filter| like(filter)))
+    let synonym = || SYNONYMS.iter().find(|(synonym, _)| *synonym == word).map(|(_, filter)| *filter);
+    nearest(name, dimensions())
+        .or_else(|| dimensions().find(|dimension| tails.contains(&stem(dimension))))
+        .or_else(|| all().find(|filter| stem(filter) == word))
+        .or_else(|| all().find(|filter| resembles(filter)))
         .or_else(synonym)
 }
 
-/// Whether a word is another one with a slip in it; of short words the first letter has to be right.
-fn is_near(word: &str, its: &str) -> bool {
-    let far = distance(word, its);
-    let begins_the_same = word.chars().next() == its.chars().next();
-    match its.len() {
+/// Whether a word is a misspelt form of another one. The first letter of a short word has to be right.
+fn is_near(word: &str, target: &str) -> bool {
+    let edits = distance(word, target);
+    let same_initial = word.chars().next() == target.chars().next();
+    match target.len() {
         ..4 => false,
-        4..LONG_WORD => begins_the_same && far < SLIP_EDITS,
-        _ => far < SLIP_EDITS || begins_the_same && far == SLIP_EDITS,
+        4..LONG_WORD => same_initial && edits < EDITS_MAX,
+        _ => edits < EDITS_MAX || same_initial && edits == EDITS_MAX,
     }
 }
 
-/// The list of ids in a channel join that a name is within two edits of.
+/// The list of ids in a channel join whose name is within two edits.
 #[must_use]
-pub fn slip(name: &str) -> Option<&'static str> {
-    slip_of(name, JOINED.iter().chain(DIMENSIONS).copied())
+pub(crate) fn suggest_list(name: &str) -> Option<&'static str> {
+    nearest(name, JOINED.iter().chain(DIMENSIONS).copied())
 }
 
-fn slip_of(name: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
-    let nearest = names.map(|one| (distance(name, one), one)).min_by_key(|(edits, _)| *edits);
-    nearest.filter(|(edits, _)| *edits <= SLIP_EDITS).map(|(_, one)| one)
+fn nearest(name: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    let best = names.map(|candidate| (distance(name, candidate), candidate)).min_by_key(|(edits, _)| *edits);
+    best.filter(|(edits, _)| *edits <= EDITS_MAX).map(|(_, candidate)| candidate)
 }
 
-/// The word of a list of ids, without its ending, underscores and capitals.
-fn bare(name: &str) -> String {
+/// A name without `ids`, `id` or plural `s` at its end, in lower case and without underscores.
+fn stem(name: &str) -> String {
     let word: String =
         name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect();
     let ending = ["ids", "id", "s"].into_iter().find_map(|ending| word.strip_suffix(ending));
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_looks_like_a_filter_is_told_from_what_does_not() {
+    fn misspelt_filters_are_recognised() {
         for (name, dimension) in [
             ("systems", "system_ids"),
             ("system_id", "system_ids"),
@@ -126,7 +127,7 @@ mod tests {
             ("plugn", "plugin"),
             ("plugin_conf", "plugin_config"),
         ] {
-            assert_eq!(meant(name), Some(dimension), "{name}");
+            assert_eq!(suggest(name), Some(dimension), "{name}");
         }
         for name in [
             "nonsense",
@@ -152,12 +153,12 @@ mod tests {
             "",
             "x\n",
         ] {
-            assert_eq!(meant(name), None, "{name}");
+            assert_eq!(suggest(name), None, "{name}");
         }
     }
 
     #[test]
-    fn a_slip_is_within_two_edits_of_the_whole_name() {
+    fn joins_suggest_only_names_within_two_edits() {
         for (name, dimension) in [
             ("charater_ids", Some("character_ids")),
             ("system_id", Some("system_ids")),
@@ -166,10 +167,10 @@ mod tests {
             ("system", Some("systems")),
             ("charcters", Some("characters")),
         ] {
-            assert_eq!(slip(name), dimension, "{name}");
+            assert_eq!(suggest_list(name), dimension, "{name}");
         }
         for name in ["corporations", "min_val", "alliance", "client_identifier", "user_id"] {
-            assert_eq!(slip(name), None, "{name}");
+            assert_eq!(suggest_list(name), None, "{name}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The body of a killmail as it comes in: ESI's form, also after a trip through a database (nulls, floats or
-//! texts for integers) and in our own spelling. Unknown fields stay where they stood.
+//! Reads the body of a killmail: ESI's format, also as it comes out of databases (nulls, floats or strings
+//! for integers), and our own. Unknown fields keep their place.
 //!
-//! Only what no killmail can do without refuses it: id, time, system, a victim, a list of attackers. What
-//! else cannot be read is unknown.
+//! A killmail is refused only for what every killmail must have: id, time, system, a victim, a list of
+//! attackers. Anything else that cannot be read counts as unknown.
 //!
 //! Must not know: the envelope around the body.
 
@@ -12,21 +12,21 @@ use crate::domain::hash::COMPUTED;
 use crate::domain::killmail::{Attacker, Extra, Item, Killmail, Position, Victim};
 use crate::domain::merge::members;
 use crate::domain::provenance::Provenance;
-use crate::domain::unreadable::Unreadable;
+use crate::domain::unreadable::UnreadableMembers;
 use crate::domain::zkb::Zkb;
-use crate::wire::keys::{self, keep};
-use crate::wire::read::member::{count, id, member, number, take_unreadable, text, yes_or_no};
+use crate::wire::keys::{self, keep_unknown};
+use crate::wire::read::member::{count, flag, id, member, number, restore_unreadable, text};
 use crate::wire::read::node::{Fields, Node};
 use crate::wire::read::number::essential_id;
-use crate::wire::read::reason::{Flaw, Reason};
+use crate::wire::read::reason::{ReadError, Reason};
 use crate::wire::read::zkb;
 use crate::wire::time;
 
-/// Items in items in items: ESI has one level inside, ships in a carrier's bay never more. Each level costs
-/// stack wherever killmails are walked.
-pub const ITEM_LEVELS_MAX: usize = 16;
+/// How deep items may be nested. ESI nests one level, also for ships in a carrier's bay. Each level costs
+/// stack wherever a killmail is walked recursively.
+pub(crate) const ITEM_LEVELS_MAX: usize = 16;
 
-/// The parts every killmail has, set aside until they are read in the order in which their flaws are told.
+/// The required parts, set aside to be read in the order in which their errors are reported.
 #[derive(Default)]
 struct Parts<'a> {
     killmail_id: Option<Node<'a>>,
@@ -36,16 +36,16 @@ struct Parts<'a> {
     time: Option<Node<'a>>,
 }
 
-/// Reads a body, with the zkb block if it carries one.
+/// Reads a body, with zKillboard's block if it has one.
 ///
 /// # Errors
-/// What of the parts every killmail has is missing or wrong, in the order: missing fields, ids, victim,
-/// attackers, time.
-pub fn read(fields: Fields<'_>) -> Result<Killmail, Box<Flaw>> {
+/// A required part is missing or invalid. Reported in this order: missing fields, ids, victim, attackers,
+/// time.
+pub(crate) fn read(fields: Fields<'_>) -> Result<Killmail, Box<ReadError>> {
     let mut killmail = Killmail::default();
-    let mut unreadable = Unreadable::default();
+    let mut unreadable = UnreadableMembers::default();
     let mut parts = Parts::default();
-    let mut told = None;
+    let mut listed = None;
     let mut computed = false;
     let is_ours = keys::OURS.iter().all(|name| fields.has(name));
     for (name, value) in fields.0 {
@@ -58,33 +58,33 @@ pub fn read(fields: Fields<'_>) -> Result<Killmail, Box<Flaw>> {
             "kill_time" => drop(parts.time.get_or_insert(value)),
             "victim" => parts.victim = Some(value),
             "attackers" => parts.attackers = Some(value),
-            // A place has 64 bits, as locations have.
+            // Moons have 64-bit ids, as locations do.
             "moon_id" => killmail.moon_id = count(&value, "moon_id", &mut unreadable).filter(|id| *id != 0),
             "war_id" => killmail.war_id = id(&value, "war_id", &mut unreadable).map(u64::from),
             "killmail_hash" => killmail.hash = text(&value, "killmail_hash", &mut unreadable),
             "hash_source" => computed = value.text() == Some(COMPUTED),
-            "provenance" if is_ours => killmail.provenance = provenance(&value),
-            "provenance" => unreadable.insert("provenance", value.raw()),
+            "provenance" if is_ours => killmail.provenance = read_provenance(&value),
+            "provenance" => unreadable.insert("provenance", value.into_raw()),
             "zkb" => killmail.zkb = zkb::read(value, is_ours, &mut unreadable),
-            "unreadable" => told = Some(value),
+            "unreadable" => listed = Some(value),
             known if keys::KILLMAIL.contains(&known) => {}
-            _ => keep(&mut killmail.extra, &mut unreadable, &name, value),
+            _ => keep_unknown(&mut killmail.extra, &mut unreadable, &name, value),
         }
     }
     read_parts(&mut killmail, parts, &mut unreadable)?;
     if computed {
         forget_hash(&mut killmail.hash, killmail.zkb.as_mut());
     }
-    settle_hash(&mut killmail);
-    take_unreadable(told.as_ref(), &mut unreadable, |name| {
-        members::of_killmail(&killmail, name) == Some(true)
+    share_hash(&mut killmail);
+    restore_unreadable(listed.as_ref(), &mut unreadable, |name| {
+        members::killmail_has(&killmail, name) == Some(true)
     });
     killmail.unreadable = unreadable;
     Ok(killmail)
 }
 
-/// A hash that was only computed is computed again where it is wanted.
-pub fn forget_hash(hash: &mut Option<String>, zkb: Option<&mut Zkb>) {
+/// Removes a computed hash: it is computed again when it is needed.
+pub(crate) fn forget_hash(hash: &mut Option<String>, zkb: Option<&mut Zkb>) {
     let computed = hash.take();
     if let Some(zkb) = zkb
         && zkb.hash == computed
@@ -93,8 +93,8 @@ pub fn forget_hash(hash: &mut Option<String>, zkb: Option<&mut Zkb>) {
     }
 }
 
-/// What our own form says of where parts are from: lists of parts by source.
-fn provenance(value: &Node<'_>) -> Provenance {
+/// Reads `provenance` of our own format: lists of parts by source.
+fn read_provenance(value: &Node<'_>) -> Provenance {
     let Node::Object(sources) = value else { return Provenance::default() };
     let parts = sources.0.iter().flat_map(|(source, parts)| {
         let Node::List(parts) = parts else { return Vec::new() };
@@ -106,49 +106,50 @@ fn provenance(value: &Node<'_>) -> Provenance {
 fn read_parts(
     killmail: &mut Killmail,
     parts: Parts<'_>,
-    unreadable: &mut Unreadable,
-) -> Result<(), Box<Flaw>> {
-    let there = [
+    unreadable: &mut UnreadableMembers,
+) -> Result<(), Box<ReadError>> {
+    let present = [
         ("killmail_id", parts.killmail_id.is_some()),
         ("solar_system_id", parts.system.is_some()),
         ("victim", parts.victim.is_some()),
         ("attackers", parts.attackers.is_some()),
     ];
-    let missing: Vec<&str> = there.into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect();
+    let missing: Vec<&str> =
+        present.into_iter().filter(|(_, present)| !present).map(|(name, _)| name).collect();
     let Parts {
         killmail_id: Some(number),
         system: Some(system),
         victim: Some(victim),
         attackers: Some(attackers),
-        time: when,
+        time,
     } = parts
     else {
-        return Err(Flaw::new(
+        return Err(ReadError::new(
             Reason::MissingFields,
             format!("Missing required fields: {}", missing.join(", ")),
         ));
     };
-    killmail.killmail_id = named(&number, "killmail_id", Reason::InvalidKillmailId)?;
-    killmail.solar_system_id = named(&system, "solar_system_id", Reason::InvalidSystemId)?;
+    killmail.killmail_id = read_nonzero_id(&number, "killmail_id", Reason::InvalidKillmailId)?;
+    killmail.solar_system_id = read_nonzero_id(&system, "solar_system_id", Reason::InvalidSystemId)?;
     killmail.victim = read_victim(victim)?;
     killmail.attackers = read_attackers(attackers, unreadable)?;
-    killmail.time = read_time(when)?;
+    killmail.time = read_time(time)?;
     Ok(())
 }
 
-/// An id that must name something.
+/// Reads a required id.
 ///
 /// # Errors
-/// No whole number over 0, or over 32 bits.
-pub fn named(value: &Node<'_>, field: &str, reason: Reason) -> Result<u32, Box<Flaw>> {
+/// It is not a positive integer of 32 bits.
+pub(crate) fn read_nonzero_id(value: &Node<'_>, field: &str, reason: Reason) -> Result<u32, Box<ReadError>> {
     match essential_id(value, field, reason)? {
-        0 => Err(Flaw::new(reason, format!("{field} is 0"))),
+        0 => Err(ReadError::new(reason, format!("{field} is 0"))),
         id => Ok(id),
     }
 }
 
-/// One hash serves body and block; a block that says nothing else is none.
-fn settle_hash(killmail: &mut Killmail) {
+/// Copies the hash between body and block, and drops a block that has nothing else.
+fn share_hash(killmail: &mut Killmail) {
     let Some(zkb) = &mut killmail.zkb else { return };
     if killmail.hash.is_none() {
         killmail.hash.clone_from(&zkb.hash);
@@ -161,14 +162,13 @@ fn settle_hash(killmail: &mut Killmail) {
     }
 }
 
-/// Takes up what an envelope knows of the killmail beyond its body: the hash, zKillboard's block, unknown
-/// fields, those that cannot be read.
-pub fn take_up(
+/// Adds what an envelope has beside the body: the hash, zKillboard's block, unknown and unreadable fields.
+pub(crate) fn add_envelope(
     killmail: &mut Killmail,
     hash: Option<String>,
     zkb: Option<Zkb>,
     extra: Extra,
-    unreadable: &Unreadable,
+    unreadable: &UnreadableMembers,
 ) {
     if killmail.hash.is_none() {
         killmail.hash = hash;
@@ -179,36 +179,40 @@ pub fn take_up(
     for (name, value) in extra {
         killmail.extra.entry(name).or_insert(value);
     }
-    settle_hash(killmail);
+    share_hash(killmail);
     killmail.unreadable.add(unreadable);
 }
 
-fn read_time(value: Option<Node<'_>>) -> Result<i64, Box<Flaw>> {
+fn read_time(value: Option<Node<'_>>) -> Result<i64, Box<ReadError>> {
     match value {
-        None => Err(Flaw::new(Reason::MissingTime, "killmail_time is missing")),
+        None => Err(ReadError::new(Reason::MissingTime, "killmail_time is missing")),
         Some(Node::Text(text)) => {
-            let wrong = || {
-                Flaw::new(
+            let invalid = || {
+                ReadError::new(
                     Reason::InvalidTimeFormat,
-                    format!("killmail_time is no time: {}", Node::Text(text.clone()).shown()),
+                    format!("killmail_time is not a time: {}", Node::Text(text.clone()).describe()),
                 )
             };
-            // What could not be written again as it came is no time of a killmail.
-            time::parse(&text).filter(|secs| time::is_writable(*secs)).ok_or_else(wrong)
+            // A time that cannot be written again as it came is not the time of a killmail.
+            time::parse(&text).filter(|secs| time::is_writable(*secs)).ok_or_else(invalid)
         }
-        Some(other) => {
-            Err(Flaw::new(Reason::InvalidTimeType, format!("killmail_time is no text: {}", other.shown())))
-        }
+        Some(other) => Err(ReadError::new(
+            Reason::InvalidTimeType,
+            format!("killmail_time is not a string: {}", other.describe()),
+        )),
     }
 }
 
-fn read_victim(value: Node<'_>) -> Result<Victim, Box<Flaw>> {
+fn read_victim(value: Node<'_>) -> Result<Victim, Box<ReadError>> {
     let Node::Object(fields) = value else {
-        return Err(Flaw::new(Reason::InvalidVictim, format!("victim is no object: {}", value.shown())));
+        return Err(ReadError::new(
+            Reason::InvalidVictim,
+            format!("victim is not an object: {}", value.describe()),
+        ));
     };
     let mut victim = Victim::default();
-    let mut unreadable = Unreadable::default();
-    let mut told = None;
+    let mut unreadable = UnreadableMembers::default();
+    let mut listed = None;
     for (name, value) in fields.0 {
         match name.as_ref() {
             _ if value == Node::Null => {}
@@ -222,19 +226,21 @@ fn read_victim(value: Node<'_>) -> Result<Victim, Box<Flaw>> {
             }
             "position" => read_position(&mut victim, value, &mut unreadable),
             "items" => victim.items = member(&value, "items", &mut unreadable, |items| read_items(items, 1)),
-            "unreadable" => told = Some(value),
+            "unreadable" => listed = Some(value),
             known if keys::VICTIM.contains(&known) => {}
-            _ => keep(&mut victim.extra, &mut unreadable, &name, value),
+            _ => keep_unknown(&mut victim.extra, &mut unreadable, &name, value),
         }
     }
-    take_unreadable(told.as_ref(), &mut unreadable, |name| members::of_victim(&victim, name) == Some(true));
+    restore_unreadable(listed.as_ref(), &mut unreadable, |name| {
+        members::victim_has(&victim, name) == Some(true)
+    });
     victim.unreadable = unreadable;
     Ok(victim)
 }
 
-/// A position that lacks an axis is kept as unknown fields are; one with an axis that is no number cannot be
-/// read.
-fn read_position(victim: &mut Victim, value: Node<'_>, unreadable: &mut Unreadable) {
+/// A position without all three axes is kept among the unknown fields. One with an axis that is not a number
+/// is unreadable.
+fn read_position(victim: &mut Victim, value: Node<'_>, unreadable: &mut UnreadableMembers) {
     (victim.position, _) = (None, victim.extra.remove(keys::POSITION_REST));
     let axis = |name: &str| {
         if let Node::Object(fields) = &value {
@@ -246,9 +252,9 @@ fn read_position(victim: &mut Victim, value: Node<'_>, unreadable: &mut Unreadab
     let axes = ["x", "y", "z"].map(axis);
     let values = axes.map(|axis| axis.and_then(Node::float));
     let broken = axes.iter().zip(&values).any(|(axis, value)| axis.is_some() && value.is_none());
-    let Node::Object(mut fields) = value else { return unreadable.insert("position", value.raw()) };
+    let Node::Object(mut fields) = value else { return unreadable.insert("position", value.into_raw()) };
     if broken {
-        return unreadable.insert("position", Node::Object(fields).raw());
+        return unreadable.insert("position", Node::Object(fields).into_raw());
     }
     unreadable.remove("position");
     if let [Some(x), Some(y), Some(z)] = values {
@@ -261,29 +267,35 @@ fn read_position(victim: &mut Victim, value: Node<'_>, unreadable: &mut Unreadab
     }
 }
 
-/// The attackers; what is no attacker among them is kept apart, with the nulls between.
-fn read_attackers(value: Node<'_>, unreadable: &mut Unreadable) -> Result<Vec<Attacker>, Box<Flaw>> {
+/// Reads the attackers. Elements that are not objects are kept as unreadable, including nulls between them.
+fn read_attackers(
+    value: Node<'_>,
+    unreadable: &mut UnreadableMembers,
+) -> Result<Vec<Attacker>, Box<ReadError>> {
     let Node::List(list) = value else {
-        return Err(Flaw::new(Reason::InvalidAttackers, format!("attackers is no list: {}", value.shown())));
+        return Err(ReadError::new(
+            Reason::InvalidAttackers,
+            format!("attackers is not a list: {}", value.describe()),
+        ));
     };
     let mut attackers = Vec::with_capacity(list.len());
     let mut others = Vec::new();
-    for one in list {
-        match one {
+    for element in list {
+        match element {
             Node::Object(fields) => attackers.push(read_attacker(fields)),
             other => others.push(other),
         }
     }
     if others.iter().any(|other| *other != Node::Null) {
-        unreadable.insert("attackers", Node::List(others).raw());
+        unreadable.insert("attackers", Node::List(others).into_raw());
     }
     Ok(attackers)
 }
 
 fn read_attacker(fields: Fields<'_>) -> Attacker {
     let mut attacker = Attacker::default();
-    let mut unreadable = Unreadable::default();
-    let mut told = None;
+    let mut unreadable = UnreadableMembers::default();
+    let mut listed = None;
     for (name, value) in fields.0 {
         match name.as_ref() {
             _ if value == Node::Null => {}
@@ -297,24 +309,25 @@ fn read_attacker(fields: Fields<'_>) -> Attacker {
                 attacker.damage_done = count(&value, "damage_done", &mut unreadable).unwrap_or(0)
             }
             "final_blow" => {
-                attacker.final_blow = yes_or_no(&value, "final_blow", &mut unreadable).unwrap_or(false)
+                attacker.final_blow = flag(&value, "final_blow", &mut unreadable).unwrap_or(false)
             }
             "security_status" => {
                 attacker.security_status = number(&value, "security_status", &mut unreadable).unwrap_or(0.0)
             }
-            "unreadable" => told = Some(value),
+            "unreadable" => listed = Some(value),
             known if keys::ATTACKER.contains(&known) => {}
-            _ => keep(&mut attacker.extra, &mut unreadable, &name, value),
+            _ => keep_unknown(&mut attacker.extra, &mut unreadable, &name, value),
         }
     }
-    take_unreadable(told.as_ref(), &mut unreadable, |name| {
-        members::of_attacker(&attacker, name) == Some(true)
+    restore_unreadable(listed.as_ref(), &mut unreadable, |name| {
+        members::attacker_has(&attacker, name) == Some(true)
     });
     attacker.unreadable = unreadable;
     attacker
 }
 
-/// A list of items; `None`: it is none, holds something that is no item, or is nested too deep.
+/// Reads a list of items; `None` if it is not a list, has an element that is not an item, or is nested too
+/// deep.
 fn read_items(value: &Node<'_>, level: usize) -> Option<Vec<Item>> {
     let Node::List(list) = value else { return None };
     let items = list.iter().filter(|item| **item != Node::Null);
@@ -324,8 +337,8 @@ fn read_items(value: &Node<'_>, level: usize) -> Option<Vec<Item>> {
 fn read_item(value: &Node<'_>, level: usize) -> Option<Item> {
     let Node::Object(fields) = value else { return None };
     let mut item = Item::default();
-    let mut unreadable = Unreadable::default();
-    let mut told = None;
+    let mut unreadable = UnreadableMembers::default();
+    let mut listed = None;
     for (name, value) in &fields.0 {
         match name.as_ref() {
             _ if *value == Node::Null => {}
@@ -339,11 +352,11 @@ fn read_item(value: &Node<'_>, level: usize) -> Option<Item> {
             "items" => {
                 item.items = member(value, "items", &mut unreadable, |items| read_items(items, level + 1))
             }
-            "unreadable" => told = Some(value),
-            _ => keep(&mut item.extra, &mut unreadable, name, value.clone()),
+            "unreadable" => listed = Some(value),
+            _ => keep_unknown(&mut item.extra, &mut unreadable, name, value.clone()),
         }
     }
-    take_unreadable(told, &mut unreadable, |name| members::of_item(&item, name) == Some(true));
+    restore_unreadable(listed, &mut unreadable, |name| members::item_has(&item, name) == Some(true));
     item.unreadable = unreadable;
     Some(item)
 }

@@ -1,6 +1,8 @@
-//! JSON from outside, read without building it: members and elements are handed over as the text they are,
-//! the rest is skipped. What is built of a text can take a hundred times its size, so only what is asked for
-//! may be built.
+//! Walks over the members of a JSON object from outside without building them. A value built from JSON can
+//! take a hundred times the size of its text, so a request of megabytes must not be built: the caller gets
+//! each member as raw text and parses the few it knows.
+//!
+//! Unlike `lenient`, this relies on serde and refuses invalid JSON; unlike `split`, it has the whole text.
 //!
 //! Must not know: what the members mean.
 
@@ -10,44 +12,44 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Lists and objects in one another, at most. Killmails have 33 at their deepest.
+/// Deepest nesting of lists and objects. The deepest killmail has 33 levels.
 pub const LEVELS_MAX: usize = 64;
 
-/// Why a text cannot be read.
+/// Why a text is not a usable JSON object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
-    /// It is no JSON.
+pub enum JsonError {
+    /// It is not JSON.
     #[error("{0}")]
     NotJson(String),
-    /// It is JSON, but no object.
+    /// It is JSON, but not an object.
     #[error("it is {0}")]
     NotAnObject(&'static str),
-    /// Lists and objects stand too deep in one another.
-    #[error("lists and objects may stand {LEVELS_MAX} deep in one another, here they stand deeper")]
+    /// Lists and objects are nested too deep.
+    #[error("lists and objects may be nested {LEVELS_MAX} levels deep, these are nested deeper")]
     TooDeep,
 }
 
-impl From<serde_json::Error> for Broken {
+impl From<serde_json::Error> for JsonError {
     fn from(error: serde_json::Error) -> Self {
         Self::NotJson(error.to_string())
     }
 }
 
-/// What a text will come to when it is built.
+/// An estimate of what building a JSON text would cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Shape {
-    /// Lists and objects in one another.
+    /// Depth of nesting.
     pub levels: usize,
-    /// Lists and objects.
+    /// Number of lists and objects.
     pub containers: usize,
-    /// Values in them, about.
+    /// Approximate number of values in them.
     pub values: usize,
 }
 
 impl Shape {
-    /// Of a text, which need not be JSON.
+    /// Measures a text, which need not be valid JSON.
     #[must_use]
-    pub fn of(text: &[u8]) -> Self {
+    pub fn measure(text: &[u8]) -> Self {
         let (mut shape, mut level, mut at) = (Self::default(), 0_usize, 0);
         while let Some(byte) = text.get(at) {
             at += 1;
@@ -60,7 +62,7 @@ impl Shape {
                 }
                 b'}' | b']' => level = level.saturating_sub(1),
                 b',' => shape.values += 1,
-                b'"' => at += text_end(&text[at..]).unwrap_or(text.len() - at),
+                b'"' => at += string_end(&text[at..]).unwrap_or(text.len() - at),
                 _ => {}
             }
         }
@@ -68,9 +70,10 @@ impl Shape {
     }
 }
 
-/// Where a text in quotes ends, behind the quote; `None`: it does not.
+/// The position behind the closing quote of a JSON string whose opening quote is already behind; `None` if
+/// there is no closing quote.
 #[must_use]
-pub fn text_end(text: &[u8]) -> Option<usize> {
+pub fn string_end(text: &[u8]) -> Option<usize> {
     let mut at = 0;
     while let Some(found) = memchr::memchr2(b'"', b'\\', text.get(at..)?) {
         at += found + 1;
@@ -82,37 +85,38 @@ pub fn text_end(text: &[u8]) -> Option<usize> {
     None
 }
 
-/// A text without the byte order mark some editors and PHP put before it.
+/// Removes the byte order mark that some editors and PHP write.
 #[must_use]
 pub fn without_bom(text: &[u8]) -> &[u8] {
     text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text)
 }
 
-/// Goes through the members of an object in their order.
+/// Calls `each` for the members of an object in their order.
 ///
 /// # Errors
-/// It is no object, or too deep; members before the flaw were handed over.
-pub fn members<'a>(text: &'a [u8], each: impl FnMut(Cow<'a, str>, &'a RawValue)) -> Result<(), Broken> {
-    if Shape::of(text).levels > LEVELS_MAX {
-        return Err(Broken::TooDeep);
+/// The text is not an object, or nested too deep. Members before the error have been passed to `each`.
+pub fn members<'a>(text: &'a [u8], each: impl FnMut(Cow<'a, str>, &'a RawValue)) -> Result<(), JsonError> {
+    if Shape::measure(text).levels > LEVELS_MAX {
+        return Err(JsonError::TooDeep);
     }
-    let text = std::str::from_utf8(without_bom(text)).map_err(|error| Broken::NotJson(error.to_string()))?;
+    let text =
+        std::str::from_utf8(without_bom(text)).map_err(|error| JsonError::NotJson(error.to_string()))?;
     let mut reader = serde_json::Deserializer::from_str(text);
     if !text.trim_ascii_start().starts_with('{') {
         let other: &RawValue = serde_json::from_str(text)?;
-        return Err(Broken::NotAnObject(kind(other)));
+        return Err(JsonError::NotAnObject(kind(other)));
     }
     reader.deserialize_map(Members(each))?;
     Ok(reader.end()?)
 }
 
-/// Goes through the elements of a list; `false`: it is none.
+/// Calls `each` for the elements of a list; `false` if it is not a list.
 pub fn elements<'a>(list: &'a RawValue, each: impl FnMut(&'a RawValue)) -> bool {
     let mut reader = serde_json::Deserializer::from_str(list.get());
     list.get().starts_with('[') && reader.deserialize_seq(Elements(each)).is_ok()
 }
 
-/// The text that a value is, if it is one.
+/// The value as a string; `None` if it is something else.
 #[must_use]
 pub fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     let inner = value.get().strip_prefix('"')?.strip_suffix('"')?;
@@ -123,13 +127,13 @@ pub fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     }
 }
 
-/// What a value is, for a message.
+/// The type of a value, for a message.
 #[must_use]
 pub fn kind(value: &RawValue) -> &'static str {
     match value.get().as_bytes().first() {
         Some(b'{') => "an object",
         Some(b'[') => "a list",
-        Some(b'"') => "a text",
+        Some(b'"') => "a string",
         Some(b't' | b'f') => "true or false",
         Some(b'n') => "null",
         _ => "a number",
@@ -170,7 +174,7 @@ impl<'de, F: FnMut(&'de RawValue)> Visitor<'de> for Elements<F> {
     }
 }
 
-/// A name, borrowed unless it is escaped.
+/// The name of a member, borrowed unless it has escapes.
 #[derive(Debug)]
 pub struct Name<'a>(pub Cow<'a, str>);
 
@@ -202,14 +206,14 @@ impl<'de> Visitor<'de> for AnyName {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Vec<(String, String)>, Broken> {
+    fn read(text: &str) -> Result<Vec<(String, String)>, JsonError> {
         let mut all = Vec::new();
         members(text.as_bytes(), |name, value| all.push((name.into_owned(), value.get().to_owned())))
             .map(|()| all)
     }
 
     #[test]
-    fn members_come_as_the_text_they_are() {
+    fn members_come_as_raw_text() {
         let of = |pairs: &[(&str, &str)]| {
             Ok(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
         };
@@ -222,26 +226,26 @@ mod tests {
             ("[1]", "a list"),
             ("5", "a number"),
             ("null", "null"),
-            ("\"x\"", "a text"),
+            ("\"x\"", "a string"),
             ("true", "true or false"),
         ] {
-            assert_eq!(read(text), Err(Broken::NotAnObject(kind)), "{text}");
+            assert_eq!(read(text), Err(JsonError::NotAnObject(kind)), "{text}");
         }
         for text in ["", "{", "{\"a\":}", "{\"a\":1}x", "{\"a\" 1}", "nonsense", "[1", "{\"a\":1,}"] {
-            assert!(matches!(read(text), Err(Broken::NotJson(_))), "{text}");
+            assert!(matches!(read(text), Err(JsonError::NotJson(_))), "{text}");
         }
-        assert!(matches!(members(b"{\"a\":\"\xff\"}", |_, _| ()), Err(Broken::NotJson(_))));
+        assert!(matches!(members(b"{\"a\":\"\xff\"}", |_, _| ()), Err(JsonError::NotJson(_))));
     }
 
     #[test]
-    fn depth_is_limited_outside_of_texts() {
+    fn depth_is_limited_outside_of_strings() {
         let nested =
             |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1));
         assert!(read(&nested(LEVELS_MAX)).is_ok());
-        assert_eq!(read(&nested(LEVELS_MAX + 1)), Err(Broken::TooDeep));
-        assert_eq!(read(&"[".repeat(8 << 20)), Err(Broken::TooDeep));
+        assert_eq!(read(&nested(LEVELS_MAX + 1)), Err(JsonError::TooDeep));
+        assert_eq!(read(&"[".repeat(8 << 20)), Err(JsonError::TooDeep));
         assert!(read(&format!("{{\"a\":\"{}\\\"{}\"}}", "[".repeat(100), "{".repeat(100))).is_ok());
-        let shape = Shape::of(br#"{"a,[":[1,2,{"b":"\\"}],"c":"]"}"#);
+        let shape = Shape::measure(br#"{"a,[":[1,2,{"b":"\\"}],"c":"]"}"#);
         assert_eq!(shape, Shape { levels: 3, containers: 3, values: 6 });
     }
 

@@ -1,65 +1,71 @@
-//! Members of an upstream document, one by one. What cannot be read never costs the killmail: it counts as
-//! unknown and is kept raw.
+//! Reads single members of an upstream document. An unreadable member never costs the killmail: it counts as
+//! unknown, and its raw JSON is kept.
 //!
 //! Must not know: which members there are.
 
-use crate::domain::unreadable::Unreadable;
+use crate::domain::unreadable::UnreadableMembers;
 use crate::wire::read::node::Node;
-use crate::wire::read::number::{flag, whole};
+use crate::wire::read::number::{parse_flag, parse_integer};
 
-/// Reads a member. Of a name that comes twice the last counts.
-pub fn member<T>(
+/// Reads a member, or keeps its raw JSON. Of a repeated name the last value counts.
+pub(crate) fn member<T>(
     value: &Node<'_>,
     name: &str,
-    unreadable: &mut Unreadable,
+    unreadable: &mut UnreadableMembers,
     read: impl FnOnce(&Node<'_>) -> Option<T>,
 ) -> Option<T> {
     let found = read(value);
     if found.is_some() {
         unreadable.remove(name);
     } else {
-        unreadable.insert(name, value.clone().raw());
+        unreadable.insert(name, value.clone().into_raw());
     }
     found
 }
 
-/// An id of 32 bits; 0 is none.
-pub fn id(value: &Node<'_>, name: &str, unreadable: &mut Unreadable) -> Option<u32> {
-    member(value, name, unreadable, whole).filter(|id| *id != 0)
+/// Reads an id of 32 bits; 0 is no id.
+pub(crate) fn id(value: &Node<'_>, name: &str, unreadable: &mut UnreadableMembers) -> Option<u32> {
+    member(value, name, unreadable, parse_integer).filter(|id| *id != 0)
 }
 
-/// A whole number of a type that holds it.
-pub fn count<T: TryFrom<i128>>(value: &Node<'_>, name: &str, unreadable: &mut Unreadable) -> Option<T> {
-    member(value, name, unreadable, whole)
+/// Reads an integer that fits the type.
+pub(crate) fn count<T: TryFrom<i128>>(
+    value: &Node<'_>,
+    name: &str,
+    unreadable: &mut UnreadableMembers,
+) -> Option<T> {
+    member(value, name, unreadable, parse_integer)
 }
 
-/// Any number.
-pub fn number(value: &Node<'_>, name: &str, unreadable: &mut Unreadable) -> Option<f64> {
+pub(crate) fn number(value: &Node<'_>, name: &str, unreadable: &mut UnreadableMembers) -> Option<f64> {
     member(value, name, unreadable, |value| value.float())
 }
 
-/// true or false.
-pub fn yes_or_no(value: &Node<'_>, name: &str, unreadable: &mut Unreadable) -> Option<bool> {
-    member(value, name, unreadable, flag)
+/// Reads `true` or `false`, also written as 1 or 0.
+pub(crate) fn flag(value: &Node<'_>, name: &str, unreadable: &mut UnreadableMembers) -> Option<bool> {
+    member(value, name, unreadable, parse_flag)
 }
 
-/// A text.
-pub fn text(value: &Node<'_>, name: &str, unreadable: &mut Unreadable) -> Option<String> {
+pub(crate) fn text(value: &Node<'_>, name: &str, unreadable: &mut UnreadableMembers) -> Option<String> {
     member(value, name, unreadable, |value| value.text().map(str::to_owned))
 }
 
-/// Takes up what our own form tells of members that could not be read, but for those that are known here.
-/// `known` says which are.
-pub fn take_unreadable(told: Option<&Node<'_>>, unreadable: &mut Unreadable, known: impl Fn(&str) -> bool) {
-    match told {
+/// Adds the members listed as unreadable in a document of our own format, except those that are known by now
+/// according to `known`.
+pub(crate) fn restore_unreadable(
+    listed: Option<&Node<'_>>,
+    unreadable: &mut UnreadableMembers,
+    known: impl Fn(&str) -> bool,
+) {
+    match listed {
         Some(Node::Object(members)) => {
             for (name, value) in &members.0 {
                 if *value != Node::Null {
-                    unreadable.insert(name, value.clone().raw());
+                    unreadable.insert(name, value.clone().into_raw());
                 }
             }
         }
-        Some(other) => unreadable.insert("unreadable", other.clone().raw()),
+        Some(other) => unreadable.insert("unreadable", other.clone().into_raw()),
         None => {}
     }
     unreadable.retain(|name| !known(name));

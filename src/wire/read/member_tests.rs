@@ -1,7 +1,7 @@
-//! No member but the essential ones costs a killmail: what cannot be read is absent, and stands raw where it
-//! stood, in every form.
+//! Only an essential member can cost a killmail. Any other unreadable member counts as absent and keeps its
+//! raw JSON at its place, in every format.
 //!
-//! Must not know: how members are kept on disk.
+//! Must not know: how members are stored on disk.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::domain::killmail::Killmail;
-use crate::domain::merge::accounts::merge;
+use crate::domain::merge::compare::MergeOutcome;
+use crate::domain::merge::killmails::merge;
 use crate::domain::merge::members::{Part, any_unreadable, each_unreadable};
-use crate::domain::merge::sameness::Sameness;
 use crate::wire::killmail::encode;
 use crate::wire::read::package::{Package, Refused, parse};
 use crate::wire::read::reason::Reason;
@@ -40,7 +40,7 @@ fn document() -> Value {
     })
 }
 
-/// Every member of the document but the essential ones.
+/// Every member of the document except the essential ones.
 fn members() -> Vec<String> {
     let mut paths = Vec::new();
     let document = document();
@@ -58,7 +58,7 @@ fn members() -> Vec<String> {
     }
     let essential = ["killmail_id", "killmail_time", "solar_system_id", "victim", "attackers"]
         .map(|name| format!("/esi/{name}"));
-    // The hash stands beside the body as well.
+    // The hash is also beside the body.
     paths.retain(|path| !essential.contains(path) && path != "/zkb/hash");
     paths.push("/zkb".to_owned());
     paths
@@ -78,13 +78,13 @@ fn form(killmail: &Killmail) -> Value {
     serde_json::from_slice(&encode(killmail)).unwrap()
 }
 
-/// Where our form has what stood there.
+/// The place of a member of the document in our format.
 fn place(path: &str) -> (String, &str) {
     let (part, name) = path.rsplit_once('/').unwrap();
     (part.strip_prefix("/esi").unwrap_or(part).to_owned(), name)
 }
 
-/// What no member can be read as, or only few can.
+/// Values that few members accept, or none.
 fn odd() -> [Value; 8] {
     [
         json!(1.5),
@@ -99,7 +99,7 @@ fn odd() -> [Value; 8] {
 }
 
 #[test]
-fn no_member_but_the_essential_ones_costs_a_killmail() {
+fn only_essential_members_cost_a_killmail() {
     for path in members() {
         let mut unread = 0;
         for value in odd() {
@@ -111,17 +111,20 @@ fn no_member_but_the_essential_ones_costs_a_killmail() {
             unread += u32::from(kept.is_some());
             assert_eq!(kept.is_some(), any_unreadable(&killmail), "{path} {value}");
             assert!(kept.is_none_or(|kept| *kept == value), "{path} {value}: {kept:?}");
-            // It is as if it had not been said, but that what it was is told.
+            // Except for the raw JSON, it is as if the member were absent.
             let mut absent = document();
             absent
                 .pointer_mut(path.rsplit_once('/').unwrap().0)
                 .and_then(Value::as_object_mut)
                 .map(|part| part.remove(name));
             if kept.is_some() {
-                let mut told = found.clone();
-                told.pointer_mut(&part).and_then(Value::as_object_mut).map(|part| part.remove("unreadable"));
+                let mut written = found.clone();
+                written
+                    .pointer_mut(&part)
+                    .and_then(Value::as_object_mut)
+                    .map(|part| part.remove("unreadable"));
                 let absent = read(&absent);
-                assert_eq!(told, form(&absent.unwrap()), "{path} {value}");
+                assert_eq!(written, form(&absent.unwrap()), "{path} {value}");
             }
         }
         assert!(unread >= 4, "{path}: {unread}");
@@ -129,7 +132,7 @@ fn no_member_but_the_essential_ones_costs_a_killmail() {
 }
 
 #[test]
-fn what_could_not_be_read_goes_through_every_form() {
+fn unreadable_members_survive_every_format() {
     for path in members() {
         for value in odd() {
             let once = read(&with(&path, &value)).unwrap();
@@ -148,7 +151,7 @@ fn what_could_not_be_read_goes_through_every_form() {
 }
 
 #[test]
-fn what_is_said_later_fills_in_and_what_is_known_stays() {
+fn later_values_fill_in_and_known_ones_stay() {
     let full = read(&document()).unwrap();
     for path in members() {
         for value in odd() {
@@ -156,18 +159,18 @@ fn what_is_said_later_fills_in_and_what_is_known_stays() {
             if any_unreadable(&unread) {
                 assert_eq!(
                     merge(&unread, &full, false),
-                    Sameness::Revised(Box::new(full.clone())),
+                    MergeOutcome::Revised(Box::new(full.clone())),
                     "{path} {value}"
                 );
-                assert_eq!(merge(&full, &unread, true), Sameness::Known, "{path} {value}");
-                assert_eq!(merge(&unread, &unread, true), Sameness::Known, "{path} {value}");
+                assert_eq!(merge(&full, &unread, true), MergeOutcome::Unchanged, "{path} {value}");
+                assert_eq!(merge(&unread, &unread, true), MergeOutcome::Unchanged, "{path} {value}");
             }
         }
     }
 }
 
 #[test]
-fn numbers_in_texts_are_numbers() {
+fn numbers_in_strings_are_numbers() {
     let plain = read(&document()).unwrap();
     for path in members().into_iter().chain(
         ["/killmail_id", "/esi/killmail_id", "/esi/solar_system_id", "/sequence_id", "/uploaded_at"]
@@ -188,7 +191,7 @@ fn numbers_in_texts_are_numbers() {
 }
 
 #[test]
-fn zero_is_no_id_but_a_location() {
+fn zero_is_not_an_id_except_of_a_location() {
     for path in members().into_iter().filter(|path| path.ends_with("_id")) {
         for zero in [json!(0), json!("0"), json!(0.0)] {
             let killmail = read(&with(&path, &zero)).unwrap();
@@ -230,15 +233,15 @@ fn only_the_killmail_and_its_system_must_fit_32_bits() {
     }
 }
 
-/// The document with a value written as it stands here at a path.
-fn written(path: &str, value: &[u8]) -> Vec<u8> {
+/// The document with raw bytes as the value at a path.
+fn with_raw(path: &str, value: &[u8]) -> Vec<u8> {
     let text = with(path, &json!("HERE")).to_string();
     let (before, behind) = text.split_once("\"HERE\"").unwrap();
     [before.as_bytes(), value, behind.as_bytes()].concat()
 }
 
 #[test]
-fn what_no_parser_takes_costs_its_member_alone() {
+fn an_invalid_value_costs_only_its_member() {
     let digits = "7".repeat(400);
     let deep = format!("{}{}", "[".repeat(150), "]".repeat(150));
     for value in [
@@ -252,7 +255,7 @@ fn what_no_parser_takes_costs_its_member_alone() {
     ] {
         let text = String::from_utf8_lossy(value).into_owned();
         for path in members().into_iter().chain(["/hash", "/uploaded_at", "/zkb/hash"].map(str::to_owned)) {
-            let killmail = parse(&written(&path, value))
+            let killmail = parse(&with_raw(&path, value))
                 .unwrap_or_else(|refused| panic!("{path} {text}: {refused}"))
                 .killmail
                 .unwrap();
@@ -268,16 +271,16 @@ fn what_no_parser_takes_costs_its_member_alone() {
             ("/esi/victim", Reason::InvalidVictim),
             ("/esi/killmail_time", Reason::InvalidTimeType),
         ] {
-            assert_eq!(parse(&written(path, value)).unwrap_err().reason, reason, "{path} {text}");
+            assert_eq!(parse(&with_raw(path, value)).unwrap_err().reason, reason, "{path} {text}");
         }
     }
-    let unknown = written("/zkb/points", b"7,\"unheard\":{\"of\":[1e999]}");
+    let unknown = with_raw("/zkb/points", b"7,\"unheard\":{\"of\":[1e999]}");
     assert_eq!(
         form(&parse(&unknown).unwrap().killmail.unwrap())["zkb"]["unreadable"],
         json!({"unheard": r#"{"of":[1e999]}"#})
     );
     let attackers =
-        parse(&written("/esi/attackers", br#"[{"damage_done":5},1e999,null]"#)).unwrap().killmail.unwrap();
+        parse(&with_raw("/esi/attackers", br#"[{"damage_done":5},1e999,null]"#)).unwrap().killmail.unwrap();
     assert_eq!(
         (attackers.attackers.len(), &form(&attackers)["unreadable"]),
         (1, &json!({"attackers": "[1e999,null]"}))
@@ -285,7 +288,7 @@ fn what_no_parser_takes_costs_its_member_alone() {
 }
 
 #[test]
-fn raw_json_is_shown_beside_what_stands_in_for_it() {
+fn raw_json_is_kept_beside_its_replacement() {
     for (path, value, shown) in [
         ("/hash", &b"5"[..], json!({"hash": 5})),
         ("/uploaded_at", b"\"x\"", json!({"uploaded_at": "x"})),
@@ -293,17 +296,17 @@ fn raw_json_is_shown_beside_what_stands_in_for_it() {
         ("/sequence_id", b"[9]", json!({"sequence_id": [9]})),
         ("/esi/attackers", b"[\"x\",null,5]", json!({"attackers": ["x", null, 5]})),
     ] {
-        let killmail = parse(&written(path, value)).unwrap().killmail.unwrap();
+        let killmail = parse(&with_raw(path, value)).unwrap().killmail.unwrap();
         assert_eq!((&form(&killmail)["unreadable"], killmail.hash.is_some()), (&shown, true), "{path}");
     }
-    let zkb = form(&parse(&written("/zkb/hash", b"5")).unwrap().killmail.unwrap())["zkb"].clone();
+    let zkb = form(&parse(&with_raw("/zkb/hash", b"5")).unwrap().killmail.unwrap())["zkb"].clone();
     assert_eq!((&zkb["hash"], &zkb["unreadable"]), (&json!("a".repeat(40)), &json!({"hash": 5})));
-    let place = parse(&written("/zkb/locationID", b"1180591620717411303424")).unwrap().killmail.unwrap();
+    let place = parse(&with_raw("/zkb/locationID", b"1180591620717411303424")).unwrap().killmail.unwrap();
     assert_eq!(form(&place)["zkb"]["unreadable"], json!({"locationID": "1180591620717411303424"}));
 }
 
 #[test]
-fn what_a_source_says_of_absent_members_is_not_ours() {
+fn absent_counts_only_in_our_own_format() {
     let mut given = document();
     given["zkb"]["absent"] = json!(["points", "npc"]);
     given["esi"]["provenance"] = json!({"redisq": ["points"]});
@@ -324,7 +327,7 @@ fn what_a_source_says_of_absent_members_is_not_ours() {
 }
 
 #[test]
-fn what_is_no_attacker_is_kept_apart() {
+fn elements_that_are_not_attackers_are_kept_apart() {
     let killmail = read(&with("/esi/attackers", &json!([7, {"damage_done": 5}, null, "x"]))).unwrap();
     let found = form(&killmail);
     assert_eq!(found["attackers"].as_array().map(Vec::len), Some(1));
@@ -333,7 +336,7 @@ fn what_is_no_attacker_is_kept_apart() {
 }
 
 #[test]
-fn of_a_name_that_comes_twice_the_last_counts() {
+fn of_repeated_names_the_last_counts() {
     let text = document().to_string();
     let twice = |points: &str| text.replace(r#""points":7"#, points);
     let zkb = |text: String| parse(text.as_bytes()).unwrap().killmail.unwrap().zkb.unwrap();
@@ -344,7 +347,7 @@ fn of_a_name_that_comes_twice_the_last_counts() {
 }
 
 #[test]
-fn either_spelling_of_a_value_is_enough() {
+fn either_spelling_of_a_value_is_read() {
     let mut document = document();
     document["zkb"]["total_value"] = json!(9.5);
     document["zkb"]["totalValue"] = json!("much");
@@ -356,7 +359,7 @@ fn either_spelling_of_a_value_is_enough() {
 }
 
 #[test]
-fn what_is_deep_is_kept_as_text_where_it_is_too_deep_to_be_read_again() {
+fn values_too_deep_to_be_read_again_are_kept_as_strings() {
     let deep = (0..110).fold(json!(1), |inner, _| json!([inner]));
     for path in ["/zkb/points", "/esi/victim/items/0/items/0/flag", "/esi/unheard_of"] {
         let mut document = document();
@@ -372,7 +375,7 @@ fn what_is_deep_is_kept_as_text_where_it_is_too_deep_to_be_read_again() {
 }
 
 #[test]
-fn each_one_is_told_with_its_part() {
+fn each_unreadable_member_is_visited_with_its_part() {
     let mut document = with("/zkb/points", &json!(1.5));
     document["esi"]["victim"]["items"][0]["items"][0]["quantity_destroyed"] = json!(-1);
     document["esi"]["unreadable"] = json!({"unheard_of": 5});
@@ -392,7 +395,7 @@ fn each_one_is_told_with_its_part() {
 }
 
 #[test]
-fn documents_zkillboard_might_send_tomorrow_are_taken() {
+fn plausible_future_documents_are_accepted() {
     let beside =
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/cases/zkb-member-of-another-type.ndjson");
     let Ok(text) = fs::read_to_string(beside) else { return };

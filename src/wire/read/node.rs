@@ -1,6 +1,7 @@
-//! A JSON document as it is read: names and texts stay in the document's bytes, objects are lists in the
-//! document's order. Killmails are hundreds of small objects: a tree of owned maps costs more than twice as
-//! much.
+//! A JSON tree that borrows names and strings from the document, with objects as lists in the document's
+//! order. It exists beside `serde_json::Value` for two reasons: killmails are hundreds of small objects, for
+//! which a tree of owned maps costs more than twice as much; and it can hold values that are not valid JSON
+//! (see `lenient`).
 //!
 //! Must not know: what the document is about.
 
@@ -13,10 +14,10 @@ use serde_json::{Map, Number, Value};
 use crate::wire::read::json::Name;
 use crate::wire::read::number;
 
-/// What is kept as it came is nested so deep at most; what is deeper is kept as a text of JSON. Our own forms
-/// put levels around it, and are read again by readers that take 128.
+/// Deepest nesting of a value that is kept; deeper values are kept as strings of JSON. Our own formats add
+/// levels around it, and are read by parsers that allow 128.
 const KEPT_LEVELS_MAX: usize = 64;
-/// What is kept of a text that is no JSON, bytes at most.
+/// Largest raw text that is kept of an invalid value, bytes.
 const UNREAD_MAX_BYTES: usize = 4_096;
 
 /// A JSON value.
@@ -26,38 +27,38 @@ pub enum Node<'a> {
     Null,
     /// `true` or `false`.
     Flag(bool),
-    /// A number.
+    /// A number that fits.
     Number(Number),
-    /// A number of more digits than fit, with the text it is.
+    /// An integer of more digits than a float holds, and its text.
     Long(Number, &'a str),
-    /// A text.
+    /// A string.
     Text(Cow<'a, str>),
     /// A list.
     List(Vec<Self>),
     /// An object.
     Object(Fields<'a>),
-    /// What no parser takes: the text it is, which need not be UTF-8.
+    /// Raw bytes that are not valid JSON, and need not be UTF-8.
     Unread(&'a [u8]),
 }
 
-/// The fields of an object, in the order of the document. Of a name that comes twice the last counts.
+/// The fields of an object in the order of the document. Of a repeated name the last value counts.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Fields<'a>(pub Vec<(Cow<'a, str>, Node<'a>)>);
 
 impl<'a> Fields<'a> {
-    /// The value of a name.
+    /// The last value of this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Node<'a>> {
         self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
-    /// Whether the name is there, with whatever value.
+    /// Whether the name is present, with any value.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.get(name).is_some()
     }
 
-    /// Takes the value of a name out.
+    /// Removes all values of this name and returns the last one.
     pub fn take(&mut self, name: &str) -> Option<Node<'a>> {
         let value = self.0.iter().rposition(|(key, _)| key == name).map(|at| self.0.swap_remove(at).1);
         if value.is_some() {
@@ -68,27 +69,27 @@ impl<'a> Fields<'a> {
 }
 
 impl Node<'_> {
-    /// The integer it stands for, also in a text; `None` when it stands for none.
+    /// Its value as an integer, also if it is a string; `None` if it has none.
     #[must_use]
     pub fn integer(&self) -> Option<i128> {
         match self {
-            Self::Number(number) | Self::Long(number, _) => number::integral(number),
-            Self::Text(text) => number::integral(&number::written(text)?),
+            Self::Number(number) | Self::Long(number, _) => number::to_integer(number),
+            Self::Text(text) => number::to_integer(&number::parse_number(text)?),
             _ => None,
         }
     }
 
-    /// The number it is, also in a text.
+    /// Its value as a float, also if it is a string; `None` if it has none.
     #[must_use]
     pub fn float(&self) -> Option<f64> {
         match self {
             Self::Number(number) | Self::Long(number, _) => number.as_f64(),
-            Self::Text(text) => number::written(text)?.as_f64(),
+            Self::Text(text) => number::parse_number(text)?.as_f64(),
             _ => None,
         }
     }
 
-    /// The text it is.
+    /// Its value as a string; `None` if it is something else.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         match self {
@@ -97,30 +98,30 @@ impl Node<'_> {
         }
     }
 
-    /// It without the nulls in it, to be kept; `None` if it is null itself.
+    /// The value without nulls at any depth; `None` if it is null itself.
     #[must_use]
     pub fn without_nulls(self) -> Option<Value> {
-        self.kept(false, KEPT_LEVELS_MAX)
+        self.into_value(false, KEPT_LEVELS_MAX)
     }
 
-    /// It as it came, to be kept; what JSON cannot show again is a text of it, cut to a sane length.
+    /// The value as it came, with its nulls. If it is not valid JSON, a string of limited length.
     #[must_use]
-    pub fn raw(self) -> Value {
+    pub fn into_raw(self) -> Value {
         if self.has_unread() {
             let mut text = String::new();
             self.write(&mut text);
-            return Value::String(cut(text));
+            return Value::String(truncate(text));
         }
-        self.kept(true, KEPT_LEVELS_MAX).unwrap_or_default()
+        self.into_value(true, KEPT_LEVELS_MAX).unwrap_or_default()
     }
 
-    /// It as JSON for every parser: a text stands for each value in it that none takes.
+    /// Valid JSON: each invalid value in it is replaced by a string.
     #[must_use]
-    pub fn readable(self) -> Value {
-        self.kept(true, usize::MAX).unwrap_or_default()
+    pub fn into_valid_json(self) -> Value {
+        self.into_value(true, usize::MAX).unwrap_or_default()
     }
 
-    /// Whether anything in it is what no parser takes.
+    /// Whether it contains a value that is not valid JSON.
     #[must_use]
     pub fn has_unread(&self) -> bool {
         match self {
@@ -131,11 +132,11 @@ impl Node<'_> {
         }
     }
 
-    /// It as a text, what no parser takes as it came.
+    /// Writes it as text, with invalid values as they came.
     fn write(&self, out: &mut String) {
         let quoted = |text: &str| Value::from(text).to_string();
         match self {
-            Self::Null | Self::Flag(_) | Self::Number(_) => out.push_str(&self.shown()),
+            Self::Null | Self::Flag(_) | Self::Number(_) => out.push_str(&self.describe()),
             Self::Long(_, digits) => out.push_str(digits),
             Self::Text(text) => out.push_str(&quoted(text)),
             Self::Unread(bytes) => out.push_str(&String::from_utf8_lossy(bytes)),
@@ -160,42 +161,42 @@ impl Node<'_> {
         }
     }
 
-    fn kept(self, nulls: bool, levels: usize) -> Option<Value> {
+    fn into_value(self, nulls: bool, levels: usize) -> Option<Value> {
         match self {
             Self::Null => nulls.then_some(Value::Null),
             Self::Flag(flag) => Some(Value::Bool(flag)),
             Self::Long(_, digits) if nulls => Some(Value::from(digits)),
             Self::Number(number) | Self::Long(number, _) => Some(Value::Number(number)),
             Self::Text(text) => Some(Value::String(text.into_owned())),
-            Self::Unread(bytes) => Some(Value::String(cut(String::from_utf8_lossy(bytes).into_owned()))),
+            Self::Unread(bytes) => Some(Value::String(truncate(String::from_utf8_lossy(bytes).into_owned()))),
             Self::List(_) | Self::Object(_) if levels == 0 => {
-                Some(Value::String(self.kept(nulls, usize::MAX)?.to_string()))
+                Some(Value::String(self.into_value(nulls, usize::MAX)?.to_string()))
             }
             Self::List(list) => Some(Value::Array(
-                list.into_iter().filter_map(|value| value.kept(nulls, levels - 1)).collect(),
+                list.into_iter().filter_map(|value| value.into_value(nulls, levels - 1)).collect(),
             )),
-            Self::Object(fields) => Some(Value::Object(fields.kept(nulls, levels))),
+            Self::Object(fields) => Some(Value::Object(fields.into_value(nulls, levels))),
         }
     }
 
-    /// It, short enough for a message.
+    /// Describes it in a message: the value if it is short, or else what kind of value it is.
     #[must_use]
-    pub fn shown(&self) -> String {
+    pub fn describe(&self) -> String {
         match self {
             Self::Null => "null".to_owned(),
             Self::Flag(flag) => flag.to_string(),
             Self::Number(number) => number.to_string(),
-            Self::Long(_, digits) => number::shown(&Value::from(*digits)),
-            Self::Unread(bytes) => number::shown(&Value::from(String::from_utf8_lossy(bytes))),
-            Self::Text(text) => number::shown(&Value::from(text.as_ref())),
+            Self::Long(_, digits) => number::describe(&Value::from(*digits)),
+            Self::Unread(bytes) => number::describe(&Value::from(String::from_utf8_lossy(bytes))),
+            Self::Text(text) => number::describe(&Value::from(text.as_ref())),
             Self::List(_) => "a list".to_owned(),
             Self::Object(_) => "an object".to_owned(),
         }
     }
 }
 
-/// A text of a length that can be kept.
-fn cut(mut text: String) -> String {
+/// Cuts a text to a length that can be kept.
+fn truncate(mut text: String) -> String {
     if text.len() > UNREAD_MAX_BYTES {
         text.truncate(text.floor_char_boundary(UNREAD_MAX_BYTES));
         text.push_str("...");
@@ -204,16 +205,16 @@ fn cut(mut text: String) -> String {
 }
 
 impl Fields<'_> {
-    /// They without the nulls in them, to be kept.
+    /// The fields without nulls at any depth.
     #[must_use]
     pub fn without_nulls(self) -> Map<String, Value> {
-        self.kept(false, KEPT_LEVELS_MAX)
+        self.into_value(false, KEPT_LEVELS_MAX)
     }
 
-    fn kept(self, nulls: bool, levels: usize) -> Map<String, Value> {
+    fn into_value(self, nulls: bool, levels: usize) -> Map<String, Value> {
         self.0
             .into_iter()
-            .filter_map(|(name, value)| Some((name.into_owned(), value.kept(nulls, levels - 1)?)))
+            .filter_map(|(name, value)| Some((name.into_owned(), value.into_value(nulls, levels - 1)?)))
             .collect()
     }
 }
@@ -250,7 +251,7 @@ impl<'de> Visitor<'de> for Any {
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<Node<'de>, E> {
-        // What may be an integer of more digits than a float has is read where its text is at hand.
+        // This may be an integer of more digits than a float holds. `lenient` reads it again with its text.
         if number.abs() >= number::INTEGERS_MIN {
             return Err(E::custom("a number of many digits"));
         }
@@ -276,8 +277,8 @@ impl<'de> Visitor<'de> for Any {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node<'de>, A::Error> {
         let mut fields = Vec::new();
         while let Some(Name(name)) = map.next_key()? {
-            if fields.len() == FIELDS_FEW {
-                fields.reserve(FIELDS_LIKELY);
+            if fields.len() == FIELDS_SMALL {
+                fields.reserve(FIELDS_RESERVED);
             }
             fields.push((name, map.next_value()?));
         }
@@ -285,7 +286,6 @@ impl<'de> Visitor<'de> for Any {
     }
 }
 
-/// An object with so many fields gets room for those of an attacker; a smaller one takes no more than it
-/// needs.
-const FIELDS_FEW: usize = 4;
-const FIELDS_LIKELY: usize = 8;
+/// An object that has this many fields gets capacity for as many as an attacker has; smaller ones do not.
+const FIELDS_SMALL: usize = 4;
+const FIELDS_RESERVED: usize = 8;

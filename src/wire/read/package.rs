@@ -1,154 +1,134 @@
-//! One upstream document, of any form in use, becomes a killmail, or a reference to one whose body must be
-//! fetched, or is refused.
+//! Reads an upstream document of any format in use: the result is a killmail, a reference to one whose body
+//! has to be fetched, or a refusal.
 //!
-//! Forms: bare ESI bodies, EVE Ref lines, zKillboard's websocket and REST rows, our own; R2Z2 documents
-//! (`esi` beside `zkb`); RedisQ packages with and without `killmail`; raw days. CREST's and zKillboard's of
-//! 2013 are known and refused, never mangled.
+//! Formats: bare ESI bodies, lines of EVE Ref, zKillboard's websocket and REST rows, our own; R2Z2 documents
+//! (`esi` beside `zkb`); RedisQ packages with and without `killmail`. The formats of CREST and of zKillboard in
+//! 2013 are recognised and refused, so that they are never misread.
 //!
-//! Must not know: where a document came from, what becomes of refused ones.
+//! Must not know: where a document came from, or what happens to refused ones.
 
 use std::borrow::Cow;
-use std::ops::ControlFlow;
 
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::domain::hash::COMPUTED;
 use crate::domain::killmail::{Extra, Killmail};
-use crate::domain::unreadable::Unreadable;
+use crate::domain::unreadable::UnreadableMembers;
 use crate::domain::zkb::Zkb;
-use crate::wire::keys::keep;
+use crate::wire::keys::keep_unknown;
 use crate::wire::read::json::{Shape, without_bom};
 use crate::wire::read::member::{count, text};
 use crate::wire::read::node::{Fields, Node};
-use crate::wire::read::number::{shown, whole};
-use crate::wire::read::reason::{Flaw, Reason};
+use crate::wire::read::number::parse_integer;
+use crate::wire::read::reason::{ReadError, Reason};
 use crate::wire::read::{body, lenient, zkb};
 
-/// No document is larger than this, bytes: ten times the largest killmail there ever was.
+/// Largest document, bytes: ten times the largest killmail ever.
 pub const DOCUMENT_MAX_BYTES: usize = 8 << 20;
 
-/// What a document carries. Exactly one of `killmail` and `reference` is there.
+/// The contents of a document. Exactly one of `killmail` and `reference` is set.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Package {
-    /// The killmail, where the document has its body.
+    /// The killmail, if the document has its body.
     pub killmail: Option<Killmail>,
-    /// What is known of a killmail whose body the document lacks.
+    /// The reference, if the document lacks the body.
     pub reference: Option<Reference>,
     /// When the source published it, unix seconds.
     pub uploaded_at: Option<i64>,
-    /// The source's own number of the document.
+    /// The document's number in the source's sequence.
     pub sequence: Option<u64>,
-    /// An older document that was rewritten and should be read again.
+    /// Number of an older document that was rewritten and should be read again.
     pub sequence_updated: Option<u64>,
 }
 
-/// A killmail by name only.
+/// Id and hash of a killmail whose body has to be fetched.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reference {
-    /// Which killmail.
+    /// Id of the killmail.
     pub killmail_id: u32,
-    /// ESI's key to its body.
+    /// The hash that ESI requires.
     pub hash: String,
-    /// What zKillboard knows of it.
+    /// zKillboard's block, if the document had one.
     pub zkb: Option<Zkb>,
-    /// What of that cannot be read.
-    pub unreadable: Unreadable,
+    /// Members of the envelope that could not be read.
+    pub unreadable: UnreadableMembers,
 }
 
 /// A document that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {message}")]
 pub struct Refused {
-    /// The word.
+    /// Why, as a word for metrics and reports.
     pub reason: Reason,
-    /// What exactly is wrong.
+    /// What exactly is wrong, for people.
     pub message: String,
-    /// The killmail it names, if it names one, as it names it.
+    /// Id of the killmail it is about, if it has one.
     pub killmail_id: Option<u64>,
 }
 
-/// Reads one document; a byte order mark before it is skipped.
+/// Reads one document, with or without a byte order mark. Any bytes are safe to pass.
 ///
 /// # Errors
-/// Why it is refused. Any bytes are answered, none can hurt.
+/// Why it is refused.
 pub fn parse(document: &[u8]) -> Result<Package, Refused> {
-    let refused =
-        |flaw: Box<Flaw>, killmail_id| Refused { reason: flaw.reason, message: flaw.message, killmail_id };
+    let refused = |flaw: Box<ReadError>, killmail_id| Refused {
+        reason: flaw.reason,
+        message: flaw.message,
+        killmail_id,
+    };
     if document.len() > DOCUMENT_MAX_BYTES {
         let message = format!("{} bytes, more than {DOCUMENT_MAX_BYTES}", document.len());
-        return Err(refused(Flaw::new(Reason::TooLarge, message), None));
+        return Err(refused(ReadError::new(Reason::TooLarge, message), None));
     }
-    match tree(without_bom(document)) {
+    match parse_tree(without_bom(document)) {
         Ok(Node::Object(fields)) => {
-            let named = named_id(&fields);
+            let named = find_id(&fields);
             read(fields).map_err(|flaw| refused(flaw, named))
         }
-        Ok(other) => {
-            Err(refused(Flaw::new(Reason::NotAnObject, format!("the document is {}", other.shown())), None))
-        }
+        Ok(other) => Err(refused(
+            ReadError::new(Reason::NotAnObject, format!("the document is {}", other.describe())),
+            None,
+        )),
         Err(flaw) => Err(refused(flaw, None)),
     }
 }
 
-/// A document with a value the parser cannot take, or with too many of them, is read part by part.
-fn tree(document: &[u8]) -> Result<Node<'_>, Box<Flaw>> {
-    let usual =
-        if lenient::is_large(Shape::of(document)) { None } else { serde_json::from_slice(document).ok() };
-    usual.map_or_else(|| lenient::read(document), Ok)
+/// Parses with serde; `lenient` reads documents that serde rejects or that are too large.
+fn parse_tree(document: &[u8]) -> Result<Node<'_>, Box<ReadError>> {
+    let strict = if lenient::is_large(Shape::measure(document)) {
+        None
+    } else {
+        serde_json::from_slice(document).ok()
+    };
+    strict.map_or_else(|| lenient::read(document), Ok)
 }
 
-/// A document as JSON that every parser takes: what none takes in it is a text. `None`: it is not whole.
+/// The document as valid JSON, with invalid values replaced by strings; `None` if it is truncated or
+/// malformed.
 #[must_use]
-pub fn readable(document: &[u8]) -> Option<Cow<'_, [u8]>> {
+pub fn to_valid_json(document: &[u8]) -> Option<Cow<'_, [u8]>> {
     match serde_json::from_slice::<&RawValue>(document) {
         Ok(_) => Some(Cow::Borrowed(document)),
-        Err(_) => {
-            lenient::read(document).ok().map(|node| Cow::Owned(node.readable().to_string().into_bytes()))
-        }
+        Err(_) => lenient::read(document)
+            .ok()
+            .map(|node| Cow::Owned(node.into_valid_json().to_string().into_bytes())),
     }
 }
 
-/// Reads a raw day: one object, killmail id to body. Calls `each` with the key and what came of the body, in
-/// the order of the file, until it breaks.
-///
-/// # Errors
-/// The text is no JSON object, or is cut off; what was read before was handed over.
-pub fn parse_day(
-    day: &[u8],
-    mut each: impl FnMut(&str, Result<Package, Refused>) -> ControlFlow<()>,
-) -> Result<(), Refused> {
-    let read = lenient::members(without_bom(day), |key, body| each(key, parse_named(key, body)));
-    read.map_err(|flaw| Refused { reason: flaw.reason, message: flaw.message, killmail_id: None })
-}
-
-fn parse_named(key: &str, body: &[u8]) -> Result<Package, Refused> {
-    let package = parse(body)?;
-    let named = package
-        .killmail
-        .as_ref()
-        .map(|k| k.killmail_id)
-        .or(package.reference.as_ref().map(|r| r.killmail_id));
-    if named.map(|id| id.to_string()).as_deref() == Some(key) {
-        return Ok(package);
-    }
-    let message = format!("filed under {}", shown(&Value::from(key)));
-    Err(Refused { reason: Reason::IdMismatch, message, killmail_id: named.map(u64::from) })
-}
-
-/// The killmail a document is about, for the pile of the refused: the first place that names one.
-fn named_id(fields: &Fields<'_>) -> Option<u64> {
-    let named = ["killmail_id", "killID"].into_iter().find_map(|key| fields.get(key).and_then(whole));
-    named.or_else(|| {
+/// The id of the killmail a refused document is about, from the first place that has one.
+fn find_id(fields: &Fields<'_>) -> Option<u64> {
+    let direct =
+        ["killmail_id", "killID"].into_iter().find_map(|key| fields.get(key).and_then(parse_integer));
+    direct.or_else(|| {
         let object = |key| if let Some(Node::Object(inner)) = fields.get(key) { Some(inner) } else { None };
-        ["package", "killmail", "esi"].into_iter().find_map(object).and_then(named_id)
+        ["package", "killmail", "esi"].into_iter().find_map(object).and_then(find_id)
     })
 }
 
-fn read(mut fields: Fields<'_>) -> Result<Package, Box<Flaw>> {
+fn read(mut fields: Fields<'_>) -> Result<Package, Box<ReadError>> {
     match fields.take("package") {
         Some(Node::Null) => {
-            return Err(Flaw::new(Reason::NoPackage, "the package is null: nothing happened"));
+            return Err(ReadError::new(Reason::NoPackage, "the package is null: nothing happened"));
         }
         Some(Node::Object(package)) => return read_enveloped(package, "killmail"),
         Some(other) => fields.0.push(("package".into(), other)),
@@ -170,7 +150,7 @@ fn read(mut fields: Fields<'_>) -> Result<Package, Box<Flaw>> {
     Ok(Package { killmail: Some(body::read(fields)?), ..Package::default() })
 }
 
-/// What stands around a body.
+/// What surrounds a body.
 #[derive(Default)]
 struct Envelope<'a> {
     id: Option<Node<'a>>,
@@ -178,12 +158,12 @@ struct Envelope<'a> {
     zkb: Option<Zkb>,
     body: Option<Node<'a>>,
     extra: Extra,
-    unreadable: Unreadable,
+    unreadable: UnreadableMembers,
     package: Package,
 }
 
-/// A body under the key `inside`, with its id, hash and zkb block beside it.
-fn read_enveloped(fields: Fields<'_>, inside: &str) -> Result<Package, Box<Flaw>> {
+/// Reads a body under the key `inside`, with id, hash and zKillboard's block beside it.
+fn read_enveloped(fields: Fields<'_>, inside: &str) -> Result<Package, Box<ReadError>> {
     let mut envelope = Envelope::default();
     let mut computed = false;
     for (name, value) in fields.0 {
@@ -199,70 +179,73 @@ fn read_enveloped(fields: Fields<'_>, inside: &str) -> Result<Package, Box<Flaw>
             "sequence_updated" => {
                 envelope.package.sequence_updated = count(&value, &name, &mut envelope.unreadable)
             }
-            _ => keep(&mut envelope.extra, &mut envelope.unreadable, &name, value),
+            _ => keep_unknown(&mut envelope.extra, &mut envelope.unreadable, &name, value),
         }
     }
-    // A reference keeps it: it is right, and the body is asked for by it.
+    // A reference keeps the hash: it is right, and needed to fetch the body.
     if computed && matches!(envelope.body, Some(Node::Object(_))) {
         body::forget_hash(&mut envelope.hash, envelope.zkb.as_mut());
     }
     match envelope.body.take() {
-        Some(Node::Object(fields)) => open(envelope, fields),
+        Some(Node::Object(fields)) => read_body_in(envelope, fields),
         None | Some(Node::Null) if inside == "esi" => {
-            Err(Flaw::new(Reason::Placeholder, "the document holds no killmail"))
+            Err(ReadError::new(Reason::Placeholder, "the document holds no killmail"))
         }
-        None | Some(Node::Null) => refer(envelope),
-        Some(other) => {
-            Err(Flaw::new(Reason::MissingFields, format!("{inside} is no object: {}", other.shown())))
-        }
+        None | Some(Node::Null) => read_reference(envelope),
+        Some(other) => Err(ReadError::new(
+            Reason::MissingFields,
+            format!("{inside} is not an object: {}", other.describe()),
+        )),
     }
 }
 
-fn open(envelope: Envelope<'_>, fields: Fields<'_>) -> Result<Package, Box<Flaw>> {
+fn read_body_in(envelope: Envelope<'_>, fields: Fields<'_>) -> Result<Package, Box<ReadError>> {
     refuse_legacy(&fields)?;
     let Envelope { id, hash, zkb, extra, mut unreadable, mut package, .. } = envelope;
     let mut killmail = body::read(fields)?;
     if let Some(id) = id.as_ref().filter(|id| id.integer().is_none()) {
-        unreadable.insert("killmail_id", id.clone().raw());
+        unreadable.insert("killmail_id", id.clone().into_raw());
     }
-    // The body says who it is; an envelope that says nothing that can be read does not contradict it.
+    // The id in the body counts. An unreadable id in the envelope does not contradict it.
     if let Some(id) = id.filter(|id| id.integer().is_some_and(|id| id != 0))
-        && body::named(&id, "the envelope's killmail_id", Reason::InvalidKillmailId)? != killmail.killmail_id
+        && body::read_nonzero_id(&id, "the envelope's killmail_id", Reason::InvalidKillmailId)?
+            != killmail.killmail_id
     {
-        let message = format!("the envelope names {}, the body {}", id.shown(), killmail.killmail_id);
-        return Err(Flaw::new(Reason::IdMismatch, message));
+        let message = format!("the envelope names {}, the body {}", id.describe(), killmail.killmail_id);
+        return Err(ReadError::new(Reason::IdMismatch, message));
     }
-    body::take_up(&mut killmail, hash, zkb, extra, &unreadable);
+    body::add_envelope(&mut killmail, hash, zkb, extra, &unreadable);
     package.killmail = Some(killmail);
     Ok(package)
 }
 
-fn refer(envelope: Envelope<'_>) -> Result<Package, Box<Flaw>> {
+fn read_reference(envelope: Envelope<'_>) -> Result<Package, Box<ReadError>> {
     let Envelope { id, hash, zkb, unreadable, mut package, .. } = envelope;
-    let id = id.ok_or_else(|| Flaw::new(Reason::MissingFields, "Missing required fields: killmail_id"))?;
-    let killmail_id = body::named(&id, "killmail_id", Reason::InvalidKillmailId)?;
+    let id =
+        id.ok_or_else(|| ReadError::new(Reason::MissingFields, "Missing required fields: killmail_id"))?;
+    let killmail_id = body::read_nonzero_id(&id, "killmail_id", Reason::InvalidKillmailId)?;
     let hash = hash.or_else(|| zkb.as_ref()?.hash.clone()).filter(|hash| !hash.is_empty());
     let hash =
-        hash.ok_or_else(|| Flaw::new(Reason::MissingHash, "neither a body nor the hash to fetch it with"))?;
+        hash.ok_or_else(|| ReadError::new(Reason::MissingHash, "neither a body nor a hash to fetch it"))?;
     package.reference = Some(Reference { killmail_id, hash, zkb, unreadable });
     Ok(package)
 }
 
-/// Forms of old that only look like killmails.
-fn refuse_legacy(fields: &Fields<'_>) -> Result<(), Box<Flaw>> {
+/// Refuses obsolete formats that resemble killmails.
+fn refuse_legacy(fields: &Fields<'_>) -> Result<(), Box<ReadError>> {
     if fields.has("killmail_id") {
         return Ok(());
     }
     if fields.has("solarSystem") {
-        return Err(Flaw::new(
+        return Err(ReadError::new(
             Reason::LegacyCrest,
             "a CREST killmail; ask ESI for this one by its id and hash",
         ));
     }
     if fields.has("solarSystemID") || (fields.has("killID") && fields.has("killTime")) {
-        return Err(Flaw::new(
+        return Err(ReadError::new(
             Reason::Legacy2013,
-            "zKillboard's form of 2013; ask ESI for this one by its id and hash",
+            "zKillboard's format of 2013; ask ESI for this one by its id and hash",
         ));
     }
     Ok(())

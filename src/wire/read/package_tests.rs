@@ -1,23 +1,23 @@
-//! Every document of the world outside: real files come back field by field, old forms are refused, rubbish
-//! hurts nobody.
+//! Documents from outside: real files are read without losing a field, obsolete formats are refused, and any
+//! bytes are safe.
 //!
-//! Must not know: how the canonical form looks beyond the names it keeps.
+//! Must not know: the canonical JSON beyond the names it keeps.
 
 use std::env;
 use std::fs;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::domain::killmail::Item;
-use crate::domain::merge::sameness::{Sameness, merge};
+use crate::domain::merge::compare::{MergeOutcome, merge};
 use crate::sample;
 use crate::wire::killmail::encode;
 use crate::wire::time;
 
-/// The folder of real killmails, where there is one.
+/// The folder of real killmails, if it exists.
 fn real() -> Option<PathBuf> {
     let named = env::var_os("KILLSTREAM_DATA").map(PathBuf::from);
     let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
@@ -40,22 +40,22 @@ fn lines(file: &str) -> Option<Vec<Vec<u8>>> {
     Some(bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect())
 }
 
-/// Whether everything in `given` is in `found`, under its name, with its value: nulls aside, numbers by
-/// value, times by moment.
-fn given_back(given: &Value, found: Option<&Value>, path: &str) {
+/// Checks that everything in `given` is in `found` under the same name. Nulls are ignored; numbers and times
+/// are compared by value.
+fn assert_contained(given: &Value, found: Option<&Value>, path: &str) {
     match (given, found) {
         (Value::Null, _) => {}
         (Value::Object(given), Some(Value::Object(found))) => {
-            given
-                .iter()
-                .for_each(|(name, value)| given_back(value, found.get(name), &format!("{path}.{name}")));
+            given.iter().for_each(|(name, value)| {
+                assert_contained(value, found.get(name), &format!("{path}.{name}"))
+            });
         }
         (Value::Array(given), Some(Value::Array(found))) if given.len() == found.len() => {
             given
                 .iter()
                 .zip(found)
                 .enumerate()
-                .for_each(|(at, (g, f))| given_back(g, Some(f), &format!("{path}[{at}]")));
+                .for_each(|(at, (g, f))| assert_contained(g, Some(f), &format!("{path}[{at}]")));
         }
         (Value::Number(given), Some(Value::Number(found))) => {
             assert_eq!(given.as_f64(), found.as_f64(), "{path}")
@@ -67,8 +67,8 @@ fn given_back(given: &Value, found: Option<&Value>, path: &str) {
     }
 }
 
-/// Parses every line, checks that all of it comes out again, and says how many there were.
-fn all_come_back(lines: &[Vec<u8>]) -> usize {
+/// Parses every line, checks that nothing is lost, and returns the number of lines.
+fn check_lines(lines: &[Vec<u8>]) -> usize {
     for line in lines {
         let given: Value = serde_json::from_slice(line).expect("JSON");
         let package = parse(line).unwrap_or_else(|refused| {
@@ -77,16 +77,16 @@ fn all_come_back(lines: &[Vec<u8>]) -> usize {
         let found: Value = serde_json::from_slice(&encode(&package.killmail.expect("a body"))).expect("JSON");
         let inner = given.get("package").unwrap_or(&given);
         let body = ["killmail", "esi"].into_iter().find_map(|key| inner.get(key)).unwrap_or(inner);
-        given_back(body, Some(&found), "");
+        assert_contained(body, Some(&found), "");
         if let Some(zkb) = inner.get("zkb") {
-            given_back(zkb, found.get("zkb"), ".zkb");
+            assert_contained(zkb, found.get("zkb"), ".zkb");
         }
     }
     lines.len()
 }
 
 #[test]
-fn every_real_killmail_comes_back() {
+fn every_real_killmail_is_read_completely() {
     for (file, count) in [
         ("killmails-esi.ndjson.zst", 41_766),
         ("killmails-esi.sample.ndjson", 418),
@@ -97,24 +97,24 @@ fn every_real_killmail_comes_back() {
         ("zkb-websocket-killstream.ndjson", 5),
     ] {
         if let Some(lines) = lines(file) {
-            assert_eq!(all_come_back(&lines), count, "{file}");
+            assert_eq!(check_lines(&lines), count, "{file}");
         }
     }
 }
 
 #[test]
-fn the_bundled_sample_comes_back() {
+fn the_bundled_sample_is_read_completely() {
     let lines: Vec<Vec<u8>> = sample::lines().map(|line| line.into_bytes()).collect();
-    assert_eq!(all_come_back(&lines), 3_927);
+    assert_eq!(check_lines(&lines), 3_927);
 }
 
 #[test]
-fn r2z2_documents_come_back_with_their_envelope() {
+fn r2z2_documents_are_read_with_their_envelope() {
     let Some(lines) = lines("samples/r2z2-documents.constructed.json") else { return };
     let file: Value = serde_json::from_slice(&lines.join(&b'\n')).unwrap();
     let documents: Vec<Vec<u8>> =
         file["documents"].as_array().unwrap().iter().map(|d| d.to_string().into_bytes()).collect();
-    assert_eq!(all_come_back(&documents), 7);
+    assert_eq!(check_lines(&documents), 7);
     for (bytes, document) in documents.iter().zip(file["documents"].as_array().unwrap()) {
         let package = parse(bytes).unwrap();
         assert_eq!(package.sequence, document["sequence_id"].as_u64());
@@ -141,7 +141,7 @@ fn rest_rows_without_a_body_are_references() {
 }
 
 #[test]
-fn every_legacy_killmail_is_refused_by_its_form() {
+fn every_legacy_killmail_is_refused_by_its_format() {
     let mut unnamed = 0;
     for (file, count, reason) in [
         ("legacy-redisq-crest.ndjson", 55, Reason::LegacyCrest),
@@ -156,11 +156,11 @@ fn every_legacy_killmail_is_refused_by_its_form() {
             unnamed += usize::from(refused.killmail_id.is_none());
         }
     }
-    assert!(unnamed <= 1, "one of 2013 calls itself -1; all others say which they are");
+    assert!(unnamed <= 1, "one document of 2013 has the id -1; all others have a valid one");
 }
 
 #[test]
-fn the_same_killmail_in_two_forms_is_the_same() {
+fn the_same_killmail_in_two_formats_does_not_conflict() {
     let (Some(exact), Some(derived)) =
         (lines("redisq-packages-reserialised.ndjson"), lines("redisq-packages-normalised.derived.ndjson"))
     else {
@@ -171,7 +171,7 @@ fn the_same_killmail_in_two_forms_is_the_same() {
     let mut met = 0;
     for one in exact.iter().map(read) {
         if let Some(other) = derived.iter().find(|k| k.killmail_id == one.killmail_id) {
-            assert_ne!(merge(&one, other, false), Sameness::Conflict, "{}", one.killmail_id);
+            assert_ne!(merge(&one, other, false), MergeOutcome::Conflict, "{}", one.killmail_id);
             met += 1;
         }
     }
@@ -183,7 +183,7 @@ fn body() -> Value {
            "victim": {"ship_type_id": 670, "items": [{"item_type_id": 34, "flag": 5, "singleton": 0}]}, "attackers": [{"final_blow": true}]})
 }
 
-/// The body with the value at a path (`/`-separated) replaced, or taken out.
+/// The body with the value at a path (separated by `/`) replaced or removed.
 fn but(path: &str, value: Option<Value>) -> Value {
     let mut body = body();
     let (parent, name) = path.rsplit_once('/').unwrap();
@@ -200,12 +200,12 @@ fn reason_of(document: &Value) -> Option<Reason> {
 }
 
 #[test]
-fn each_flaw_has_its_word() {
+fn each_error_has_its_reason() {
     assert_eq!(reason_of(&body()), None);
     for nobody in
         [json!({}), json!({"character_id": 0, "ship_type_id": 0}), json!({"corporation_id": 98_000_001})]
     {
-        assert_eq!(reason_of(&but("/victim", Some(nobody))), None, "a victim is an object, whatever it says");
+        assert_eq!(reason_of(&but("/victim", Some(nobody))), None, "any object is a victim");
     }
     let set = |path: &str, value: Value| reason_of(&but(path, Some(value)));
     for (found, reason) in [
@@ -242,7 +242,7 @@ fn each_flaw_has_its_word() {
 }
 
 #[test]
-fn a_document_of_countless_small_parts_is_not_built() {
+fn a_document_of_too_many_values_is_not_built() {
     let with = |part: &str, count: usize| {
         body().to_string().replacen('{', &format!("{{\"more\":[{}0],", part.repeat(count)), 1)
     };
@@ -256,15 +256,15 @@ fn a_document_of_countless_small_parts_is_not_built() {
             .find(|(name, _)| *name == "more")
             .and_then(|(_, raw)| raw.as_str())
             .unwrap();
-        assert!(kept.len() < 5_000, "the beginning of it is kept as a text");
+        assert!(kept.len() < 5_000, "its beginning is kept as a string");
     }
     let attackers = but("/attackers", Some(json!(vec![json!({}); 50_001]))).to_string();
     assert_eq!(reason(&attackers), Some(Reason::TooLarge));
-    assert_eq!(reason(&with("\"{[,\\\"\",", 60_000)), None, "what stands in texts is no part");
+    assert_eq!(reason(&with("\"{[,\\\"\",", 60_000)), None, "characters in strings do not count");
 }
 
 #[test]
-fn items_may_be_nested_but_not_without_end() {
+fn nesting_of_items_is_limited() {
     let nested = |levels: usize| {
         (1..levels)
             .fold(json!([{"item_type_id": 1}]), |inner, _| json!([{"item_type_id": 1, "items": inner}]))
@@ -281,7 +281,7 @@ fn items_may_be_nested_but_not_without_end() {
 }
 
 #[test]
-fn unknown_fields_stay_where_they_stood() {
+fn unknown_fields_keep_their_place() {
     let mut given = body();
     for (path, name) in [("", "a"), ("/victim", "b"), ("/victim/items/0", "c"), ("/attackers/0", "d")] {
         let fields = given.pointer_mut(path).and_then(Value::as_object_mut).unwrap();
@@ -292,7 +292,7 @@ fn unknown_fields_stay_where_they_stood() {
     let killmail = parse(given.to_string().as_bytes()).unwrap().killmail.unwrap();
     given["zkb"]["labels"] = json!(["pvp", "npc"]);
     let found: Value = serde_json::from_slice(&encode(&killmail)).unwrap();
-    given_back(&given, Some(&found), "");
+    assert_contained(&given, Some(&found), "");
     let half = but("/victim/position", Some(json!({"x": 1.0, "z": null})));
     let killmail = parse(half.to_string().as_bytes()).unwrap().killmail.unwrap();
     let found: Value = serde_json::from_slice(&encode(&killmail)).unwrap();
@@ -312,31 +312,6 @@ fn a_redisq_package_without_body_is_a_reference() {
 }
 
 #[test]
-fn a_raw_day_is_read_in_its_order() {
-    let day = format!(
-        r#"{{"9":{},"5":{},"x":[1]}}"#,
-        but("/killmail_id", Some(json!(9))),
-        but("/killmail_id", Some(json!(6)))
-    );
-    let mut met = Vec::new();
-    parse_day(day.as_bytes(), |key, found| {
-        met.push((key.to_owned(), found.map(|p| p.killmail.unwrap().killmail_id).map_err(|r| r.reason)));
-        ControlFlow::Continue(())
-    })
-    .unwrap();
-    let expected = [("9", Ok(9)), ("5", Err(Reason::IdMismatch)), ("x", Err(Reason::NotAnObject))];
-    assert_eq!(met, expected.map(|(key, found)| (key.to_owned(), found)));
-    let mut count = 0;
-    parse_day(day.as_bytes(), |_, _| {
-        count += 1;
-        ControlFlow::Break(())
-    })
-    .unwrap();
-    assert_eq!(count, 1);
-    assert!(parse_day(&day.as_bytes()[..day.len() / 2], |_, _| ControlFlow::Continue(())).is_err());
-}
-
-#[test]
 fn a_byte_order_mark_is_skipped() {
     let marked = |text: &str| format!("\u{feff}{text}").into_bytes();
     assert_eq!(parse(&marked(&body().to_string())), parse(body().to_string().as_bytes()));
@@ -345,13 +320,6 @@ fn a_byte_order_mark_is_skipped() {
         Err(Reason::MalformedJson),
         "one is enough"
     );
-    let mut days = 0;
-    parse_day(&marked(&format!(r#"{{"5":{}}}"#, body())), |_, found| {
-        days += u32::from(found.is_ok());
-        ControlFlow::Continue(())
-    })
-    .unwrap();
-    assert_eq!(days, 1);
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
@@ -414,7 +382,6 @@ proptest! {
     #[test]
     fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in 0..400_usize) {
         let _ = parse(&bytes);
-        let _ = parse_day(&bytes, |_, _| ControlFlow::Continue(()));
         let text = body().to_string().into_bytes();
         let mut spoiled = text.get(..cut).unwrap_or(&text).to_vec();
         spoiled.extend(bytes);

@@ -1,74 +1,52 @@
-//! Why a document is refused: one closed set of words for reports, metrics and the pile of what was kept raw.
+//! Why a document is refused: a closed set of words for reports, metrics and the store of refused documents.
 //!
 //! Must not know: how documents are read.
 
 use std::fmt;
 
-/// Why.
+/// The reason for refusing a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
-    /// Larger than any document we take.
+    /// Larger than the limit.
     TooLarge,
-    /// Not JSON, or JSON nested deeper than can be read safely.
+    /// Not JSON, truncated, or malformed.
     MalformedJson,
-    /// JSON, but no object.
+    /// JSON, but not an object.
     NotAnObject,
-    /// The feed's way to say that nothing happened.
+    /// A null package: RedisQ's answer when nothing happened.
     NoPackage,
-    /// A published document without a killmail in it.
+    /// A published document without a killmail.
     Placeholder,
-    /// CREST's form, given up in 2018.
+    /// CREST's format, discontinued in 2018.
     LegacyCrest,
-    /// zKillboard's own form of 2013.
+    /// zKillboard's format of 2013.
     Legacy2013,
-    /// Lacks fields every killmail has.
+    /// Required fields are missing.
     MissingFields,
-    /// A reference without the key ESI needs.
+    /// A reference without the hash that ESI requires.
     MissingHash,
-    /// The killmail id is no positive integer.
+    /// The killmail id is not a positive integer.
     InvalidKillmailId,
-    /// The solar system id is no positive integer.
+    /// The solar system id is not a positive integer.
     InvalidSystemId,
-    /// The id of the killmail or of its solar system is over 32 bits.
+    /// The id of the killmail or of its solar system exceeds 32 bits.
     IdOutOfRange,
-    /// Envelope and body name different killmails.
+    /// Envelope and body have different killmail ids.
     IdMismatch,
-    /// The victim is no object, or neither who nor what was lost.
+    /// The victim is not an object.
     InvalidVictim,
-    /// The attackers are no list.
+    /// The attackers are not a list.
     InvalidAttackers,
-    /// No time.
+    /// The time is missing.
     MissingTime,
-    /// The time is no text.
+    /// The time is not a string.
     InvalidTimeType,
-    /// The time is a text we cannot read.
+    /// The time is a string in an unknown format.
     InvalidTimeFormat,
 }
 
 impl Reason {
-    /// Every reason, in the order reports list them.
-    pub const ALL: [Self; 18] = [
-        Self::TooLarge,
-        Self::MalformedJson,
-        Self::NotAnObject,
-        Self::NoPackage,
-        Self::Placeholder,
-        Self::LegacyCrest,
-        Self::Legacy2013,
-        Self::MissingFields,
-        Self::MissingHash,
-        Self::InvalidKillmailId,
-        Self::InvalidSystemId,
-        Self::IdOutOfRange,
-        Self::IdMismatch,
-        Self::InvalidVictim,
-        Self::InvalidAttackers,
-        Self::MissingTime,
-        Self::InvalidTimeType,
-        Self::InvalidTimeFormat,
-    ];
-
-    /// The word.
+    /// Its name in reports and metrics.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -100,17 +78,17 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Why, in words a person can use.
+/// Why a document cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Flaw {
-    /// The word.
+pub struct ReadError {
+    /// Why, as a word for metrics and reports.
     pub reason: Reason,
-    /// What exactly is wrong.
+    /// What exactly is wrong, for people.
     pub message: String,
 }
 
-impl Flaw {
-    /// A flaw with its explanation.
+impl ReadError {
+    /// Boxed, since it is rare and large.
     pub fn new(reason: Reason, message: impl Into<String>) -> Box<Self> {
         Box::new(Self { reason, message: message.into() })
     }

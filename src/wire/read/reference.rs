@@ -1,4 +1,4 @@
-//! A killmail that is only named, by its id and hash: in an object, or in a link to ESI or zKillboard.
+//! References to killmails: id and hash in an object, or in a link to ESI or zKillboard.
 //!
 //! Must not know: who fetches its body.
 
@@ -6,46 +6,46 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use crate::wire::read::package::readable;
+use crate::wire::read::package::to_valid_json;
 use crate::wire::read::reason::Reason;
 
-/// Names are short, bytes; anything longer is something else.
+/// References are short, bytes; anything longer is something else.
 const DOCUMENT_MAX_BYTES: usize = 2_048;
 /// Hex digits of a hash.
 const HASH_LENGTH: usize = 40;
 
-/// A killmail by name.
+/// Id and hash of a killmail.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Named {
-    /// Which one.
+pub struct IdAndHash {
+    /// Id of the killmail.
     pub killmail_id: u32,
-    /// ESI's key to its body.
+    /// The hash that ESI requires, 40 hex digits in lower case.
     pub hash: String,
 }
 
-impl Named {
-    /// The same as a document that every reader of ours understands.
+impl IdAndHash {
+    /// A document that [`package::parse`](crate::wire::read::package::parse) reads as this reference.
     #[must_use]
-    pub fn document(&self) -> String {
+    pub fn to_document(&self) -> String {
         format!(r#"{{"killmail_id":{},"hash":"{}","zkb":{{}}}}"#, self.killmail_id, self.hash)
     }
 }
 
-/// Why it names none.
+/// Why a reference is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// The word.
+    /// Why, as a word for metrics and reports.
     pub reason: Reason,
-    /// The member at fault.
+    /// The member that is wrong.
     pub field: &'static str,
-    /// What exactly is wrong.
+    /// What exactly is wrong, for people.
     pub message: String,
-    /// The killmail it is about, as far as it says so.
+    /// Id of the killmail it is about, if it has one.
     pub killmail_id: Option<u64>,
 }
 
 #[derive(Deserialize)]
-struct Shape<'a> {
+struct Members<'a> {
     #[serde(borrow, alias = "killID")]
     killmail_id: Option<&'a RawValue>,
     #[serde(borrow, alias = "killmail_hash")]
@@ -60,30 +60,31 @@ struct Shape<'a> {
     package: Option<IgnoredAny>,
 }
 
-/// Reads `{"killmail_id", "hash"}` and `{"url"}`; `None`: it is neither.
+/// Reads `{"killmail_id", "hash"}` and `{"url"}`; `None` if the document is neither.
 #[must_use]
-pub fn read(document: &[u8]) -> Option<Result<Named, Refused>> {
+pub fn read(document: &[u8]) -> Option<Result<IdAndHash, Refused>> {
     if document.len() > DOCUMENT_MAX_BYTES {
         return None;
     }
-    let document = readable(document)?;
-    let shape: Shape<'_> = serde_json::from_slice(&document).ok()?;
-    let others = [shape.victim, shape.attackers, shape.zkb, shape.esi, shape.killmail, shape.package];
+    let document = to_valid_json(document)?;
+    let members: Members<'_> = serde_json::from_slice(&document).ok()?;
+    let others =
+        [members.victim, members.attackers, members.zkb, members.esi, members.killmail, members.package];
     if others.iter().any(Option::is_some) {
         return None;
     }
-    match (shape.killmail_id, shape.hash, shape.url) {
-        (Some(id), Some(hash), _) => Some(object(id, hash)),
-        (None, None, Some(url)) => Some(link(&text(url))),
+    match (members.killmail_id, members.hash, members.url) {
+        (Some(id), Some(hash), _) => Some(read_object(id, hash)),
+        (None, None, Some(url)) => Some(read_link(&raw_or_string(url))),
         _ => None,
     }
 }
 
-fn object(id: &RawValue, hash: &RawValue) -> Result<Named, Refused> {
-    let killmail_id = read_id(&text(id), "killmail_id")?;
-    let hash = text(hash);
+fn read_object(id: &RawValue, hash: &RawValue) -> Result<IdAndHash, Refused> {
+    let killmail_id = read_id(&raw_or_string(id), "killmail_id")?;
+    let hash = raw_or_string(hash);
     if is_hash(&hash) {
-        return Ok(Named { killmail_id, hash: hash.to_ascii_lowercase() });
+        return Ok(IdAndHash { killmail_id, hash: hash.to_ascii_lowercase() });
     }
     let message = format!("hash is not {HASH_LENGTH} hex digits: {}", shown(&hash));
     Err(Refused {
@@ -94,25 +95,24 @@ fn object(id: &RawValue, hash: &RawValue) -> Result<Named, Refused> {
     })
 }
 
-/// Links differ in what stands around id and hash, in versions and names of pages; the id is the last number
-/// before the hash.
-fn link(url: &str) -> Result<Named, Refused> {
+/// Links differ in versions and page names around id and hash. The id is the last number before the hash.
+fn read_link(url: &str) -> Result<IdAndHash, Refused> {
     let refused = |reason, message, killmail_id| Refused { reason, field: "url", message, killmail_id };
-    let Some(place) = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")) else {
+    let Some(address) = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")) else {
         return Err(refused(
             Reason::MissingFields,
             format!("url is not a link that begins with https://: {}", shown(url)),
             None,
         ));
     };
-    // The host and its port are no ids.
-    let path = place.split_once('/').map_or("", |(_, path)| path);
+    // Digits in the host and port are not ids.
+    let path = address.split_once('/').map_or("", |(_, path)| path);
     let mut id = None;
     for part in path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty()) {
         if is_hash(part) {
-            let message = || format!("no killmail id stands before the hash in {}", shown(url));
+            let message = || format!("no killmail id before the hash in {}", shown(url));
             let id: &str = id.ok_or_else(|| refused(Reason::MissingFields, message(), None))?;
-            return Ok(Named { killmail_id: read_id(id, "url")?, hash: part.to_ascii_lowercase() });
+            return Ok(IdAndHash { killmail_id: read_id(id, "url")?, hash: part.to_ascii_lowercase() });
         }
         if part.bytes().all(|byte| byte.is_ascii_digit()) {
             id = Some(part);
@@ -134,7 +134,7 @@ fn link(url: &str) -> Result<Named, Refused> {
 
 fn read_id(text: &str, field: &'static str) -> Result<u32, Refused> {
     let number = text.parse::<u64>().ok();
-    let wrong = |reason, why| {
+    let refuse = |reason, why| {
         Err(Refused {
             reason,
             field,
@@ -144,8 +144,8 @@ fn read_id(text: &str, field: &'static str) -> Result<u32, Refused> {
     };
     match number.map(u32::try_from) {
         Some(Ok(id)) if id > 0 => Ok(id),
-        Some(Err(_)) => wrong(Reason::IdOutOfRange, "is over 32 bits"),
-        _ => wrong(Reason::InvalidKillmailId, "is not a positive integer"),
+        Some(Err(_)) => refuse(Reason::IdOutOfRange, "is over 32 bits"),
+        _ => refuse(Reason::InvalidKillmailId, "is not a positive integer"),
     }
 }
 
@@ -153,8 +153,8 @@ fn is_hash(text: &str) -> bool {
     text.len() == HASH_LENGTH && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// A text, or whatever else it is as it stands.
-fn text(value: &RawValue) -> String {
+/// The value of a string, or else the raw text of the value.
+fn raw_or_string(value: &RawValue) -> String {
     serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned())
 }
 
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_name_a_killmail_is_understood() {
+    fn every_form_of_reference_is_understood() {
         for document in [
             r#"{"killmail_id": 7, "hash": "HASH"}"#,
             r#"{"killmail_id": "7", "killmail_hash": "HASH"}"#,
@@ -194,8 +194,8 @@ mod tests {
         ] {
             assert_eq!(named(document), Some(Ok((7, HASH.to_owned()))), "{document}");
         }
-        let reference = Named { killmail_id: 7, hash: HASH.to_owned() };
-        let package = package::parse(reference.document().as_bytes()).unwrap();
+        let reference = IdAndHash { killmail_id: 7, hash: HASH.to_owned() };
+        let package = package::parse(reference.to_document().as_bytes()).unwrap();
         assert_eq!(
             package.reference.map(|named| (named.killmail_id, named.hash)),
             Some((7, HASH.to_owned()))
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_name_is_said() {
+    fn invalid_references_are_refused_with_reason_and_field() {
         for (document, reason, field) in [
             (r#"{"killmail_id": 0, "hash": "HASH"}"#, Reason::InvalidKillmailId, "killmail_id"),
             (r#"{"killmail_id": 4294967296, "hash": "HASH"}"#, Reason::IdOutOfRange, "killmail_id"),
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_for_others() {
+    fn other_documents_are_not_references() {
         for document in [
             r#"{"killmail_id": 7}"#,
             r#"{"killmail_id": 7, "zkb": {"hash": "HASH"}}"#,

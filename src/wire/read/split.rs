@@ -1,34 +1,37 @@
-//! Cuts a stream of bytes into documents: NDJSON, JSON after JSON, arrays, and raw-day objects (`{"<killmail
-//! id>": {..}, ..}`).
+//! Splits a stream of bytes into documents: NDJSON, concatenated JSON, arrays, and raw day archives
+//! (`{"<killmail id>": {..}, ..}`).
 //!
-//! A machine that is pushed bytes, so memory is bounded by one document whatever the stream. What is
-//! well-formed is one document, wherever its lines break. What is not is cut at lines: its first line is
-//! handed over as it stands, for the parser to refuse, and the lines after it are read afresh, so that a line
-//! cut short by a crash costs only itself.
+//! It is a push parser, because neither serde nor `lenient` can read a document before all of it is there:
+//! chunks end anywhere, and memory is bounded by one document whatever the stream. It checks structure and
+//! builds nothing; the documents go to those parsers.
+//!
+//! A well-formed document may span lines. A malformed one is cut at line breaks: its first line is passed on
+//! for the parser to refuse, and the lines after it are read again, so that a line truncated by a crash costs
+//! only itself.
 //!
 //! Must not know: files, compression, what a document means.
 
 use memchr::{memchr, memchr3};
 
-/// Deeper documents are not well-formed here: a line too many must not swallow all that follow.
+/// Deeper nesting counts as malformed, so that an unclosed bracket does not swallow everything behind it.
 const DEPTH_MAX: u32 = 256;
-/// Levels remembered in one word.
+/// Levels stored in one word of the stack.
 const WORD_LEVELS: u32 = 128;
 
-/// Cuts documents out of pushed bytes.
+/// Finds documents in pushed bytes.
 #[derive(Debug)]
 pub struct Splitter {
     document: Vec<u8>,
     state: State,
     grammar: Grammar,
-    /// Until the first key of a document is known it may be a raw day.
+    /// Whether the first key of the document is complete. Until then the object may be a raw day archive.
     key_known: bool,
-    /// Where documents stand.
-    nest: Nest,
-    /// Bytes of this document were let go because it is over the limit.
-    over: bool,
-    /// Lines behind one that was cut off, to be read again before anything new.
-    again: Vec<u8>,
+    /// What contains the documents.
+    surrounding: Surrounding,
+    /// Bytes of this document were dropped because it exceeds the limit.
+    is_oversized: bool,
+    /// Lines behind the first line of a malformed document, to be read again before anything new.
+    replay: Vec<u8>,
     document_max_bytes: usize,
 }
 
@@ -38,53 +41,53 @@ enum State {
     Between,
     /// In `{..}`.
     Object,
-    /// In something that is no document; ends with the line.
+    /// In something that is not a document, up to the end of the line.
     Garbage,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Nest {
-    /// One after the other.
+enum Surrounding {
+    /// Nothing: they are concatenated.
     Top,
-    /// Elements of an array.
+    /// An array of documents.
     Array,
-    /// Values of a raw-day object.
+    /// A raw day archive.
     Day,
 }
 
-/// What may come next in a well-formed document.
+/// What may follow in a well-formed document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
-    /// A key, or the end of an object just begun.
+enum Expected {
+    /// A key, or the end of an empty object.
     KeyOrEnd,
     Key,
     Colon,
     Value,
-    /// A value, or the end of an array just begun.
+    /// A value, or the end of an empty array.
     ValueOrEnd,
     CommaOrEnd,
-    /// More of a number, `true`, `false` or `null`; whether it is one is for the parser to say.
+    /// More of a number, `true`, `false` or `null`. Whether it is valid is left to the parser.
     Word,
 }
 
-/// What a byte is in a document.
+/// What a byte is within a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Is {
-    /// Part of it.
+enum Step {
+    /// Part of the document.
     Inside,
-    /// Its last byte.
+    /// The last byte of the document.
     Last,
-    /// Not well-formed.
+    /// Malformed.
     Wrong,
 }
 
 /// Follows the structure of one document, byte by byte.
 #[derive(Debug, Clone, Copy)]
 struct Grammar {
-    /// One bit for each open brace (1) or bracket (0), by depth.
+    /// A stack with one bit for each open brace (1) or bracket (0).
     open: [u128; (DEPTH_MAX / WORD_LEVELS) as usize],
     depth: u32,
-    next: Next,
+    expected: Expected,
     in_string: bool,
     escaped: bool,
 }
@@ -94,106 +97,106 @@ impl Grammar {
         Self {
             open: [0; (DEPTH_MAX / WORD_LEVELS) as usize],
             depth: 0,
-            next: Next::Value,
+            expected: Expected::Value,
             in_string: false,
             escaped: false,
         }
     }
 
-    fn enter(&mut self, is_object: bool) -> Is {
+    fn enter(&mut self, is_object: bool) -> Step {
         if self.depth == DEPTH_MAX {
-            return Is::Wrong;
+            return Step::Wrong;
         }
         let (word, bit) = ((self.depth / WORD_LEVELS) as usize, 1_u128 << (self.depth % WORD_LEVELS));
         self.open[word] = if is_object { self.open[word] | bit } else { self.open[word] & !bit };
         self.depth += 1;
-        self.next = if is_object { Next::KeyOrEnd } else { Next::ValueOrEnd };
-        Is::Inside
+        self.expected = if is_object { Expected::KeyOrEnd } else { Expected::ValueOrEnd };
+        Step::Inside
     }
 
-    /// Whether the innermost is an object.
+    /// Whether the innermost container is an object.
     const fn is_in_object(&self) -> bool {
         let depth = self.depth.saturating_sub(1);
         self.open[(depth / WORD_LEVELS) as usize] >> (depth % WORD_LEVELS) & 1 == 1
     }
 
-    fn leave(&mut self, is_object: bool) -> Is {
+    fn leave(&mut self, is_object: bool) -> Step {
         let fits = self.is_in_object() == is_object
             && matches!(
-                (self.next, is_object),
-                (Next::CommaOrEnd, _) | (Next::KeyOrEnd, true) | (Next::ValueOrEnd, false)
+                (self.expected, is_object),
+                (Expected::CommaOrEnd, _) | (Expected::KeyOrEnd, true) | (Expected::ValueOrEnd, false)
             );
         if !fits {
-            return Is::Wrong;
+            return Step::Wrong;
         }
         self.depth -= 1;
-        self.next = Next::CommaOrEnd;
-        if self.depth == 0 { Is::Last } else { Is::Inside }
+        self.expected = Expected::CommaOrEnd;
+        if self.depth == 0 { Step::Last } else { Step::Inside }
     }
 
     fn takes_value(&self) -> bool {
-        matches!(self.next, Next::Value | Next::ValueOrEnd)
+        matches!(self.expected, Expected::Value | Expected::ValueOrEnd)
     }
 
     fn takes_key(&self) -> bool {
-        matches!(self.next, Next::Key | Next::KeyOrEnd)
+        matches!(self.expected, Expected::Key | Expected::KeyOrEnd)
     }
 
-    fn string_byte(&mut self, byte: u8) -> Is {
+    fn string_byte(&mut self, byte: u8) -> Step {
         match byte {
-            // No JSON string holds a raw newline.
-            b'\n' => return Is::Wrong,
+            // A JSON string cannot contain a raw newline.
+            b'\n' => return Step::Wrong,
             _ if self.escaped => self.escaped = false,
             b'\\' => self.escaped = true,
             b'"' => {
                 self.in_string = false;
-                self.next = if self.takes_key() { Next::Colon } else { Next::CommaOrEnd };
+                self.expected = if self.takes_key() { Expected::Colon } else { Expected::CommaOrEnd };
             }
             _ => {}
         }
-        Is::Inside
+        Step::Inside
     }
 
-    fn step(&mut self, byte: u8) -> Is {
+    fn step(&mut self, byte: u8) -> Step {
         if self.in_string {
             return self.string_byte(byte);
         }
         let is_word = byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
-        if self.next == Next::Word {
+        if self.expected == Expected::Word {
             if is_word {
-                return Is::Inside;
+                return Step::Inside;
             }
-            self.next = Next::CommaOrEnd;
+            self.expected = Expected::CommaOrEnd;
         }
         match byte {
-            b' ' | b'\t' | b'\r' | b'\n' => Is::Inside,
+            b' ' | b'\t' | b'\r' | b'\n' => Step::Inside,
             b'"' if self.takes_value() || self.takes_key() => {
                 self.in_string = true;
-                Is::Inside
+                Step::Inside
             }
             b'{' if self.takes_value() => self.enter(true),
             b'[' if self.takes_value() => self.enter(false),
             b'}' => self.leave(true),
             b']' => self.leave(false),
-            b':' if self.next == Next::Colon => {
-                self.next = Next::Value;
-                Is::Inside
+            b':' if self.expected == Expected::Colon => {
+                self.expected = Expected::Value;
+                Step::Inside
             }
-            b',' if self.next == Next::CommaOrEnd => {
-                self.next = if self.is_in_object() { Next::Key } else { Next::Value };
-                Is::Inside
+            b',' if self.expected == Expected::CommaOrEnd => {
+                self.expected = if self.is_in_object() { Expected::Key } else { Expected::Value };
+                Step::Inside
             }
             _ if is_word && self.takes_value() => {
-                self.next = Next::Word;
-                Is::Inside
+                self.expected = Expected::Word;
+                Step::Inside
             }
-            _ => Is::Wrong,
+            _ => Step::Wrong,
         }
     }
 }
 
 impl Splitter {
-    /// Documents over `document_max_bytes` are cut off there, which no parser will take.
+    /// Documents longer than `document_max_bytes` are truncated, so that no parser accepts them.
     #[must_use]
     pub const fn new(document_max_bytes: usize) -> Self {
         Self {
@@ -201,63 +204,63 @@ impl Splitter {
             state: State::Between,
             grammar: Grammar::new(),
             key_known: false,
-            nest: Nest::Top,
-            over: false,
-            again: Vec::new(),
+            surrounding: Surrounding::Top,
+            is_oversized: false,
+            replay: Vec::new(),
             document_max_bytes,
         }
     }
 
-    /// Takes the next bytes; calls `found` with every document that ends in them.
+    /// Takes the next bytes and calls `found` with every document that ends in them.
     ///
     /// # Errors
-    /// The first error of `found`; the rest of the bytes is lost then.
+    /// The first error of `found`. The remaining bytes are lost then.
     pub fn push<E>(
         &mut self,
         mut bytes: &[u8],
         found: &mut dyn FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         while !bytes.is_empty() {
-            let taken = self.take(bytes, found)?;
+            let taken = self.consume(bytes, found)?;
             bytes = &bytes[taken..];
-            self.read_again(found)?;
+            self.replay_lines(found)?;
         }
         Ok(())
     }
 
-    /// The stream is over: hands over what was cut short.
+    /// Ends the stream and passes on a truncated document.
     ///
     /// # Errors
-    /// That of `found`.
+    /// The first error of `found`.
     pub fn finish<E>(&mut self, found: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         while self.state != State::Between {
             if self.state == State::Garbage {
-                return self.hand_over(found);
+                return self.emit(found);
             }
-            self.cut(found)?;
+            self.emit_first_line(found)?;
             if self.state == State::Garbage {
-                return self.hand_over(found);
+                return self.emit(found);
             }
-            self.read_again(found)?;
+            self.replay_lines(found)?;
         }
         Ok(())
     }
 
-    /// Whether what came last was whole, and a list or an object around it has not ended.
+    /// Whether the last document was complete, but the list or object around it has not ended.
     #[must_use]
     pub fn is_inside(&self) -> bool {
-        self.nest != Nest::Top && self.state == State::Between
+        self.surrounding != Surrounding::Top && self.state == State::Between
     }
 
-    fn read_again<E>(&mut self, found: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        while !self.again.is_empty() {
-            let lines = std::mem::take(&mut self.again);
+    fn replay_lines<E>(&mut self, found: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        while !self.replay.is_empty() {
+            let lines = std::mem::take(&mut self.replay);
             let mut rest = &lines[..];
             while !rest.is_empty() {
-                let taken = self.take(rest, found)?;
+                let taken = self.consume(rest, found)?;
                 rest = &rest[taken..];
-                if !self.again.is_empty() {
-                    self.again.extend_from_slice(rest);
+                if !self.replay.is_empty() {
+                    self.replay.extend_from_slice(rest);
                     break;
                 }
             }
@@ -265,43 +268,47 @@ impl Splitter {
         Ok(())
     }
 
-    /// Takes some of the bytes, at least one; how many. Stops where lines are to be read again.
-    fn take<E>(&mut self, bytes: &[u8], found: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<usize, E> {
+    /// Consumes at least one byte and returns how many. Stops when there are lines to read again.
+    fn consume<E>(
+        &mut self,
+        bytes: &[u8],
+        found: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<usize, E> {
         match self.state {
             State::Between => {
-                self.between(bytes[0]);
+                self.begin(bytes[0]);
                 Ok(1)
             }
             State::Garbage => {
                 let line = memchr(b'\n', bytes);
                 self.keep(&bytes[..line.unwrap_or(bytes.len())]);
                 if line.is_some() {
-                    self.hand_over(found)?;
+                    self.emit(found)?;
                 }
                 Ok(line.map_or(bytes.len(), |at| at + 1))
             }
-            State::Object => self.object(bytes, found),
+            State::Object => self.consume_object(bytes, found),
         }
     }
 
-    fn between(&mut self, byte: u8) {
+    fn begin(&mut self, byte: u8) {
         match byte {
             b'{' => {
                 self.state = State::Object;
-                self.key_known = self.nest == Nest::Day;
+                self.key_known = self.surrounding == Surrounding::Day;
                 self.grammar = Grammar::new();
                 self.grammar.enter(true);
                 self.keep(&[byte]);
             }
-            b'[' if self.nest == Nest::Top => self.nest = Nest::Array,
-            b']' if self.nest == Nest::Array => self.nest = Nest::Top,
-            b'}' if self.nest == Nest::Day => self.nest = Nest::Top,
-            // Zeros stand where a file was made longer before it was written.
+            b'[' if self.surrounding == Surrounding::Top => self.surrounding = Surrounding::Array,
+            b']' if self.surrounding == Surrounding::Array => self.surrounding = Surrounding::Top,
+            b'}' if self.surrounding == Surrounding::Day => self.surrounding = Surrounding::Top,
+            // A file that was extended before it was written contains zeros.
             b',' | b' ' | b'\t' | b'\r' | b'\n' | b'\0' => {}
             // A byte order mark.
-            0xEF | 0xBB | 0xBF if self.nest == Nest::Top => {}
-            // The keys of a raw day are the ids of its killmails, which the killmails repeat.
-            b'"' | b':' | b'0'..=b'9' if self.nest == Nest::Day => {}
+            0xEF | 0xBB | 0xBF if self.surrounding == Surrounding::Top => {}
+            // The keys of a raw day archive are killmail ids, which the killmails repeat.
+            b'"' | b':' | b'0'..=b'9' if self.surrounding == Surrounding::Day => {}
             _ => {
                 self.state = State::Garbage;
                 self.keep(&[byte]);
@@ -309,11 +316,15 @@ impl Splitter {
         }
     }
 
-    fn object<E>(&mut self, bytes: &[u8], found: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<usize, E> {
+    fn consume_object<E>(
+        &mut self,
+        bytes: &[u8],
+        found: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<usize, E> {
         let mut at = 0;
         while at < bytes.len() {
             if self.grammar.in_string && !self.grammar.escaped {
-                // Most bytes stand in texts, and most of those end none.
+                // Most bytes are in strings, and few of them are special.
                 at += memchr3(b'"', b'\\', b'\n', &bytes[at..]).unwrap_or(bytes.len() - at);
                 if at == bytes.len() {
                     break;
@@ -321,23 +332,23 @@ impl Splitter {
             }
             let byte = bytes[at];
             match self.grammar.step(byte) {
-                Is::Inside => at += 1,
-                Is::Last => {
+                Step::Inside => at += 1,
+                Step::Last => {
                     self.keep(&bytes[..=at]);
-                    self.hand_over(found)?;
+                    self.emit(found)?;
                     return Ok(at + 1);
                 }
-                Is::Wrong => {
+                Step::Wrong => {
                     self.keep(&bytes[..at]);
-                    self.cut(found)?;
+                    self.emit_first_line(found)?;
                     return Ok(at);
                 }
             }
             if byte == b':' && !self.key_known && !self.grammar.in_string {
                 self.keep(&bytes[..at]);
                 self.key_known = true;
-                if self.nest == Nest::Top && is_id(&self.document) {
-                    self.nest = Nest::Day;
+                if self.surrounding == Surrounding::Top && is_id(&self.document) {
+                    self.surrounding = Surrounding::Day;
                     self.clear();
                 }
                 return Ok(at);
@@ -347,46 +358,46 @@ impl Splitter {
         Ok(bytes.len())
     }
 
-    /// The document is not well-formed: its first line goes, what follows is read again. What has only one
-    /// line ends with it.
-    fn cut<E>(&mut self, found: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        // Of one over the limit the lines are not there any more.
-        let Some(line) = memchr(b'\n', &self.document).filter(|_| !self.over) else {
+    /// Passes on the first line of a malformed document and keeps the others to be read again. A document of
+    /// a single line becomes garbage up to the end of that line.
+    fn emit_first_line<E>(&mut self, found: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        // The lines of an oversized document have been dropped.
+        let Some(line) = memchr(b'\n', &self.document).filter(|_| !self.is_oversized) else {
             self.state = State::Garbage;
             return Ok(());
         };
-        self.again = self.document.split_off(line + 1);
+        self.replay = self.document.split_off(line + 1);
         self.document.truncate(line);
-        self.hand_over(found)
+        self.emit(found)
     }
 
     fn keep(&mut self, bytes: &[u8]) {
-        let room = self.document_max_bytes - self.document.len();
-        self.over |= room < bytes.len();
-        self.document.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let space = self.document_max_bytes - self.document.len();
+        self.is_oversized |= space < bytes.len();
+        self.document.extend_from_slice(&bytes[..bytes.len().min(space)]);
     }
 
-    fn hand_over<E>(&mut self, found: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        // Cut off exactly at the limit it would still look whole if its last byte is the closing brace.
-        if self.over {
+    fn emit<E>(&mut self, found: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        // A document truncated exactly behind a closing brace would still look complete.
+        if self.is_oversized {
             self.document.pop();
         }
         let document = std::mem::take(&mut self.document);
         self.clear();
-        let answer = found(&document);
+        let result = found(&document);
         self.document = document;
         self.document.clear();
-        answer
+        result
     }
 
     fn clear(&mut self) {
         self.document.clear();
         self.state = State::Between;
-        self.over = false;
+        self.is_oversized = false;
     }
 }
 
-/// Whether `{ "123" :` has come: the first key is a number.
+/// Whether the first key is a number: the text so far is `{ "123"`.
 fn is_id(start: &[u8]) -> bool {
     let mut parts = start.split(|b| *b == b'"');
     let (_, Some(key)) = (parts.next(), parts.next()) else { return false };

@@ -1,4 +1,6 @@
-//! Tests of `split`.
+//! Splitting of any stream, well-formed or not, in chunks of any size.
+//!
+//! Must not know: what a document means.
 
 use std::convert::Infallible;
 
@@ -6,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The documents of a text, pushed in pieces of `piece` bytes.
+/// The documents of a text that is pushed in chunks of `piece` bytes.
 fn documents(text: &str, piece: usize) -> Vec<String> {
     let mut found = vec![];
     let mut splitter = Splitter::new(2000);
@@ -36,7 +38,7 @@ fn lines_are_documents() {
 }
 
 #[test]
-fn a_document_may_be_spread_over_lines() {
+fn a_document_may_span_lines() {
     check("\u{feff}{\n \"a\": [\n  {\n  }\n ]\n}\n{}", &["{\n \"a\": [\n  {\n  }\n ]\n}", "{}"]);
     let attackers = "{\"attackers\": [{\"x\":1},\n{\"x\":2},\n{\"x\":{\n\"y\":[\n]}}], \"id\": 1}";
     check(attackers, &[attackers]);
@@ -64,7 +66,7 @@ fn a_broken_line_costs_only_itself() {
         "{\"a\":1\n{\"b\":2}\nnonsense\n{\"c\":\"cut\n{\"d\":4}\n{\"e",
         &["{\"a\":1", "{\"b\":2}", "nonsense", "{\"c\":\"cut", "{\"d\":4}", "{\"e"],
     );
-    // Cut where the lines behind it could belong to it, for a while.
+    // Truncated where the following lines could still belong to it.
     check(
         "{\"a\":[1,\n{\"b\":2}\n{\"c\":3}\n{\"d\":[\n4]}\n",
         &["{\"a\":[1,", "{\"b\":2}", "{\"c\":3}", "{\"d\":[\n4]}"],
@@ -74,13 +76,13 @@ fn a_broken_line_costs_only_itself() {
 }
 
 #[test]
-fn zeros_at_the_end_are_nothing() {
+fn zeros_at_the_end_are_ignored() {
     check("{\"a\":1}\n\0\0\0\0", &["{\"a\":1}"]);
     check("\0\0", &[]);
 }
 
 #[test]
-fn a_document_over_the_limit_is_cut_and_the_next_is_whole() {
+fn an_oversized_document_is_truncated_and_the_next_is_complete() {
     for long in [
         format!("{{\"a\":\"{}\"}}\n{{}}", "x".repeat(5000)),
         format!("{{\"a\":[\n{}0]}}\n{{}}", "1,\n".repeat(2000)),
@@ -101,16 +103,15 @@ fn depth_is_bounded_and_costs_only_the_lines_it_touches() {
 }
 
 proptest! {
-    /// Whatever JSON objects, pretty or not, one after another: each comes out as it went in, however the
-    /// bytes arrive.
+    /// Concatenated JSON objects, pretty-printed or not, come out unchanged, whatever the chunks.
     #[test]
-    fn what_is_well_formed_is_one_document(values in proptest::collection::vec(any::<(u8, String, bool)>(), 1..6), piece in 1_usize..50) {
+    fn well_formed_objects_are_one_document_each(values in proptest::collection::vec(any::<(u8, String, bool)>(), 1..6), piece in 1_usize..50) {
         let texts: Vec<String> = values
             .into_iter()
             .map(|(n, text, pretty)| {
                 let value = serde_json::json!({ "x": [{ "text": text, "n": n }, { "n": [n, null, true] }], "deep": { "er": {} } });
                 let one = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
-                // As printers do that begin each element on a line of its own.
+                // Some printers begin each element on its own line.
                 one.replace("\n    {", "\n{").replace("},{", "},\n{")
             })
             .filter(|text| text.len() < 1000 && serde_json::from_str::<serde_json::Value>(text).is_ok())
@@ -118,10 +119,9 @@ proptest! {
         prop_assert_eq!(documents(&texts.join("\n"), piece), texts);
     }
 
-    /// Whatever bytes come, in whatever pieces: the same documents, and every line with a letter in it is
-    /// in one of them.
+    /// Any bytes give the same documents in any chunks, and every line with a letter is in one of them.
     #[test]
-    fn any_bytes_are_taken(text in "[\\[\\]{}:,\"0-2ab\\\\\n ]{0,200}", piece in 1_usize..20) {
+    fn any_bytes_are_split(text in "[\\[\\]{}:,\"0-2ab\\\\\n ]{0,200}", piece in 1_usize..20) {
         let found = documents(&text, piece);
         prop_assert_eq!(&found, &documents(&text, text.len().max(1)));
         let letters = |text: &str| text.matches(['a', 'b']).count();

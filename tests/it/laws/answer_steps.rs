@@ -1,6 +1,6 @@
-//! What happens in a conversation, drawn at random: what a client says, and what becomes of its readers.
+//! Random steps of a channel connection: messages of the client, and events of its readers.
 //!
-//! Must not know: what is to be expected of it.
+//! Must not know: what the server should answer.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -20,7 +20,7 @@ pub const EVENTS: [&str; 7] = [
     "nonsense",
 ];
 
-/// What happens, one after the other; numbers pick a topic, reader or payload, modulo how many there are.
+/// One step. Numbers pick a topic, reader or payload, modulo the number there are.
 #[derive(Debug, Clone)]
 pub enum Step {
     Heartbeat {
@@ -44,8 +44,8 @@ pub enum Step {
         join_ref: Option<bool>,
         object: bool,
     },
-    NoFrame(usize),
-    /// A reader being opened is open, or is not.
+    InvalidFrame(usize),
+    /// A pending reader has been opened, or refused.
     Open {
         pick: usize,
         good: bool,
@@ -58,7 +58,7 @@ pub enum Step {
         pick: usize,
         ids: Vec<u32>,
     },
-    /// The count of a system that a preload may have been of.
+    /// The count of a system, which a preload may have delivered.
     Count {
         pick: usize,
         system: usize,
@@ -77,7 +77,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => (topic(), any::<bool>()).prop_map(|(topic, current)| Step::Leave { topic, current }),
         5 => (topic(), pick(), pick(), prop::option::weighted(0.7, prop::bool::weighted(0.8)), prop::bool::weighted(0.2))
             .prop_map(|(topic, event, payload, join_ref, object)| Step::Event { topic, event, payload, join_ref, object }),
-        1 => pick().prop_map(Step::NoFrame),
+        1 => pick().prop_map(Step::InvalidFrame),
         5 => (pick(), prop::bool::weighted(0.8)).prop_map(|(pick, good)| Step::Open { pick, good }),
         3 => (pick(), 1..12_u32).prop_map(|(pick, id)| Step::Live { pick, id }),
         3 => (pick(), vec(1..24_u32, 0..5)).prop_map(|(pick, ids)| Step::Portion { pick, ids }),
@@ -88,7 +88,7 @@ pub fn step() -> impl Strategy<Value = Step> {
 }
 
 pub fn join_payload(pick: usize) -> (Value, bool) {
-    let some = [
+    let payloads = [
         (json!({}), true),
         (json!({ "systems": [SYSTEMS[0], SYSTEMS[1]], "preload": true }), true),
         (json!({ "systems": [SYSTEMS[0]], "character_ids": [95_000_001], "resume_from": "x" }), true),
@@ -98,12 +98,12 @@ pub fn join_payload(pick: usize) -> (Value, bool) {
         (json!({ "min_value": -5 }), false),
         (json!([1]), false),
     ];
-    // Most are good: a conversation of refusals proves little.
-    some[if pick.is_multiple_of(3) { pick / 3 % some.len() } else { pick / 3 % 4 }].clone()
+    // Most are valid, since a session of refusals proves little.
+    payloads[if pick.is_multiple_of(3) { pick / 3 % payloads.len() } else { pick / 3 % 4 }].clone()
 }
 
 pub fn event_payload(pick: usize) -> Value {
-    let some = [
+    let payloads = [
         json!({ "systems": [SYSTEMS[1], SYSTEMS[2]] }),
         json!({ "systems": [SYSTEMS[0]], "character_ids": [95_000_001], "preload": { "limit_per_system": 3 } }),
         json!({ "character_ids": [95_000_001, 95_000_002] }),
@@ -113,5 +113,5 @@ pub fn event_payload(pick: usize) -> Value {
         json!(5),
         json!(null),
     ];
-    some[pick % some.len()].clone()
+    payloads[pick % payloads.len()].clone()
 }

@@ -1,12 +1,13 @@
-//! Law 5, every push gets its answer: whatever a client says, in whatever order and form, and whatever its
-//! readers do meanwhile, each message is answered exactly once, with its own ref, in its own form, heartbeats
-//! at once; only what belongs to a join gone by is not. What a preload hands over is pushed exactly where the
-//! lists told last still want it, and counts come for such systems only.
+//! Law 5, every push gets its answer: whatever messages a client sends, in any order and form, and whatever
+//! its readers do meanwhile, each message is answered exactly once, with its own ref and in its own form, and
+//! heartbeats at once. Only messages that belong to a superseded join are not answered. Killmails of a
+//! preload are pushed exactly if the lists in the latest answer still include them, and counts come for such
+//! systems only.
 //!
-//! The expectation is folded from what was said on each topic, in order, from what became of the readers, and
-//! from the lists told.
+//! The expectation is computed from the messages on each topic in their order, the results of opening
+//! readers, and the lists in the answers.
 //!
-//! Must not know: sockets; the conversation is a value.
+//! Must not know: sockets; the session is a value.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, OnceLock};
@@ -20,6 +21,7 @@ use killstream::phoenix::effect::Effect;
 use killstream::phoenix::frame::{Form, decode};
 use killstream::phoenix::session::{Opened, Session};
 use killstream::store::facts::facts;
+use killstream::wire::query::limits::Limits;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Runs, TestRunner};
@@ -30,11 +32,11 @@ use crate::laws::lists::{Lists, made, system_of};
 use crate::laws::{Steps, cases};
 use crate::support::killmail::SYSTEMS;
 
-static STEPS: Steps = Steps::of("every push gets its answer");
+static STEPS: Steps = Steps::new("every push gets its answer");
 
-/// Something said, or a reader's end, in the order of one topic.
+/// A message of the client or the end of a reader, in the order of one topic.
 #[derive(Debug, Clone)]
-enum Said {
+enum Message {
     Join { reference: Value, join_ref: Value, good: bool },
     Leave { reference: Value, join_ref: Value },
     Event { reference: Value, join_ref: Value },
@@ -43,15 +45,15 @@ enum Said {
 
 struct Case {
     session: Session,
-    said: BTreeMap<&'static str, Vec<Said>>,
-    /// Readers being opened: key and topic.
+    history: BTreeMap<&'static str, Vec<Message>>,
+    /// Pending readers: key and topic.
     opening: Vec<(u64, String)>,
-    /// What became of them, for each topic in order.
+    /// Whether they were opened, for each topic in order.
     outcomes: BTreeMap<String, Vec<bool>>,
     /// The form of each message, by its ref.
     forms: BTreeMap<String, bool>,
     frames: Vec<Value>,
-    /// What the client believes each topic's join ref to be.
+    /// The join ref of each topic as the client knows it.
     current: BTreeMap<&'static str, Value>,
     pushed: BTreeMap<String, HashSet<u64>>,
     lists: Lists,
@@ -64,9 +66,10 @@ type Expected = BTreeMap<String, (Value, Option<&'static str>)>;
 impl Case {
     fn new() -> Self {
         let config = Config { topics_max: 64, count_ms: 1000, ..Config::default() };
+        let limits = Limits { plugin_config_bytes: 8 << 10 };
         Self {
-            session: Session::new(Arc::new(config), "test".into(), Form::Object, 0),
-            said: BTreeMap::new(),
+            session: Session::new(Arc::new(config), limits, "test".into(), Form::Object, 0),
+            history: BTreeMap::new(),
             opening: Vec::new(),
             outcomes: BTreeMap::new(),
             forms: BTreeMap::new(),
@@ -79,14 +82,14 @@ impl Case {
         }
     }
 
-    /// A ref no other message has: a text or a number.
+    /// A unique ref: a string or a number.
     fn reference(&mut self, number: bool) -> Value {
         self.refs += 1;
         if number { json!(self.refs) } else { json!(self.refs.to_string()) }
     }
 
-    /// Says something and gives the frames that come at once.
-    fn say(
+    /// Sends a message and returns the frames that come at once.
+    fn send(
         &mut self,
         object: bool,
         refs: (&Value, &Value),
@@ -102,15 +105,15 @@ impl Case {
             json!([join_ref, reference, topic, event, payload])
         };
         STEPS.add(
-            "said while a join is under way",
+            "a message while a join is pending",
             u64::from(self.opening.iter().any(|(_, opening)| opening == topic)),
         );
         let mut effects = Vec::new();
         self.session.message(decode(&frame.to_string()).unwrap(), &mut effects);
-        self.take(effects)
+        self.apply(effects)
     }
 
-    fn take(&mut self, effects: Vec<Effect>) -> Vec<Value> {
+    fn apply(&mut self, effects: Vec<Effect>) -> Vec<Value> {
         let mut frames = Vec::new();
         for effect in effects {
             match effect {
@@ -120,7 +123,7 @@ impl Case {
                     STEPS.count("a shared killmail");
                 }
                 Effect::Open(open) => {
-                    STEPS.add("a join again", u64::from(open.replaces.is_some()));
+                    STEPS.add("a repeated join", u64::from(open.replaces.is_some()));
                     self.opening.push((open.key, open.topic));
                 }
                 Effect::Preload { .. } => STEPS.count("a preload"),
@@ -130,14 +133,14 @@ impl Case {
                 Effect::Refused => STEPS.count("a refused join"),
             }
         }
-        frames.iter().for_each(|frame| self.lists.hear(frame));
+        frames.iter().for_each(|frame| self.lists.update(frame));
         self.frames.extend(frames.iter().cloned());
         frames
     }
 
     fn heartbeat(&mut self, object: bool) -> Result<(), TestCaseError> {
         let reference = self.reference(false);
-        let frames = self.say(object, (&Value::Null, &reference), ("phoenix", "heartbeat"), &json!({}));
+        let frames = self.send(object, (&Value::Null, &reference), ("phoenix", "heartbeat"), &json!({}));
         prop_assert_eq!(frames.len(), 1, "a heartbeat is answered at once");
         prop_assert_eq!(
             reply_of(&frames[0]),
@@ -155,34 +158,34 @@ impl Case {
                 let reference = self.reference(number);
                 let join_ref = if join_ref { reference.clone() } else { Value::Null };
                 let (payload, good) = join_payload(payload);
-                self.said.entry(topic).or_default().push(Said::Join {
+                self.history.entry(topic).or_default().push(Message::Join {
                     reference: reference.clone(),
                     join_ref: join_ref.clone(),
                     good,
                 });
                 self.current.insert(topic, reference.clone());
-                self.say(object, (&join_ref, &reference), (topic, "phx_join"), &payload);
+                self.send(object, (&join_ref, &reference), (topic, "phx_join"), &payload);
                 STEPS.count("a join");
             }
             Step::Leave { topic, current } => {
                 let topic = TOPICS[topic];
                 let (reference, join_ref) =
                     (self.reference(false), self.join_ref(topic, current.then_some(true)));
-                self.said
+                self.history
                     .entry(topic)
                     .or_default()
-                    .push(Said::Leave { reference: reference.clone(), join_ref: join_ref.clone() });
-                self.say(false, (&join_ref, &reference), (topic, "phx_leave"), &json!({}));
+                    .push(Message::Leave { reference: reference.clone(), join_ref: join_ref.clone() });
+                self.send(false, (&join_ref, &reference), (topic, "phx_leave"), &json!({}));
                 STEPS.count("a leave");
             }
             Step::Event { topic, event, payload, join_ref, object } => {
                 let topic = TOPICS[topic];
                 let (reference, join_ref) = (self.reference(true), self.join_ref(topic, join_ref));
-                self.said
+                self.history
                     .entry(topic)
                     .or_default()
-                    .push(Said::Event { reference: reference.clone(), join_ref: join_ref.clone() });
-                self.say(
+                    .push(Message::Event { reference: reference.clone(), join_ref: join_ref.clone() });
+                self.send(
                     object,
                     (&join_ref, &reference),
                     (topic, EVENTS[event % EVENTS.len()]),
@@ -190,12 +193,12 @@ impl Case {
                 );
                 STEPS.count("an event");
             }
-            Step::NoFrame(pick) => {
-                let wrong = ["x", "{}", "[1]", "[1,2,3,4,5]"][pick % 4];
+            Step::InvalidFrame(pick) => {
+                let invalid = ["x", "{}", "[1]", "[1,2,3,4,5]"][pick % 4];
                 let mut effects = Vec::new();
-                self.session.malformed(&decode(wrong).unwrap_err(), &mut effects);
-                prop_assert_eq!(self.take(effects).len(), 1);
-                STEPS.count("no frame");
+                self.session.malformed(&decode(invalid).unwrap_err(), &mut effects);
+                prop_assert_eq!(self.apply(effects).len(), 1);
+                STEPS.count("an invalid frame");
             }
             Step::Open { pick, good } => self.open(pick, good),
             Step::Live { pick, id } => self.live(pick, id)?,
@@ -206,13 +209,13 @@ impl Case {
                 self.now_ms += 1500;
                 let mut effects = Vec::new();
                 self.session.tick(self.now_ms, &mut effects);
-                self.take(effects);
+                self.apply(effects);
             }
         }
         Ok(())
     }
 
-    /// The join ref the client believes in, one gone by, or none.
+    /// The current join ref, a superseded one, or none.
     fn join_ref(&self, topic: &str, which: Option<bool>) -> Value {
         match which {
             None => Value::Null,
@@ -241,10 +244,10 @@ impl Case {
             self.session.refused(key, "no plugin", &mut effects);
             STEPS.count("a reader refused");
         }
-        self.take(effects);
+        self.apply(effects);
     }
 
-    /// A channel that is joined now: its topic and key.
+    /// A joined channel: its topic and key.
     fn joined(&self, pick: usize) -> Option<(String, u64)> {
         let topics: Vec<_> = self.session.topics().map(|(topic, key)| (topic.to_owned(), key)).collect();
         (!topics.is_empty()).then(|| topics[pick % topics.len()].clone())
@@ -254,20 +257,20 @@ impl Case {
         let Some((topic, key)) = self.joined(pick) else { return Ok(()) };
         let mut effects = Vec::new();
         let pushed = self.session.killmail(key, &kept(id), &place(5), self.now_ms, &mut effects);
-        let frames = self.take(effects);
+        let frames = self.apply(effects);
         prop_assert_eq!(frames.len(), usize::from(pushed));
-        STEPS.count(if pushed { "a live killmail" } else { "a killmail known already" });
-        self.note(&topic, &frames)
+        STEPS.count(if pushed { "a live killmail" } else { "a killmail that was pushed before" });
+        self.check_once(&topic, &frames)
     }
 
     fn portion(&mut self, pick: usize, ids: &[u32]) -> Result<(), TestCaseError> {
         let Some((topic, key)) = self.joined(pick) else { return Ok(()) };
         let Some(system) = ids.first().map(|id| system_of(*id)) else { return Ok(()) };
-        // Portions are of one system, and have each killmail once.
+        // A portion is of one system, and has each killmail once.
         let ids: BTreeSet<u32> = ids.iter().copied().filter(|id| system_of(*id) == system).collect();
         let wanted: BTreeSet<u32> =
             ids.iter().copied().filter(|id| self.lists.wants(&topic, &made(*id).build())).collect();
-        STEPS.add("a portion of what is not wanted any more", u64::from(wanted.len() < ids.len()));
+        STEPS.add("a portion with killmails that are no longer wanted", u64::from(wanted.len() < ids.len()));
         if !wanted.is_empty() {
             self.lists.preloaded(&topic, system);
         }
@@ -284,34 +287,34 @@ impl Case {
         prop_assert_eq!(pushed, new, "of {:?}, {:?} are wanted on {}", ids, wanted, topic);
         self.session.preload_complete(key, 1, &[], &mut effects);
         STEPS.count("a portion");
-        let frames = self.take(effects);
-        self.note(&topic, &frames)
+        let frames = self.apply(effects);
+        self.check_once(&topic, &frames)
     }
 
     fn count(&mut self, pick: usize, system: u32) -> Result<(), TestCaseError> {
         let Some((topic, key)) = self.joined(pick) else { return Ok(()) };
         let due = self.lists.counted(&topic, system);
         let mut effects = Vec::new();
-        let told = self.session.preload_count(key, (system, 1), self.now_ms, &mut effects);
+        let counted = self.session.preload_count(key, (system, 1), self.now_ms, &mut effects);
         prop_assert_eq!(
-            (told, self.take(effects).len()),
+            (counted, self.apply(effects).len()),
             (due, usize::from(due)),
             "the count of {} on {}",
             system,
             topic
         );
-        STEPS.count(if due { "a count of a preload" } else { "a count nobody waits for" });
+        STEPS.count(if due { "a count of a preload" } else { "a count that is not due" });
         Ok(())
     }
 
-    /// Whatever is pushed on a topic comes once.
-    fn note(&mut self, topic: &str, frames: &[Value]) -> Result<(), TestCaseError> {
+    /// Checks that each killmail is pushed once on a topic.
+    fn check_once(&mut self, topic: &str, frames: &[Value]) -> Result<(), TestCaseError> {
         for frame in frames {
-            let (of, event, payload) = match frame {
+            let (frame_topic, event, payload) = match frame {
                 Value::Array(parts) => (&parts[2], &parts[3], &parts[4]),
                 frame => (&frame["topic"], &frame["event"], &frame["payload"]),
             };
-            prop_assert_eq!(of, topic);
+            prop_assert_eq!(frame_topic, topic);
             for killmail in payload["killmails"].as_array().into_iter().flatten() {
                 prop_assert_eq!(event, "killmail_update");
                 let id = killmail["killmail_id"].as_u64().unwrap();
@@ -329,44 +332,44 @@ impl Case {
     fn end(&mut self, pick: usize) {
         let Some((topic, key)) = self.joined(pick) else { return };
         if let Some(topic) = TOPICS.into_iter().find(|name| *name == topic) {
-            self.said.entry(topic).or_default().push(Said::Ended);
+            self.history.entry(topic).or_default().push(Message::Ended);
             let mut effects = Vec::new();
             self.session.ended(key, "plugin_gone", "gone", &mut effects);
-            self.take(effects);
+            self.apply(effects);
             STEPS.count("a reader's end");
         }
     }
 
-    /// What must have come of everything said on a topic.
-    fn expected(&self, topic: &str, said: &[Said], expected: &mut Expected) {
+    /// The answers expected to the messages on a topic.
+    fn expected(&self, topic: &str, messages: &[Message], expected: &mut Expected) {
         let mut outcomes = self.outcomes.get(topic).into_iter().flatten();
         let mut joined: Option<Value> = None;
-        for said in said {
-            let (reference, answer) = match said {
-                Said::Ended => {
+        for message in messages {
+            let (reference, answer) = match message {
+                Message::Ended => {
                     joined = None;
                     continue;
                 }
-                Said::Join { reference, .. } if topic == "room:lobby" => {
+                Message::Join { reference, .. } if topic == "room:lobby" => {
                     (reference, (Value::Null, Some("error")))
                 }
-                Said::Join { reference, join_ref, good } => {
+                Message::Join { reference, join_ref, good } => {
                     let good = *good && topic != "killmails:other" && *outcomes.next().unwrap();
                     joined =
                         good.then(|| if join_ref.is_null() { reference.clone() } else { join_ref.clone() });
                     (reference, (join_ref.clone(), Some(if good { "ok" } else { "error" })))
                 }
-                Said::Leave { join_ref, .. } | Said::Event { join_ref, .. }
+                Message::Leave { join_ref, .. } | Message::Event { join_ref, .. }
                     if joined.as_ref().is_some_and(|joined| !join_ref.is_null() && joined != join_ref) =>
                 {
-                    STEPS.count("a join gone by");
+                    STEPS.count("a superseded join");
                     continue;
                 }
-                Said::Leave { reference, join_ref } => {
+                Message::Leave { reference, join_ref } => {
                     let answered = joined.take().unwrap_or_else(|| join_ref.clone());
                     (reference, (answered, Some("ok")))
                 }
-                Said::Event { reference, .. } => match &joined {
+                Message::Event { reference, .. } => match &joined {
                     Some(joined) => (reference, (joined.clone(), None)),
                     None => (reference, (Value::Null, Some("error"))),
                 },
@@ -376,7 +379,7 @@ impl Case {
     }
 }
 
-/// The ref, the join ref (objects have none) and the status of an answer.
+/// Ref, join ref (objects have none) and status of a reply.
 fn reply_of(frame: &Value) -> Option<(&Value, Option<&Value>, &str)> {
     match frame {
         Value::Array(parts) if parts[3] == "phx_reply" => {
@@ -404,7 +407,7 @@ fn kept(id: u32) -> Delivered {
         age_secs: 0,
         facts: facts(&killmail),
         killmail,
-        // Every third is large.
+        // Every third one is large.
         json: OnceLock::from(Bytes::from(
             json!({ "killmail_id": id, "more": "x".repeat((id as usize % 3 / 2) << 16) }).to_string(),
         )),
@@ -421,8 +424,8 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
         case.open(0, true);
     }
     let mut expected = Expected::new();
-    for (topic, said) in &case.said {
-        case.expected(topic, said, &mut expected);
+    for (topic, messages) in &case.history {
+        case.expected(topic, messages, &mut expected);
     }
     let mut answered = BTreeMap::new();
     for frame in &case.frames {
@@ -448,8 +451,8 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
     for reference in expected.keys() {
         prop_assert!(answered.contains_key(reference), "no answer to {}", reference);
     }
-    let beats =
-        case.forms.len() - case.said.values().flatten().filter(|said| !matches!(said, Said::Ended)).count();
+    let beats = case.forms.len()
+        - case.history.values().flatten().filter(|message| !matches!(message, Message::Ended)).count();
     prop_assert_eq!(answered.len(), expected.len() + beats, "nothing else is answered");
     Ok(())
 }
@@ -458,27 +461,27 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
 fn every_push_gets_its_answer() {
     let mut runner = TestRunner::new(Runs { failure_persistence: None, ..Runs::with_cases(cases()) });
     runner.run(&vec(step(), 5..60), run).unwrap_or_else(|e| panic!("{e}"));
-    let said = [
+    let messages = [
         "a heartbeat",
         "a join",
-        "a join again",
+        "a repeated join",
         "a refused join",
         "a leave",
         "an event",
-        "no frame",
+        "an invalid frame",
         "an object",
         "an array",
     ];
-    let odd = [
-        "said while a join is under way",
-        "a join gone by",
+    let readers = [
+        "a message while a join is pending",
+        "a superseded join",
         "a reader opened",
         "a reader refused",
         "a reader's end",
     ];
     let pushed = [
         "a live killmail",
-        "a killmail known already",
+        "a killmail that was pushed before",
         "a shared killmail",
         "a portion",
         "a preload",
@@ -486,7 +489,10 @@ fn every_push_gets_its_answer() {
         "a change",
         "a close",
     ];
-    let ended =
-        ["a portion of what is not wanted any more", "a count of a preload", "a count nobody waits for"];
-    STEPS.report(&[&said[..], &odd, &pushed, &ended].concat());
+    let counts = [
+        "a portion with killmails that are no longer wanted",
+        "a count of a preload",
+        "a count that is not due",
+    ];
+    STEPS.report(&[&messages[..], &readers, &pushed, &counts].concat());
 }

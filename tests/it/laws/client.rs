@@ -1,6 +1,6 @@
-//! One client of a reader: what it got, and what it must have got.
+//! A client of a reader: what it got, and what it should have got.
 //!
-//! Must not know: what happens beside it.
+//! Must not know: other clients.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,23 +18,22 @@ use tokio::time::timeout;
 use crate::laws::once::STEPS;
 use crate::support::PATIENCE;
 
-/// One client.
 pub struct Client {
     pub reader: Reader,
     subscription: Subscription,
     start: Start,
-    /// The head when it first opened.
+    /// Head of the log when it first opened.
     pub opened: Seq,
-    /// From which place on which filter held, ascending.
+    /// The filters it had, and the position from which each applied, ascending.
     pub filters: Vec<(Seq, Filter)>,
     pub got: Vec<Delivered>,
-    /// The numbers of the spans it was told of.
-    pub told: Vec<Seq>,
-    /// The number of the last live event.
+    /// Sequence numbers of the spans it was notified of.
+    pub spans: Vec<Seq>,
+    /// Sequence number of the last live event.
     last: Seq,
-    /// The id of the last event it saw.
+    /// Id of the last event it saw.
     last_id: String,
-    /// Killmails of the last event, if that was a batch, and the head of its preload.
+    /// The last event, if it was a batch: its killmails, and the head of its preload.
     last_batch: Option<(Vec<Delivered>, Seq)>,
 }
 
@@ -51,21 +50,21 @@ impl Client {
             opened,
             filters,
             got: Vec::new(),
-            told: Vec::new(),
+            spans: Vec::new(),
             last: opened,
             last_id,
             last_batch: None,
         }
     }
 
-    /// Takes the next event if there is one soon.
+    /// Takes the next event, if one comes soon.
     pub async fn take(&mut self) -> bool {
         let Ok(event) = timeout(Duration::from_millis(3), self.reader.next()).await else { return false };
-        self.saw(event.expect("the reader ended"));
+        self.record(event.expect("the reader ended"));
         true
     }
 
-    pub fn saw(&mut self, event: Event) {
+    pub fn record(&mut self, event: Event) {
         self.last_batch = None;
         match event {
             Event::Opened { id } => self.last_id = id.to_string(),
@@ -75,7 +74,7 @@ impl Client {
             }
             Event::Backfilled { id, .. } => {
                 self.moved_to(id);
-                self.told.push(id.place.head());
+                self.spans.push(id.place.head());
             }
             Event::Batch(batch) => {
                 self.got.extend(batch.kept.iter().cloned());
@@ -93,7 +92,7 @@ impl Client {
         self.last_id = id.to_string();
     }
 
-    /// Everything there is.
+    /// Takes events until the reader has caught up.
     pub async fn drain(&mut self, feed: &Feed) {
         let all = async {
             while self.reader.in_preload() || self.reader.id().place != Place::Live(feed.head()) {
@@ -104,7 +103,7 @@ impl Client {
         timeout(PATIENCE, all).await.expect("the reader never catches up");
     }
 
-    /// The client went away after it had seen `seen` killmails of the last batch, and connects again.
+    /// Disconnects after `seen` killmails of the last batch, and reconnects.
     pub async fn resume(&mut self, feed: &Arc<Feed>, seen: usize, ping: bool) {
         let in_preload = self.reader.in_preload();
         if ping {
@@ -112,7 +111,7 @@ impl Client {
         } else if let Some((batch, head)) = self.last_batch.take()
             && (1..batch.len()).contains(&seen)
         {
-            // A door that sends killmails one by one gives each its id.
+            // A transport that sends killmails one by one gives each of them an id.
             self.got.truncate(self.got.len() - (batch.len() - seen));
             self.last_id = preload_id(feed.epoch(), head, &batch[seen - 1]).to_string();
             STEPS.count("cut within a batch");
@@ -122,10 +121,10 @@ impl Client {
         STEPS.count(if in_preload { "resume in a preload" } else { "resume" });
         let start = Start { last_event_id: Some(self.last_id.clone()), ..self.start.clone() };
         self.reader = Reader::open(feed.clone(), self.subscription.clone(), start).await.unwrap();
-        self.holds_from(self.reader.id().place.head());
+        self.applies_from(self.reader.id().place.head());
     }
 
-    /// Wants the ids of another filter, too; not while a preload goes on, which ends as it was planned.
+    /// Adds the ids of another filter, except during a preload, which ends as it was planned.
     pub fn grow(&mut self, more: &Filter) {
         if self.reader.in_preload() || matches!(self.reader.id().place, Place::Preload { .. }) {
             return;
@@ -139,16 +138,16 @@ impl Client {
         STEPS.count("growth");
         self.reader.set_filter(self.subscription.filter.clone());
         self.last_batch = None;
-        self.holds_from(self.reader.id().place.head());
+        self.applies_from(self.reader.id().place.head());
     }
 
-    /// The present filter holds behind this place.
-    fn holds_from(&mut self, place: Seq) {
+    /// Records that the present filter applies behind this position.
+    fn applies_from(&mut self, place: Seq) {
         self.filters.retain(|(from, _)| *from < place || *from == self.opened);
         self.filters.push((place, self.subscription.filter.clone()));
     }
 
-    /// What this client must have got, in this order, given the whole log.
+    /// The killmails this client should have got, in this order, given the whole log.
     pub fn expected(&self, log: &[SharedEntry]) -> Vec<u32> {
         let first = &self.filters[0].1;
         let mut expected = Vec::new();

@@ -1,5 +1,5 @@
-//! What a channel client subscribes to, as the server's answers told it, and what a preload may therefore
-//! bring.
+//! The lists of a channel client according to the server's answers, and what a preload may deliver because of
+//! them.
 //!
 //! Must not know: how the server keeps its lists.
 
@@ -10,21 +10,21 @@ use serde_json::Value;
 
 use crate::support::killmail::{Build, SYSTEMS, killmail};
 
-/// The character of some of the killmails.
+/// The victim of some killmails.
 pub const PILOT: u32 = 95_000_001;
 
-/// The killmail of an id: systems take turns, and the pilot is in every third.
+/// The killmail of an id. Systems alternate, and the pilot is the victim of every third one.
 pub fn made(id: u32) -> Build {
     let built = killmail(id).system(system_of(id));
     if id.is_multiple_of(3) { built.victim(PILOT) } else { built }
 }
 
-/// Its system.
+/// The system of the killmail of an id.
 pub fn system_of(id: u32) -> u32 {
     SYSTEMS[id as usize % 4]
 }
 
-/// The lists of each topic that is joined.
+/// The lists of each joined topic.
 #[derive(Debug, Default)]
 pub struct Lists(BTreeMap<String, Listed>);
 
@@ -32,7 +32,7 @@ pub struct Lists(BTreeMap<String, Listed>);
 struct Listed {
     systems: HashSet<u64>,
     characters: HashSet<u64>,
-    /// Systems that had something of a preload and were not counted since.
+    /// Systems with killmails in a preload that have not been counted since.
     uncounted: HashSet<u32>,
 }
 
@@ -41,8 +41,8 @@ fn ids(list: &Value) -> Option<HashSet<u64>> {
 }
 
 impl Lists {
-    /// Reads what a frame says of them.
-    pub fn hear(&mut self, frame: &Value) {
+    /// Updates the lists from a frame of the server.
+    pub fn update(&mut self, frame: &Value) {
         let (topic, event, payload) = match frame {
             Value::Array(parts) => (&parts[2], &parts[3], &parts[4]),
             frame => (&frame["topic"], &frame["event"], &frame["payload"]),
@@ -66,7 +66,7 @@ impl Lists {
         }
     }
 
-    /// Whether the client wants a killmail on a topic.
+    /// Whether the lists of a topic include a killmail.
     pub fn wants(&self, topic: &str, killmail: &Killmail) -> bool {
         let Some(Listed { systems, characters, .. }) = self.0.get(topic) else { return false };
         let pilot = killmail.victim.character_id.map(u64::from);
@@ -75,12 +75,12 @@ impl Lists {
             || pilot.is_some_and(|pilot| characters.contains(&pilot))
     }
 
-    /// A preload brought something of a system that is wanted.
+    /// Records that a preload delivered killmails of a system in the lists.
     pub fn preloaded(&mut self, topic: &str, system: u32) {
         self.0.get_mut(topic).unwrap().uncounted.insert(system);
     }
 
-    /// Whether a preload's count of a system has to be told; it is told once.
+    /// Whether the count of a system after a preload is due. It is due once.
     pub fn counted(&mut self, topic: &str, system: u32) -> bool {
         self.0.get_mut(topic).unwrap().uncounted.remove(&system)
     }

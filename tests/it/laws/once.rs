@@ -1,9 +1,10 @@
 //! Law 2, once, in order: whatever the interleaving of publish, open, filter growth, stop and resume, a
-//! reader yields each accepted number exactly once.
+//! reader yields each accepted sequence number exactly once.
 //!
-//! The expectation is computed from the log alone: which entry stands where, and which filter held there.
+//! The expectation is computed from the log alone: the position of each entry, and the filter that applied
+//! there.
 //!
-//! Must not know: pages, bells, tails; only what a door sees.
+//! Must not know: pages, wakeups, the newest entries in memory; only what a transport sees.
 
 use std::sync::{Arc, OnceLock};
 
@@ -34,38 +35,39 @@ use crate::laws::{Steps, cases};
 use crate::support::killmail::esi;
 use crate::support::strategy;
 
-pub static STEPS: Steps = Steps::of("once, in order");
+pub static STEPS: Steps = Steps::new("once, in order");
 
-/// When the killmails of a case happen, unix seconds; their ids follow.
+/// Base of the times of killmails, unix seconds; the id is added.
 const EPOCH: i64 = 1_700_000_000;
+/// The first killmail id.
 const IDS: u32 = 1000;
 
-/// What happens, one after the other; numbers pick a reader or killmail, modulo how many there are.
+/// One step. Numbers pick a reader or killmail, modulo the number there are.
 #[derive(Debug, Clone)]
 enum Step {
-    /// New killmails, each perhaps late, perhaps from an archive.
+    /// New killmails, each possibly late or from an archive.
     Publish(Vec<(bool, bool)>),
-    /// Archives have filled something in.
+    /// A span is added from archives.
     Span,
-    /// A published killmail comes again with more points.
+    /// A published killmail is revised with more points.
     Revise(usize),
-    /// A reader opens: what it wants, the window of its preload, whether age matters.
+    /// A reader opens with a filter, the window of a preload, and perhaps a maximum age.
     Open { filter: Filter, preload: Option<i64>, any_age: bool },
-    /// A reader is asked for so many events.
+    /// A client takes this many events.
     Read(usize, usize),
-    /// A reader is asked, and the asker goes away; perhaps while something is published.
+    /// A call for the next event is cancelled, perhaps while something is published.
     Cut { reader: usize, publish: bool },
-    /// A client goes away and comes back with the last id it saw; of a batch it may have seen only a part, or
-    /// the id came with a ping.
+    /// A client disconnects and resumes with the last id it saw. It may have seen only a part of a batch, or
+    /// the id may have come with a ping.
     Resume { reader: usize, seen: usize, ping: bool },
-    /// A client wants more.
+    /// A client's filter grows.
     Grow(usize, Filter),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let filter = move || strategy::filter(EPOCH + i64::from(IDS)..EPOCH + i64::from(IDS) + 60);
     let window = || prop::option::of(EPOCH + i64::from(IDS) - 20..EPOCH + i64::from(IDS) + 60);
-    // Most filters take little; these take most, so that preloads have batches to be cut.
+    // Most filters match little. These match most killmails, so that preloads have batches to be cut.
     let broad = || {
         (90_000_002..90_000_008_u32)
             .prop_map(|end| with_ids(Dimension::Character, (90_000_000..end).collect()))
@@ -90,7 +92,7 @@ fn with_ids(kind: Dimension, ids: Vec<u32>) -> Filter {
     filter
 }
 
-/// Killmails in an order of arrival that is not the order of their ids.
+/// Killmails that do not arrive in the order of their ids.
 fn killmails() -> impl Strategy<Value = Vec<Killmail>> {
     let ids = Just((IDS..IDS + 60).collect::<Vec<u32>>()).prop_shuffle();
     (vec(strategy::killmail(1..2, EPOCH), 60), ids).prop_map(|(killmails, ids)| {
@@ -103,7 +105,7 @@ fn killmails() -> impl Strategy<Value = Vec<Killmail>> {
     })
 }
 
-/// A feed over a small store, so that pages end, tails are left and disks are read.
+/// A feed over a small store, so that pages end and entries have to be read from disk.
 struct Case {
     feed: Arc<Feed>,
     log: Vec<SharedEntry>,
@@ -128,7 +130,7 @@ fn open_store(folder: &TempDir) -> Arc<Store> {
     Store::open(config).unwrap()
 }
 
-/// One engine for all cases: nothing here uses a plugin.
+/// One engine for all cases: no plugin is used.
 fn engine() -> Arc<Engine> {
     static ENGINE: OnceLock<Arc<Engine>> = OnceLock::new();
     let make = || {
@@ -194,7 +196,7 @@ impl Case {
         STEPS.count("publish");
     }
 
-    /// More points: nothing a filter asks, so that what is accepted stays clear.
+    /// Revises a killmail with more points, on which no filter depends.
     async fn revise(&mut self, pick: usize) {
         if self.log.is_empty() {
             return;
@@ -216,7 +218,7 @@ impl Case {
         match step {
             Step::Publish(kinds) => self.publish(&kinds).await,
             Step::Span => {
-                self.feed.publish_span(Span::of(EPOCH), None).await.unwrap();
+                self.feed.publish_span(Span::at(EPOCH), None).await.unwrap();
                 self.spans.push(self.feed.head());
                 STEPS.count("span");
             }
@@ -245,7 +247,8 @@ impl Case {
         }
     }
 
-    /// Asks a reader and goes away when something is published, or at once; what it gave by then counts.
+    /// Cancels a call for the next event, at once or when something is published. An event it returned by
+    /// then counts.
     async fn cut(&mut self, pick: usize, publish: bool) {
         STEPS.count("cut");
         let batch = self.batch(if publish { &[(false, false)] } else { &[] });
@@ -254,12 +257,12 @@ impl Case {
         let published = tokio::select! {
             biased;
             event = client.reader.next() => {
-                client.saw(event.unwrap());
+                client.record(event.unwrap());
                 None
             }
             appended = feed.publish(batch, None) => Some(appended.unwrap()),
         };
-        // Where the reader won, the batch may have been taken by the writer all the same: then it is known.
+        // If the reader was first, the writer may have accepted the batch all the same. Then it is known.
         let appended = match published {
             Some(appended) => appended,
             None => self.feed.publish(again, None).await.unwrap(),
@@ -291,7 +294,7 @@ async fn run(killmails: Vec<Killmail>, steps: Vec<Step>) -> Result<(), TestCaseE
             &client.filters
         );
         let spans: Vec<Seq> = case.spans.iter().copied().filter(|at| *at > client.opened).collect();
-        prop_assert_eq!(&client.told, &spans, "opened at {}", client.opened);
+        prop_assert_eq!(&client.spans, &spans, "opened at {}", client.opened);
     }
     Ok(())
 }

@@ -1,9 +1,9 @@
-//! Law 3, prefix: cut the process anywhere; after reopening, the log is a prefix of what was published
-//! containing all that was acknowledged, the index equals a rebuild from the log, the checkpoint never
-//! exceeds the log.
+//! Law 3, prefix: wherever the process is cut off, after reopening the log is a prefix of what was published
+//! and contains everything that was acknowledged, the index equals a rebuild from the log, and the checkpoint
+//! never exceeds the log.
 //!
-//! A child appends under the shim that journals every write it makes; a case rebuilds its folder as it stood
-//! at some moment, in the middle of a write if need be, and opens it.
+//! A child process appends under a shim that records every write. A case rebuilds its folder as it was at
+//! some moment, possibly in the middle of a write, and opens it.
 //!
 //! Must not know: which writes matter.
 
@@ -20,11 +20,11 @@ use crate::crash::image::{self, Change};
 use crate::crash::{Acknowledged, index_equals_a_rebuild};
 use crate::laws::{Steps, cases};
 
-/// Different histories; each is cut many times.
+/// Number of histories. Each is cut many times.
 const HISTORIES: u64 = 6;
 const BATCHES: u64 = 24;
 
-/// Every write of a child's life.
+/// Every write of a child process.
 fn history(seed: u64) -> Vec<Change> {
     let folder = TempDir::with_prefix("killstream-history-").unwrap();
     let base = folder.path().canonicalize().unwrap();
@@ -38,11 +38,11 @@ fn history(seed: u64) -> Vec<Change> {
     let changes = image::journal(&std::fs::read(base.join("journal")).unwrap());
     let whole = TempDir::new().unwrap();
     image::lay_out(&image::replay(&changes, None), whole.path());
-    assert!(image::same_files(whole.path(), &disk), "the journal does not tell the whole story");
+    assert!(image::same_files(whole.path(), &disk), "the journal is not complete");
     changes
 }
 
-/// One cut: where in the history (a share of its changes), and how much of the write under way was made.
+/// One cut: `at` which share of the history's changes, and how much of the write in progress was made.
 fn cut(changes: &[Change], at: f64, torn: Option<f64>, steps: &Steps) {
     let at = (at * changes.len() as f64) as usize;
     let under_way = match (&changes[at], torn) {
@@ -59,7 +59,7 @@ fn cut(changes: &[Change], at: f64, torn: Option<f64>, steps: &Steps) {
     let store = Store::open(child::config(folder.path()))
         .unwrap_or_else(|e| panic!("cut at {at} of {}: {e}", changes.len()));
     known.check(&store, 1);
-    // Opening twice costs; a third of the cases is enough for what the index promises.
+    // Opening twice is slow; a third of the cases is enough to check the index.
     let snapshots = if at.is_multiple_of(3) { index_equals_a_rebuild(&store, folder.path()) } else { 0 };
 
     let head = store.head().0;
@@ -77,7 +77,7 @@ fn cut(changes: &[Change], at: f64, torn: Option<f64>, steps: &Steps) {
 
 #[test]
 fn prefix() {
-    static STEPS: Steps = Steps::of("prefix");
+    static STEPS: Steps = Steps::new("prefix");
     type Histories = Mutex<HashMap<u64, Arc<Vec<Change>>>>;
     let histories: Histories = Mutex::default();
     let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(cases()) });
@@ -102,11 +102,11 @@ fn prefix() {
     ]);
 }
 
-/// The engine's own first and last files, cut at every write and within: nothing acknowledged is behind them,
-/// so they are no damage.
+/// Files that the engine writes before and after everything else, cut at every write and within writes.
+/// Nothing acknowledged depends on them, so an incomplete one is not damage.
 #[test]
-fn what_the_engine_leaves_half_made_is_no_damage() {
-    static STEPS: Steps = Steps::of("prefix, the engine's own files");
+fn incomplete_files_of_the_engine_are_not_damage() {
+    static STEPS: Steps = Steps::new("prefix, the engine's own files");
     let changes = history(0);
     let own = |c: &Change| matches!(c, Change::Write { name, .. } if name.ends_with("/conf") || name.ends_with(".generating"));
     for (n, _) in changes.iter().enumerate().filter(|(_, change)| own(change)) {

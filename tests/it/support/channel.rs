@@ -1,5 +1,4 @@
-//! A client of Phoenix channels over a WebSocket of another make than the server's: frames as they are,
-//! versions 1 and 2.
+//! A client of Phoenix channels, protocol versions 1 and 2, on another WebSocket library than the server's.
 //!
 //! Must not know: which events the server sends.
 
@@ -25,12 +24,12 @@ pub const LOBBY: &str = "killmails:lobby";
 pub struct Channel {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     next_ref: u64,
-    /// Why the server closed, once it did: the code; 1005 for none, 1006 for an end without goodbye.
+    /// The close code, once the server has closed the connection; 1005 if it sent none, 1006 without a close frame.
     pub closed: Option<u16>,
 }
 
 impl Channel {
-    /// Connects; gives the status where the server refuses.
+    /// Connects. If the server refuses, returns the status.
     pub async fn try_open(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<Self, u16> {
         let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
         for (name, value) in headers {
@@ -66,8 +65,7 @@ impl Channel {
         self.message(Message::text(frame.to_string())).await;
     }
 
-    /// The next WebSocket message, control frames too; `None` when nothing comes within the time or ever
-    /// again.
+    /// The next WebSocket message, including control frames; `None` if there is none in time, or at the end.
     pub async fn message_within(&mut self, time: Duration) -> Option<Message> {
         match timeout(time, self.socket.next()).await.ok()? {
             Some(Ok(Message::Close(frame))) => {
@@ -88,18 +86,20 @@ impl Channel {
         loop {
             let left = end.saturating_duration_since(tokio::time::Instant::now());
             if let Message::Text(text) = self.message_within(left).await? {
-                return Some(serde_json::from_str(&text).unwrap_or_else(|e| panic!("no JSON ({e}): {text}")));
+                return Some(
+                    serde_json::from_str(&text).unwrap_or_else(|e| panic!("not JSON ({e}): {text}")),
+                );
             }
         }
     }
 
-    /// The next frame; panics when none comes.
+    /// The next frame; panics if there is none in time.
     pub async fn frame(&mut self) -> Value {
         let frame = self.frame_within(PATIENCE).await;
-        frame.unwrap_or_else(|| panic!("no frame came; closed: {:?}", self.closed))
+        frame.unwrap_or_else(|| panic!("no frame received; closed: {:?}", self.closed))
     }
 
-    /// The next frame that is no killmail, count or end of a preload: those of a join come when they come.
+    /// The next frame that is not a killmail, a count or the end of a preload; those arrive at any time after a join.
     pub async fn answer(&mut self) -> Value {
         loop {
             let frame = self.frame().await;
@@ -109,22 +109,22 @@ impl Channel {
         }
     }
 
-    /// Sends a frame and gives the answer.
+    /// Sends a frame and returns the reply.
     pub async fn ask(&mut self, frame: Value) -> Value {
         self.send(frame).await;
         self.answer().await
     }
 
-    /// Reads until the server says goodbye.
+    /// Reads until the server closes the connection. Returns the close code.
     pub async fn goodbye(&mut self) -> u16 {
         while self.closed.is_none() {
             let end = self.message_within(PATIENCE).await;
-            assert!(end.is_some() || self.closed.is_some(), "the server does not say goodbye");
+            assert!(end.is_some() || self.closed.is_some(), "the server does not close the connection");
         }
         self.closed.unwrap()
     }
 
-    /// Joins the lobby in version 2; the refs are those of the case texts. Gives the answer's response.
+    /// Joins the lobby in version 2, with the refs of the case texts. Returns the reply's response.
     pub async fn join(&mut self, payload: Value) -> Value {
         let reply = self.ask(json!(["1", "1", LOBBY, "phx_join", payload])).await;
         assert_eq!(
@@ -135,8 +135,8 @@ impl Channel {
         reply[4]["response"].clone()
     }
 
-    /// Says something in the lobby joined with ref "1" and gives the answer: status and response. What is
-    /// pushed before is passed over.
+    /// Sends an event to the lobby, joined with ref "1". Returns status and response of the reply; skips pushes before
+    /// it.
     pub async fn say(&mut self, event: &str, payload: Value) -> (String, Value) {
         let reference = self.next_ref.to_string();
         self.next_ref += 1;
@@ -150,7 +150,7 @@ impl Channel {
         }
     }
 
-    /// The payload of the next push of this event, in either version; other frames are passed over.
+    /// The payload of the next push of this event, in either version; skips other frames.
     pub async fn event(&mut self, name: &str) -> Value {
         loop {
             let frame = self.frame().await;
@@ -173,7 +173,7 @@ impl Channel {
         }
     }
 
-    /// The ids of the next `count` live killmails, other frames passed over.
+    /// The ids of the next `count` live killmails; skips other frames.
     pub async fn live(&mut self, count: usize) -> Vec<u64> {
         let mut ids = Vec::new();
         while ids.len() < count {
@@ -185,7 +185,7 @@ impl Channel {
         ids
     }
 
-    /// The ids of everything pushed until a heartbeat sent now is answered and nothing came for this long.
+    /// The ids of all killmails pushed until none arrives for this long.
     pub async fn killmails_until_quiet(&mut self, quiet: Duration) -> Vec<u64> {
         let mut ids = Vec::new();
         while let Some(update) = self.event_within("killmail_update", quiet).await {
@@ -195,7 +195,7 @@ impl Channel {
     }
 }
 
-/// Event and payload of a frame in either version.
+/// The event and payload of a frame, in either version.
 pub fn parts(frame: &Value) -> (&str, &Value) {
     if frame.is_array() {
         (frame[3].as_str().unwrap(), &frame[4])

@@ -1,7 +1,7 @@
-//! Where the real killmails are: `$KILLSTREAM_DATA`, else `../shared/data` beside the repository, else the
-//! bundled sample.
+//! Real killmails: from `$KILLSTREAM_DATA`, else from `../shared/data` next to the repository, else the bundled
+//! sample.
 //!
-//! Must not know: how a killmail is read.
+//! Must not know: how a killmail is parsed.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -10,7 +10,7 @@ use std::sync::Once;
 
 use killstream::sample;
 
-/// Real documents, one JSON text each, under the name of where they came from.
+/// Real documents from one file, as one JSON text each.
 #[derive(Debug)]
 pub struct Documents {
     /// The file's name, or `sample`.
@@ -18,7 +18,7 @@ pub struct Documents {
     pub lines: Vec<String>,
 }
 
-/// The folder with real data, where there is one.
+/// The folder with real data, if there is one.
 pub fn folder() -> Option<PathBuf> {
     let named = std::env::var_os("KILLSTREAM_DATA").map(PathBuf::from);
     if let Some(folder) = &named {
@@ -34,7 +34,7 @@ pub fn folder() -> Option<PathBuf> {
     })
 }
 
-/// Current forms that must all be understood, by file and how many documents each has.
+/// Files with current forms, which must all be accepted, and the number of documents in each.
 pub const CURRENT: &[(&str, usize)] = &[
     ("killmails-esi.ndjson.zst", 41_766),
     ("edge.ndjson", 214),
@@ -44,28 +44,28 @@ pub const CURRENT: &[(&str, usize)] = &[
     ("zkb-websocket-killstream.ndjson", 5),
 ];
 
-/// Forms of old that must be refused with a reason.
+/// Files with obsolete forms, which must be refused with a reason.
 pub const LEGACY: &[(&str, usize)] = &[
     ("legacy-redisq-crest.ndjson", 55),
     ("legacy-zkb-api-2013.ndjson", 91),
     ("legacy-crest-killmails.ndjson", 1),
 ];
 
-/// How many killmails the bundled sample has.
+/// Number of killmails in the bundled sample.
 pub const SAMPLE: usize = 3927;
 
-/// Every real document in a current form; says loudly, once, what it found and counts it.
+/// All real documents in current forms. Prints once what was found.
 pub fn current() -> Vec<Documents> {
     let documents = match folder() {
         Some(folder) => CURRENT.iter().map(|(name, count)| read(&folder, name, *count)).collect(),
         None => vec![bundled()],
     };
-    static SAID: Once = Once::new();
-    SAID.call_once(|| say(&documents));
+    static REPORTED: Once = Once::new();
+    REPORTED.call_once(|| report(&documents));
     documents
 }
 
-/// Every document in a form of old; none where only the sample is at hand.
+/// All documents in obsolete forms; none if there is only the sample.
 pub fn legacy() -> Vec<Documents> {
     let Some(folder) = folder() else {
         eprintln!("*** NO LEGACY DOCUMENTS HERE: set KILLSTREAM_DATA ***");
@@ -74,14 +74,14 @@ pub fn legacy() -> Vec<Documents> {
     LEGACY.iter().map(|(name, count)| read(&folder, name, *count)).collect()
 }
 
-/// Some thousand real killmails, the same everywhere.
+/// The bundled sample: some thousand real killmails.
 pub fn bundled() -> Documents {
     let lines: Vec<String> = sample::lines().collect();
     assert_eq!(lines.len(), SAMPLE, "the bundled sample");
     Documents { source: "sample".to_owned(), lines }
 }
 
-fn say(documents: &[Documents]) {
+fn report(documents: &[Documents]) {
     let whole = documents.iter().map(|d| d.lines.len()).sum::<usize>();
     match folder() {
         Some(folder) => eprintln!("*** {whole} REAL DOCUMENTS from {} ***", folder.display()),
@@ -105,7 +105,7 @@ fn read(folder: &Path, name: &str, count: usize) -> Documents {
     Documents { source: name.to_owned(), lines }
 }
 
-/// A single file of the data folder, where there is one.
+/// A single file of the data folder, if there is one.
 pub fn file(path: &str) -> Option<String> {
     fs::read_to_string(folder()?.join(path)).ok()
 }

@@ -1,8 +1,8 @@
-//! Repeatable chance: the same seed throws the same numbers on every machine.
+//! Repeatable random numbers: the same seed gives the same numbers on every machine.
 //!
-//! Must not know: what is decided by it.
+//! Must not know: what they decide.
 
-/// A small generator (splitmix64).
+/// A small random number generator (splitmix64).
 #[derive(Debug, Clone)]
 pub struct Dice(u64);
 
@@ -25,7 +25,7 @@ impl Dice {
         self.next() % end.max(1)
     }
 
-    /// True once in `n` throws.
+    /// True with probability 1/n.
     pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }

@@ -1,8 +1,8 @@
-//! A fake of EVE-KILL's websocket: welcomes, takes topics, sends what it is told to; misbehaves on demand.
+//! A fake of EVE-KILL's websocket: sends a welcome, accepts topics, sends what a test wants, misbehaves on demand.
 //!
-//! It runs on a thread of its own and records what clients say.
+//! It runs on its own thread and records what clients send.
 //!
-//! Must not know: what the server makes of what it hears.
+//! Must not know: what the server does with what it receives.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, 
 
 use crate::support::until;
 
-/// What every open connection is to do.
+/// What every open connection should do.
 #[derive(Debug, Clone)]
 enum Order {
     Say(String),
@@ -26,7 +26,7 @@ enum Order {
 }
 
 #[derive(Debug, Default)]
-struct Shelf {
+struct State {
     heard: Vec<String>,
     agents: Vec<String>,
     connections: usize,
@@ -39,7 +39,7 @@ struct Shelf {
 #[derive(Debug)]
 pub struct EveKill {
     address: SocketAddr,
-    shelf: Arc<Mutex<Shelf>>,
+    state: Arc<Mutex<State>>,
     orders: broadcast::Sender<Order>,
     stop: Option<oneshot::Sender<()>>,
 }
@@ -49,55 +49,55 @@ impl EveKill {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let shelf = Arc::new(Mutex::new(Shelf::default()));
+        let state = Arc::new(Mutex::new(State::default()));
         let (orders, _) = broadcast::channel(1000);
         let (stop, stopped) = oneshot::channel();
-        let (to_shelf, to_orders) = (Arc::clone(&shelf), orders.clone());
+        let (shared, to_orders) = (Arc::clone(&state), orders.clone());
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let listener = TcpListener::from_std(listener).unwrap();
                 let accept = async {
                     while let Ok((socket, _)) = listener.accept().await {
-                        tokio::spawn(serve(socket, Arc::clone(&to_shelf), to_orders.subscribe()));
+                        tokio::spawn(serve(socket, Arc::clone(&shared), to_orders.subscribe()));
                     }
                 };
                 tokio::select! { () = accept => {}, _ = stopped => {} }
             });
         });
-        Self { address, shelf, orders, stop: Some(stop) }
+        Self { address, state, orders, stop: Some(stop) }
     }
 
     pub fn url(&self) -> String {
         format!("ws://{}/killmails", self.address)
     }
 
-    fn shelf<T>(&self, work: impl FnOnce(&mut Shelf) -> T) -> T {
-        work(&mut self.shelf.lock().unwrap())
+    fn state<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        work(&mut self.state.lock().unwrap())
     }
 
-    /// Topics are taken as JSON only.
+    /// Accepts topics only as JSON.
     pub fn json_only(self) -> Self {
-        self.shelf(|shelf| shelf.json_only = true);
+        self.state(|state| state.json_only = true);
         self
     }
 
-    /// Connections are answered with this status, or taken again.
+    /// Refuses connections with this status, or accepts them again.
     pub fn refuse(&self, status: Option<u16>) {
-        self.shelf(|shelf| shelf.refuse = status);
+        self.state(|state| state.refuse = status);
     }
 
     /// Waits for the n-th subscription.
     pub async fn subscribed(&self, times: usize) {
-        until("a subscription", async || (self.shelf(|shelf| shelf.subscribed) >= times).then_some(())).await;
+        until("a subscription", async || (self.state(|state| state.subscribed) >= times).then_some(())).await;
     }
 
-    /// Sends a killmail to everyone subscribed.
+    /// Sends a killmail to all connections.
     pub fn killmail(&self, data: &Value) {
         self.say(&json!({ "type": "killmail", "data": data }).to_string());
     }
 
-    /// Sends any text.
+    /// Sends a text to all connections.
     pub fn say(&self, text: &str) {
         let _ = self.orders.send(Order::Say(text.to_owned()));
     }
@@ -107,19 +107,19 @@ impl EveKill {
         let _ = self.orders.send(Order::Close);
     }
 
-    /// What clients said.
+    /// The messages clients have sent.
     pub fn heard(&self) -> Vec<String> {
-        self.shelf(|shelf| shelf.heard.clone())
+        self.state(|state| state.heard.clone())
     }
 
-    /// How clients introduced themselves.
+    /// The user agents of clients.
     pub fn agents(&self) -> Vec<String> {
-        self.shelf(|shelf| shelf.agents.clone())
+        self.state(|state| state.agents.clone())
     }
 
-    /// Connections tried so far.
+    /// Connection attempts so far.
     pub fn connections(&self) -> usize {
-        self.shelf(|shelf| shelf.connections)
+        self.state(|state| state.connections)
     }
 }
 
@@ -131,15 +131,15 @@ impl Drop for EveKill {
     }
 }
 
-async fn serve(socket: TcpStream, shelf: Arc<Mutex<Shelf>>, mut orders: broadcast::Receiver<Order>) {
+async fn serve(socket: TcpStream, state: Arc<Mutex<State>>, mut orders: broadcast::Receiver<Order>) {
     #[expect(clippy::result_large_err, reason = "the library's own type")]
     let greet = |request: &Request, response: Response| {
-        let mut shelf = shelf.lock().unwrap();
-        shelf.connections += 1;
-        shelf.agents.extend(
+        let mut state = state.lock().unwrap();
+        state.connections += 1;
+        state.agents.extend(
             request.headers().get("user-agent").and_then(|agent| agent.to_str().ok()).map(str::to_owned),
         );
-        match shelf.refuse {
+        match state.refuse {
             None => Ok(response),
             Some(status) => {
                 let mut refused = ErrorResponse::new(None);
@@ -158,12 +158,12 @@ async fn serve(socket: TcpStream, shelf: Arc<Mutex<Shelf>>, mut orders: broadcas
             order = orders.recv() => match order {
                 Ok(Order::Say(text)) => Some(text),
                 _ => {
-                    // Gone without a word, as when a proxy restarts.
+                    // Closed without a close frame, as when a proxy restarts.
                     return;
                 }
             },
             message = socket.next() => match message {
-                Some(Ok(Message::Text(text))) => heard(&shelf, text.as_str()),
+                Some(Ok(Message::Text(text))) => heard(&state, text.as_str()),
                 Some(Ok(_)) => None,
                 _ => return,
             },
@@ -177,19 +177,19 @@ async fn serve(socket: TcpStream, shelf: Arc<Mutex<Shelf>>, mut orders: broadcas
     }
 }
 
-fn heard(shelf: &Mutex<Shelf>, text: &str) -> Option<String> {
-    let mut shelf = shelf.lock().unwrap();
-    shelf.heard.push(text.to_owned());
+fn heard(state: &Mutex<State>, text: &str) -> Option<String> {
+    let mut state = state.lock().unwrap();
+    state.heard.push(text.to_owned());
     let said: Option<Value> = serde_json::from_str(text).ok();
     match said {
         Some(said) if said["type"] == "subscribe" => {
-            shelf.subscribed += 1;
+            state.subscribed += 1;
             Some(json!({ "type": "subscribed", "topics": said["topics"] }).to_string())
         }
         Some(_) => None,
-        None if shelf.json_only => Some(json!({ "type": "error", "message": "Invalid topics." }).to_string()),
+        None if state.json_only => Some(json!({ "type": "error", "message": "Invalid topics." }).to_string()),
         None => {
-            shelf.subscribed += 1;
+            state.subscribed += 1;
             Some(json!({ "type": "subscribed", "topics": text.split(',').collect::<Vec<_>>() }).to_string())
         }
     }

@@ -8,7 +8,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::Value;
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub struct Reply {
     pub status: StatusCode,
@@ -21,34 +21,34 @@ impl Reply {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON; panics with the body where it is none.
+    /// The body as JSON; panics with the body if it is something else.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
-            .unwrap_or_else(|e| panic!("no JSON ({e}), status {}: {}", self.status, self.text()))
+            .unwrap_or_else(|e| panic!("not JSON ({e}), status {}: {}", self.status, self.text()))
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|v| v.to_str().ok())
     }
 
-    /// The body as JSON of a reply that must have this status.
+    /// The body as JSON; panics if the status is another one.
     pub fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status.as_u16(), status, "{}", self.text());
         self.json()
     }
 }
 
-/// The one client; it keeps connections to every server of the test.
+/// The client of all tests.
 pub fn client() -> &'static Client {
     static CLIENT: OnceLock<Client> = OnceLock::new();
     CLIENT.get_or_init(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        // Idle connections belong to the runtime of one test and must not be handed to another.
+        // An idle connection belongs to the runtime of one test and must not be reused in another.
         Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap()
     })
 }
 
-/// One request.
+/// Sends a request.
 pub async fn request(method: Method, url: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Reply {
     let mut request = client().request(method, url).body(body);
     for (name, value) in headers {

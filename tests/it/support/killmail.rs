@@ -1,6 +1,6 @@
-//! Killmails made up for tests, and the JSON forms they arrive in.
+//! Generated killmails for tests, and the JSON forms they arrive in.
 //!
-//! Must not know: how the server parses or encodes; the forms are written out here on their own.
+//! Must not know: how the server parses or encodes; the forms are written here independently.
 
 use killstream::domain::killmail::{Attacker, Item, Killmail, Position, Victim};
 use killstream::domain::zkb::Zkb;
@@ -16,11 +16,11 @@ pub const SHIPS: [u32; 7] = [587, 621, 626, 17_738, 670, 22_456, 28_352];
 /// Weapons that exist.
 pub const WEAPONS: [u32; 4] = [2488, 2873, 3074, 27_387];
 
-/// Makes a killmail step by step; what is not said is plain and plausible.
+/// Builds a killmail step by step, with plausible defaults.
 #[derive(Debug, Clone)]
 pub struct Build(pub Killmail);
 
-/// Begins a killmail: in Jita, now, one victim, one attacker with the final blow, 1,000,000 ISK.
+/// Starts a killmail: in Jita, now, one victim, one attacker with the final blow, 1,000,000 ISK.
 pub fn killmail(id: u32) -> Build {
     let attacker = Attacker {
         character_id: Some(90_000_002),
@@ -68,7 +68,7 @@ impl Build {
         self
     }
 
-    /// So many seconds before the tests began.
+    /// Sets the time to this many seconds before the tests began.
     pub fn ago(self, secs: i64) -> Self {
         self.time(began() - secs)
     }
@@ -84,14 +84,14 @@ impl Build {
         self
     }
 
-    /// A structure was lost: no character.
+    /// Makes the victim a structure, without a character.
     pub fn structure(mut self) -> Self {
         self.0.victim.character_id = None;
         self.0.victim.ship_type_id = Some(35_832);
         self
     }
 
-    /// Who did it, in place of those before; the first has the final blow.
+    /// Replaces the attackers; the first has the final blow.
     pub fn attackers(mut self, characters: &[u32]) -> Self {
         let model = self.0.attackers[0].clone();
         let one = |(n, id): (usize, &u32)| Attacker {
@@ -120,7 +120,7 @@ impl Build {
         self
     }
 
-    /// The source knew nothing of zKillboard.
+    /// Removes the zkb block.
     pub fn without_zkb(mut self) -> Self {
         self.0.zkb = None;
         self
@@ -136,7 +136,7 @@ impl Build {
         self.0
     }
 
-    /// As R2Z2 publishes it; sequence fields are added by the fake upstream.
+    /// As R2Z2 publishes it, without the sequence fields, which the fake upstream adds.
     pub fn r2z2(self) -> Value {
         r2z2(&self.0)
     }
@@ -146,8 +146,7 @@ impl Build {
     }
 }
 
-/// A killmail as the game might make it: a few or many attackers, some NPCs, nested items, values that differ
-/// by magnitudes.
+/// A random, realistic killmail: a few or many attackers, some NPCs, nested items, values of different magnitudes.
 pub fn random(dice: &mut Dice, id: u32, time: i64) -> Killmail {
     let many = if dice.one_in(20) { 60 } else { 6 };
     let attackers = 1 + usize::try_from(dice.below(many)).unwrap();
@@ -212,13 +211,13 @@ fn item(dice: &mut Dice) -> Item {
     }
 }
 
-/// When the tests began, unix seconds: the same call makes the same killmail however much later it comes.
+/// When the tests began, unix seconds. Using it makes the same call build the same killmail at any later time.
 pub fn began() -> i64 {
     static BEGAN: std::sync::LazyLock<i64> = std::sync::LazyLock::new(now);
     *BEGAN
 }
 
-/// Now, unix seconds.
+/// The current time, unix seconds.
 pub fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     i64::try_from(since.as_secs()).unwrap()
@@ -271,7 +270,7 @@ fn item_json(i: &Item) -> Value {
     out
 }
 
-/// The killmail's zKillboard block in its camelCase.
+/// The zkb block, in zKillboard's camelCase.
 pub fn zkb(zkb: &Zkb) -> Value {
     let mut out = json!({
         "locationID": zkb.location_id, "hash": zkb.hash, "fittedValue": zkb.fitted_value, "droppedValue": zkb.dropped_value,
@@ -282,7 +281,7 @@ pub fn zkb(zkb: &Zkb) -> Value {
     without_nulls(out)
 }
 
-/// The killmail as an R2Z2 document, but for its numbers.
+/// The killmail as an R2Z2 document, without its sequence numbers.
 pub fn r2z2(killmail: &Killmail) -> Value {
     let mut out = Map::new();
     out.insert("killmail_id".to_owned(), json!(killmail.killmail_id));
@@ -294,7 +293,7 @@ pub fn r2z2(killmail: &Killmail) -> Value {
     Value::Object(out)
 }
 
-/// The value with every null member taken out, however deep.
+/// Removes all null members, at any depth.
 pub fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(members) => members

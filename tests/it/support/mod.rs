@@ -1,9 +1,8 @@
-//! What every integration test stands on: a server, a fake upstream, an SSE client, killmails made up and
-//! real.
+//! What integration tests share: a server, fake upstreams, clients, generated and real killmails.
 //!
-//! Must not know: what any one test wants to prove.
+//! Must not know: what any test proves.
 
-#![allow(dead_code, reason = "each test uses some of it")]
+#![allow(dead_code, reason = "each test uses only a part")]
 
 pub mod channel;
 pub mod data;
@@ -19,24 +18,22 @@ pub mod upstream;
 
 use std::time::{Duration, Instant};
 
-/// The longest a test waits for something that must happen: only a broken server takes so long, however busy
-/// the machine is.
+/// How long a test waits for something that must happen. Even on a busy machine only a broken server takes this long.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Whether the long forms were asked for.
+/// Whether the long forms of tests are requested.
 pub fn long() -> bool {
     std::env::var("KILLSTREAM_LONG").is_ok_and(|v| v == "1")
 }
 
-/// Waits until `check` gives something, asking every 10 ms; panics after [`PATIENCE`] with what was waited
-/// for.
+/// Calls `check` every 10 ms until it returns something. Panics after [`PATIENCE`], naming what it waited for.
 pub async fn until<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = check().await {
             return found;
         }
-        assert!(Instant::now() < end, "waited {PATIENCE:?} in vain for {what}");
+        assert!(Instant::now() < end, "waited {PATIENCE:?} for {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -1,6 +1,6 @@
-//! The real program as a child: `killstream serve` on port 0 in a temporary folder, stopped on drop.
+//! The real program as a child process: `killstream serve` on port 0 in a temporary folder, killed on drop.
 //!
-//! Must not know: anything of the server but its command line, environment and ready line.
+//! Must not know: anything about the server but its command line, environment and ready line.
 
 use std::env;
 use std::fs::File;
@@ -24,10 +24,10 @@ use crate::support::upstream::Upstream;
 /// The admin token of every test server.
 pub const TOKEN: &str = "test-token";
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_killstream");
-/// The longest a server may take to be ready; debug builds on a busy machine are slow.
+/// How long a server may take to be ready; debug builds on a busy machine are slow.
 const READY: Duration = Duration::from_secs(180);
-/// Settings of the developer's own shell that must not reach a test.
-const OURS: &[&str] = &[
+/// Environment variables of the developer's shell that must not reach a test.
+const CLEARED: &[&str] = &[
     "DATA_DIR",
     "BIND_IP",
     "PORT",
@@ -43,7 +43,7 @@ const OURS: &[&str] = &[
     "RUST_LOG",
 ];
 
-/// How a server is to be started.
+/// How a server is started.
 #[derive(Debug, Clone)]
 pub struct Setup {
     folder: Arc<TempDir>,
@@ -55,7 +55,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// No source, a fresh folder, every wait at a tenth.
+    /// A new folder, no source, waits at a tenth of the defaults.
     pub fn quiet() -> Self {
         let folder = Arc::new(TempDir::with_prefix("killstream-it-").unwrap());
         let base = Self {
@@ -65,7 +65,7 @@ impl Setup {
             config: String::new(),
             files: None,
         };
-        // Nothing answers there: a test must not reach the real host by mistake.
+        // Nothing listens there, so a test cannot reach the real host by mistake.
         let base = base.env("R2Z2_BASE_URL", "http://127.0.0.1:9");
         base.env("SOURCE", "none")
             .env("R2Z2_IDLE_MS", "600")
@@ -73,14 +73,14 @@ impl Setup {
             .env("USER_AGENT_CONTACT", "tests@localhost")
     }
 
-    /// Follows the fake feed; whatever else it asks, it asks the fake.
+    /// Follows the fake feed, and sends all other requests to the fake as well.
     pub fn following(upstream: &Upstream) -> Self {
         let base = upstream.base();
         let quiet = Self::quiet().env("SOURCE", "r2z2").env("R2Z2_IDLE_MS", "60");
         quiet.env("R2Z2_BASE_URL", &base).env("ZKB_BASE_URL", &base).env("ESI_BASE_URL", &base)
     }
 
-    /// Sets a variable of the environment, in place of an earlier value.
+    /// Sets an environment variable, replacing an earlier value.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.retain(|(n, _)| n != name);
         self.environment.push((name.to_owned(), value.to_owned()));
@@ -100,13 +100,13 @@ impl Setup {
         self
     }
 
-    /// Starts under these limits of open files, soft and hard.
+    /// Starts with these limits of open files, soft and hard.
     pub fn files(mut self, soft: u32, hard: u32) -> Self {
         self.files = Some((soft, hard));
         self
     }
 
-    /// The folder that holds data, configuration and log.
+    /// The folder with data, configuration and log.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -116,7 +116,7 @@ impl Setup {
         self.folder().join("data")
     }
 
-    /// The program with this environment and data folder, for any subcommand.
+    /// A command of the program with this environment and data folder.
     pub fn command(&self, subcommand: &str) -> Command {
         let mut command = match self.files {
             Some((soft, hard)) => {
@@ -129,7 +129,7 @@ impl Setup {
             }
             None => Command::new(PROGRAM),
         };
-        for name in OURS {
+        for name in CLEARED {
             command.env_remove(name);
         }
         command.arg(subcommand).env("DATA_DIR", self.data_dir()).env("API_TOKEN", TOKEN);
@@ -148,7 +148,7 @@ impl Setup {
         })
     }
 
-    /// The configuration; beside other tests a compiler that stands back would hardly get any time.
+    /// The configuration, with a compiler that does not yield: next to other tests it would hardly get any CPU time.
     fn with_eager_compiler(&self) -> String {
         const EAGER: &str = "[plugin]\ncompile_nice = 0\n";
         if self.config.contains("compile_nice") {
@@ -161,7 +161,7 @@ impl Setup {
         }
     }
 
-    /// Starts; gives how it ended and its log where it was never ready.
+    /// Starts the server. If it exits before it is ready, returns its status and log.
     pub fn try_start(self) -> Result<Server, (ExitStatus, String)> {
         let mut command = self.command("serve");
         let path = self.folder().join("killstream.toml");
@@ -200,7 +200,7 @@ fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = sync_channel(1000);
     std::thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            // Lines beyond the bound are not waited for.
+            // Lines beyond the bound are dropped.
             let _ = sender.try_send(line);
         }
     });
@@ -217,7 +217,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// One that follows the fake feed.
+    /// A server that follows the fake feed.
     pub fn following(upstream: &Upstream) -> Self {
         Setup::following(upstream).start()
     }
@@ -238,12 +238,12 @@ impl Server {
         format!("http://{}{path}", self.address)
     }
 
-    /// What the server logged so far, earlier starts on the same folder included.
+    /// The log so far, including that of earlier starts on the same folder.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.setup.folder().join("log")).unwrap_or_default()
     }
 
-    /// What it said on standard output since it was ready.
+    /// The lines on stdout since the ready line.
     pub fn said(&self) -> Vec<String> {
         self.lines.try_iter().collect()
     }
@@ -252,8 +252,7 @@ impl Server {
         http::request(Method::GET, &self.url(path), &[], Vec::new()).await
     }
 
-    /// The digest of all killmails kept: equal stores have equal digests. As `killstream verify --digest`
-    /// says it.
+    /// The digest of all killmails, as `killstream verify --digest` prints it: equal stores have equal digests.
     pub async fn digest(&self) -> String {
         let reply = self.send(Method::GET, "/api/v1/export", Vec::new()).await;
         assert_eq!(reply.status, 200, "{}", reply.text());
@@ -266,13 +265,13 @@ impl Server {
         digest.done().0
     }
 
-    /// With the admin token.
+    /// Sends a request with the admin token.
     pub async fn send(&self, method: Method, path: &str, body: impl Into<Vec<u8>>) -> Reply {
         let token = format!("Bearer {TOKEN}");
         http::request(method, &self.url(path), &[("authorization", &token)], body.into()).await
     }
 
-    /// Without a token.
+    /// Sends a POST request with a JSON body and without a token.
     pub async fn post(&self, path: &str, body: &Value) -> Reply {
         http::request(
             Method::POST,
@@ -283,39 +282,39 @@ impl Server {
         .await
     }
 
-    /// Uploads a component under a name; it must be taken.
+    /// Uploads a component, which must be accepted.
     pub async fn upload(&self, name: &str, component: &[u8]) -> Value {
         let reply = self.send(Method::PUT, &format!("/api/v1/plugins/{name}"), component).await;
         assert!(reply.status.is_success(), "{}: {}", reply.status, reply.text());
         reply.json()
     }
 
-    /// Opens a stream: the path with its query.
+    /// Opens a stream, by path and query.
     pub async fn stream(&self, path: &str) -> Sse {
         Sse::get(self.address, path, &[]).await
     }
 
-    /// The basic stream with this query.
+    /// Opens a basic stream with this query.
     pub async fn basic(&self, query: &str) -> Sse {
         self.stream(&format!("/api/v1/kills/stream?{query}")).await
     }
 
-    /// The enhanced stream with this query.
+    /// Opens an enhanced stream with this query.
     pub async fn enhanced(&self, query: &str) -> Sse {
         self.stream(&format!("/api/v1/kills/stream/enhanced?{query}")).await
     }
 
-    /// Ends the process without any notice.
+    /// Kills the process with SIGKILL.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Asks the process to stop and gives how it ended.
+    /// Sends SIGTERM and waits. Returns the exit status.
     pub fn stop(&mut self) -> ExitStatus {
         let id = libc::pid_t::try_from(self.child.id()).unwrap();
-        #[expect(unsafe_code, reason = "std sends no SIGTERM")]
-        // SAFETY: `kill` takes no pointers; the child is ours and not yet waited for, so its id is its own.
+        #[expect(unsafe_code, reason = "std cannot send SIGTERM")]
+        // SAFETY: `kill` takes no pointers. The child has not been waited for, so its id is still its own.
         let sent = unsafe { libc::kill(id, libc::SIGTERM) };
         assert_eq!(sent, 0);
         let end = Instant::now() + READY;
@@ -328,7 +327,7 @@ impl Server {
         }
     }
 
-    /// The program again on the same folder, after [`Server::kill`] or [`Server::stop`] or a kill now.
+    /// Kills the server if it is still running, and starts it again on the same folder.
     pub fn restart(&mut self) {
         self.kill();
         *self = self.setup.clone().start();
@@ -337,7 +336,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // What a killed process ran through is not counted.
+        // A killed process writes no coverage profile.
         let is_counted = env::var_os("LLVM_PROFILE_FILE").is_some() && !std::thread::panicking();
         if is_counted && matches!(self.child.try_wait(), Ok(None)) {
             self.stop();

@@ -1,6 +1,6 @@
-//! A WebSocket by hand: bytes of the handshake and frames as they are, for what a well-behaved library hides.
+//! A WebSocket by hand: the exact bytes of handshake and frames, which a library would hide.
 //!
-//! Must not know: what is said.
+//! Must not know: what is sent over it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub const TEXT: u8 = 0x81;
 pub const DEFLATED_TEXT: u8 = 0xc1;
 pub const CLOSE: u8 = 0x88;
 
-/// A frame of a client: final, masked with zeros.
+/// A client's frame, masked with zeros.
 pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match u8::try_from(payload.len()) {
@@ -33,12 +33,12 @@ pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
 /// A connection.
 pub struct Socket {
     stream: TcpStream,
-    /// The answer to the handshake up to its blank line, in lower case.
+    /// The head of the handshake's response, in lower case.
     pub answer: String,
 }
 
 impl Socket {
-    /// Asks for an upgrade with these header lines and reads the answer's.
+    /// Requests an upgrade with these headers, and reads the head of the response.
     pub async fn ask(address: SocketAddr, path: &str, lines: &[&str]) -> Self {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let more: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
@@ -54,19 +54,19 @@ impl Socket {
         Self { stream, answer: String::from_utf8(answer).unwrap().to_lowercase() }
     }
 
-    /// The same, and the upgrade is granted.
+    /// The same; panics if the upgrade is refused.
     pub async fn open(address: SocketAddr, lines: &[&str]) -> Self {
         let socket = Self::ask(address, "/socket/websocket?vsn=2.0.0", lines).await;
         assert!(socket.answer.starts_with("http/1.1 101 "), "{}", socket.answer);
         socket
     }
 
-    /// The value of a header of the answer.
+    /// The value of a header of the response.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 
-    /// What came of a handshake that was not granted, up to the end of its body.
+    /// The body of the response to a refused handshake.
     pub async fn body(mut self) -> String {
         let length = self.header("content-length").unwrap().parse().unwrap();
         let mut body = vec![0; length];
@@ -83,7 +83,7 @@ impl Socket {
         self.bytes(&masked(first, payload)).await;
     }
 
-    /// The first byte and the payload of the next frame; `None` when the server hung up.
+    /// The first byte and the payload of the next frame; `None` once the server has closed the connection.
     pub async fn next(&mut self) -> Option<(u8, Vec<u8>)> {
         let read = async {
             let first = self.stream.read_u8().await.ok()?;
@@ -99,7 +99,7 @@ impl Socket {
         timeout(PATIENCE, read).await.expect("a frame or an end")
     }
 
-    /// Every frame that comes within this time.
+    /// All frames until none arrives for this long.
     pub async fn until_quiet(&mut self, quiet: Duration) -> Vec<(u8, Vec<u8>)> {
         let mut frames = Vec::new();
         while let Ok(Some(frame)) = timeout(quiet, self.next()).await {
@@ -108,7 +108,7 @@ impl Socket {
         frames
     }
 
-    /// Every frame until the server hangs up.
+    /// All frames until the server closes the connection.
     pub async fn rest(&mut self) -> Vec<(u8, Vec<u8>)> {
         let mut frames = Vec::new();
         while let Some(frame) = self.next().await {

@@ -1,4 +1,4 @@
-//! A client of Server-Sent Events over a bare socket: exact bytes, parsed blocks, and it can stop reading.
+//! A client of server-sent events over a plain socket: gives exact bytes and parsed blocks, and can stop reading.
 //!
 //! Must not know: which events the server sends.
 
@@ -20,7 +20,7 @@ pub struct Block {
     pub id: Option<String>,
     pub retry: Option<String>,
     pub comments: Vec<String>,
-    /// The very text, blank line included.
+    /// The exact text, including the blank line.
     pub raw: String,
 }
 
@@ -53,19 +53,19 @@ impl Block {
     /// The data as JSON.
     pub fn json(&self) -> Value {
         let data = self.data.as_deref().unwrap_or_else(|| panic!("a block without data: {:?}", self.raw));
-        serde_json::from_str(data).unwrap_or_else(|e| panic!("no JSON ({e}): {data}"))
+        serde_json::from_str(data).unwrap_or_else(|e| panic!("not JSON ({e}): {data}"))
     }
 
-    /// The killmail's id, where the block is a killmail.
+    /// The killmail's id, if the block is a killmail.
     pub fn killmail_id(&self) -> Option<u64> {
         (matches!(self.name(), "message" | "killmail") && self.data.is_some())
             .then(|| self.json()["killmail_id"].as_u64())?
     }
 }
 
-/// What is asked, kept to ask again.
+/// The request, kept to send it again.
 #[derive(Debug, Clone)]
-struct Asked {
+struct StreamRequest {
     address: SocketAddr,
     head: String,
     body: String,
@@ -75,18 +75,18 @@ struct Asked {
 /// An open stream.
 #[derive(Debug)]
 pub struct Sse {
-    asked: Asked,
+    request: StreamRequest,
     socket: TcpStream,
     pub status: u16,
     pub headers: Vec<(String, String)>,
-    /// Bytes as received, still chunked.
+    /// Received bytes, still in HTTP chunks.
     wire: Vec<u8>,
-    /// The sizes of the chunks received.
+    /// Sizes of the chunks received.
     pub chunks: Vec<usize>,
-    /// The body so far; what was taken as blocks lies before `taken`.
+    /// The body so far; everything before `taken` was returned as blocks.
     body: Vec<u8>,
     taken: usize,
-    /// Up to here no blank line was found.
+    /// There is no blank line before this position.
     searched: usize,
     ended: bool,
     /// The id a browser would send when it reconnects.
@@ -99,7 +99,7 @@ impl Sse {
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        Self::ask(Asked { address, head, body: String::new(), receive_bytes: None }).await
+        Self::open(StreamRequest { address, head, body: String::new(), receive_bytes: None }).await
     }
 
     pub async fn post(address: SocketAddr, path: &str, body: &Value) -> Self {
@@ -108,29 +108,30 @@ impl Sse {
             "POST {path} HTTP/1.1\r\nhost: {address}\r\naccept: text/event-stream\r\ncontent-type: application/json\r\ncontent-length: {}\r\n",
             body.len()
         );
-        Self::ask(Asked { address, head, body, receive_bytes: None }).await
+        Self::open(StreamRequest { address, head, body, receive_bytes: None }).await
     }
 
-    /// A client whose socket takes little, so that what it does not read stays with the server.
+    /// A client with a small receive buffer, so that what it does not read stays with the server.
     pub async fn narrow(address: SocketAddr, path: &str, receive_bytes: u32) -> Self {
         let head = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\naccept: text/event-stream\r\n");
-        Self::ask(Asked { address, head, body: String::new(), receive_bytes: Some(receive_bytes) }).await
+        Self::open(StreamRequest { address, head, body: String::new(), receive_bytes: Some(receive_bytes) })
+            .await
     }
 
-    async fn ask(asked: Asked) -> Self {
-        Self::ask_with(asked, None).await
+    async fn open(request: StreamRequest) -> Self {
+        Self::open_after(request, None).await
     }
 
-    async fn ask_with(asked: Asked, last_id: Option<String>) -> Self {
+    async fn open_after(request: StreamRequest, last_id: Option<String>) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
-        if let Some(bytes) = asked.receive_bytes {
+        if let Some(bytes) = request.receive_bytes {
             socket.set_recv_buffer_size(bytes).unwrap();
         }
-        let socket = socket.connect(asked.address).await.unwrap();
+        let socket = socket.connect(request.address).await.unwrap();
         let (headers, body) = (Vec::new(), Vec::new());
         let (wire, chunks) = (Vec::new(), Vec::new());
         let mut sse = Self {
-            asked,
+            request,
             socket,
             status: 0,
             headers,
@@ -143,17 +144,17 @@ impl Sse {
             last_id,
         };
         let resume = sse.last_id.as_ref().map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
-        let request = format!("{}{resume}\r\n{}", sse.asked.head, sse.asked.body);
-        sse.socket.write_all(request.as_bytes()).await.unwrap();
+        let text = format!("{}{resume}\r\n{}", sse.request.head, sse.request.body);
+        sse.socket.write_all(text.as_bytes()).await.unwrap();
         sse.read_head().await;
         sse
     }
 
-    /// Connects again as a browser does: the same URL, with the last id if there was one.
+    /// Reconnects as a browser does: to the same URL, with the last id if there was one.
     pub async fn reconnect(self) -> Self {
-        let Self { asked, last_id, socket, .. } = self;
+        let Self { request, last_id, socket, .. } = self;
         drop(socket);
-        Self::ask_with(asked, last_id).await
+        Self::open_after(request, last_id).await
     }
 
     async fn read_head(&mut self) {
@@ -162,8 +163,8 @@ impl Sse {
                 break at;
             }
             assert!(
-                timeout(PATIENCE, self.fill()).await.expect("no answer"),
-                "closed before it answered: {:?}",
+                timeout(PATIENCE, self.fill()).await.expect("no response"),
+                "closed before a response: {:?}",
                 self.wire
             );
         };
@@ -175,7 +176,7 @@ impl Sse {
             .map(|l| l.split_once(": ").unwrap())
             .map(|(n, v)| (n.to_lowercase(), v.to_owned()))
             .collect();
-        // The first blocks may have come with the head.
+        // The first blocks may have arrived with the head.
         self.unchunk();
     }
 
@@ -183,12 +184,12 @@ impl Sse {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
-    /// Everything received of the body so far.
+    /// The body received so far.
     pub fn bytes(&self) -> &[u8] {
         &self.body
     }
 
-    /// Reads what there is into `wire`; false at the end.
+    /// Reads what is available into `wire`. Returns `false` at the end.
     async fn fill(&mut self) -> bool {
         match self.socket.read_buf(&mut self.wire).await {
             Ok(read) => read > 0,
@@ -196,7 +197,7 @@ impl Sse {
         }
     }
 
-    /// Moves whole chunks from the wire to the body.
+    /// Moves complete chunks from `wire` to the body.
     fn unchunk(&mut self) {
         if self.header("transfer-encoding") != Some("chunked") {
             self.body.append(&mut self.wire);
@@ -216,9 +217,9 @@ impl Sse {
         }
     }
 
-    /// The next block, comments included; `None` when the stream ends. Panics when nothing comes.
+    /// The next block, which may be a comment; `None` at the end of the stream. Panics if there is none in time.
     pub async fn next_block(&mut self) -> Option<Block> {
-        timeout(PATIENCE, self.block()).await.expect("nothing came")
+        timeout(PATIENCE, self.block()).await.expect("nothing received")
     }
 
     async fn block(&mut self) -> Option<Block> {
@@ -243,12 +244,12 @@ impl Sse {
         }
     }
 
-    /// The next block within the time; `None` at the end or when nothing comes.
+    /// The next block within the time; `None` if there is none, or at the end.
     pub async fn block_within(&mut self, time: Duration) -> Option<Block> {
         timeout(time, self.block()).await.ok().flatten()
     }
 
-    /// The next block with data; panics when the stream ends or nothing comes.
+    /// The next block with data. Panics at the end of the stream, or if there is none in time.
     pub async fn event(&mut self) -> Block {
         let waiting = async {
             loop {
@@ -258,10 +259,10 @@ impl Sse {
                 }
             }
         };
-        timeout(PATIENCE, waiting).await.expect("no event came")
+        timeout(PATIENCE, waiting).await.expect("no event received")
     }
 
-    /// The next event that is no heartbeat: how many of those come between depends on how long things take.
+    /// The next event that is not a heartbeat; how many of those are sent in between depends on timing.
     pub async fn event_but_heartbeat(&mut self) -> Block {
         loop {
             let block = self.event().await;
@@ -271,7 +272,7 @@ impl Sse {
         }
     }
 
-    /// The next event of this name, those before it passed over.
+    /// The next event of this name; skips others.
     pub async fn event_named(&mut self, name: &str) -> Block {
         loop {
             let block = self.event().await;
@@ -281,7 +282,7 @@ impl Sse {
         }
     }
 
-    /// The ids of the next `count` killmails, other events passed over.
+    /// The ids of the next `count` killmails; skips other events.
     pub async fn killmails(&mut self, count: usize) -> Vec<u64> {
         let mut ids = Vec::new();
         while ids.len() < count {
@@ -290,7 +291,7 @@ impl Sse {
         ids
     }
 
-    /// The ids of all killmails that come until none came for this long, or the end.
+    /// The ids of all killmails until none arrives for this long, or until the end.
     pub async fn killmails_until_quiet(&mut self, quiet: Duration) -> Vec<u64> {
         let mut ids = Vec::new();
         let mut since = tokio::time::Instant::now();

@@ -1,7 +1,7 @@
-//! Strategies of proptest for killmails and filters: few ids, so that filters hit, and everything that may be
-//! missing is.
+//! Proptest strategies for killmails and filters: few ids, so that filters match, and everything that may be missing
+//! sometimes is.
 //!
-//! Must not know: how filters are evaluated or killmails kept.
+//! Must not know: how filters are evaluated or killmails stored.
 
 use killstream::domain::filter::{Filter, Match};
 use killstream::domain::killmail::{Attacker, Killmail, Victim};
@@ -15,7 +15,7 @@ use proptest::sample::{select, subsequence};
 use crate::support::killmail::{SHIPS, SYSTEMS, WEAPONS};
 
 const LABELS: [&str; 4] = ["pvp", "loc:highsec", "isk:1b+", "cat:6"];
-/// Values killmails have and filters ask for, so that the edges are met.
+/// Values of killmails and filters: the same ones, so that bounds are hit exactly.
 const VALUES: [f64; 5] = [0.0, 1.0, 1_000_000.0, 1_000_000_000.5, 9.9e12];
 
 fn party(first: u32) -> impl Strategy<Value = Option<u32>> {
@@ -80,8 +80,7 @@ pub fn zkb() -> impl Strategy<Value = Zkb> {
         })
 }
 
-/// A killmail with an id in the range; its time follows its id, a second apart from `epoch`, with jitter of
-/// some seconds.
+/// A killmail with an id in the range. Its time is `epoch` plus one second per id, with a jitter of some seconds.
 pub fn killmail(ids: std::ops::Range<u32>, epoch: i64) -> impl Strategy<Value = Killmail> {
     let parts = (victim(), vec(attacker(), 1..5), option::weighted(0.8, zkb()));
     (ids, select(&SYSTEMS[..]), -5..5_i64, parts).prop_map(
@@ -102,7 +101,7 @@ fn ids_of(kind: Dimension) -> BoxedStrategy<Vec<u32>> {
     let parties = |first: u32| vec(first..first + 8, 1..4).boxed();
     match kind {
         Dimension::System => vec(select(&SYSTEMS[..]), 1..3).boxed(),
-        // The Forge's constellation and region, Domain, and ones where nothing of ours happens.
+        // Kimotoro and The Forge (Jita), Throne Worlds and Domain (Amarr), and ones without test killmails.
         Dimension::Constellation => vec(select(vec![20_000_020, 20_000_322, 20_000_001]), 1..3).boxed(),
         Dimension::Region => vec(select(vec![10_000_002, 10_000_043, 10_000_001]), 1..3).boxed(),
         Dimension::Character => parties(90_000_000),
@@ -116,7 +115,7 @@ fn ids_of(kind: Dimension) -> BoxedStrategy<Vec<u32>> {
     }
 }
 
-/// A filter over what [`killmail`] makes: up to three dimensions, any role, restrictions now and then.
+/// A filter for what [`killmail`] generates: up to three dimensions, any role, sometimes restrictions.
 pub fn filter(times: std::ops::Range<i64>) -> impl Strategy<Value = Filter> {
     let dimension =
         select(Dimension::ALL.to_vec()).prop_flat_map(|kind| ids_of(kind).prop_map(move |ids| (kind, ids)));

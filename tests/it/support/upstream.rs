@@ -1,9 +1,8 @@
-//! A fake of everything the server asks outside: R2Z2's numbered files, and any other path (ESI, zKillboard)
-//! it is told to answer.
+//! A fake of all upstreams: R2Z2's numbered files, and any other path (ESI, zKillboard) a test gives a response for.
 //!
-//! It runs on a thread of its own, so that a test that blocks does not stop it, and records every request.
+//! It runs on its own thread, so that a test that blocks does not stop it, and records every request.
 //!
-//! Must not know: when the server should ask for what.
+//! Must not know: when the server should request what.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -12,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{self, Request};
 use axum::http::{HeaderMap, Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -21,10 +20,10 @@ use tokio::sync::oneshot;
 use crate::support::killmail::{Build, began};
 use crate::support::until;
 
-/// The first number the fake feed gives.
+/// The first number of the fake feed.
 pub const FIRST: u64 = 96_000_000;
 
-/// One request the fake saw.
+/// A recorded request.
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub at: Instant,
@@ -32,24 +31,24 @@ pub struct Seen {
     /// Path and query.
     pub url: String,
     pub headers: HeaderMap,
-    /// What it was answered.
+    /// The status of its response.
     pub status: u16,
 }
 
 impl Seen {
-    /// The number asked for, where a numbered file was.
+    /// The number, if a numbered file was requested.
     pub fn number(&self) -> Option<u64> {
         self.url.strip_prefix("/ephemeral/")?.strip_suffix(".json")?.parse().ok()
     }
 }
 
-/// A canned answer.
+/// A prepared response.
 #[derive(Debug, Clone)]
 pub struct Canned {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// How long the answer is held back.
+    /// The delay before it is sent.
     pub after: Duration,
 }
 
@@ -70,21 +69,21 @@ impl Canned {
 }
 
 #[derive(Debug, Default)]
-struct Shelf {
-    /// The number that was not there when it was asked for last. What is published right behind it does not
-    /// show before it does: files published within a millisecond would else seem to come in another order.
+struct State {
+    /// The missing number that was requested last. Later files stay hidden until it is served: otherwise files published
+    /// within a millisecond could seem to have appeared in another order.
     missed: Option<u64>,
     next: u64,
-    /// What `sequence.json` says.
+    /// The number in `sequence.json`.
     pointer: u64,
     documents: BTreeMap<u64, Vec<u8>>,
-    /// Answers to the next requests of a path, first in, first out.
+    /// Responses to the next requests for a path, in order.
     once: HashMap<String, VecDeque<Canned>>,
-    /// Answers to the next requests of any path.
+    /// Responses to the next requests for any path.
     next_any: VecDeque<Canned>,
-    /// The lasting answer of a path.
+    /// Responses to all requests for a path.
     always: HashMap<String, Canned>,
-    /// What everybody is answered, whatever they ask.
+    /// The response to every request, if set.
     refuse: Option<Canned>,
     seen: Vec<Seen>,
 }
@@ -93,20 +92,19 @@ struct Shelf {
 #[derive(Debug)]
 pub struct Upstream {
     address: SocketAddr,
-    shelf: Arc<Mutex<Shelf>>,
+    state: Arc<Mutex<State>>,
     stop: Option<oneshot::Sender<()>>,
 }
 
 impl Upstream {
-    /// An empty feed whose next number is [`FIRST`]; `sequence.json` says so and stays there until told
-    /// otherwise.
+    /// An empty feed whose next number is [`FIRST`], which `sequence.json` says until [`Self::point_at`].
     pub fn start() -> Self {
-        let shelf = Arc::new(Mutex::new(Shelf { next: FIRST, pointer: FIRST, ..Shelf::default() }));
+        let state = Arc::new(Mutex::new(State { next: FIRST, pointer: FIRST, ..State::default() }));
         let (stop, stopped) = oneshot::channel();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let router = Router::new().fallback(answer).with_state(Arc::clone(&shelf));
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&state));
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
@@ -114,25 +112,25 @@ impl Upstream {
                 tokio::select! { _ = server => {}, _ = stopped => {} }
             });
         });
-        Self { address, shelf, stop: Some(stop) }
+        Self { address, state, stop: Some(stop) }
     }
 
-    /// Scheme and host, to stand in for every upstream.
+    /// Its origin, to use for every upstream.
     pub fn base(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    fn shelf<T>(&self, work: impl FnOnce(&mut Shelf) -> T) -> T {
-        work(&mut self.shelf.lock().unwrap())
+    fn state<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        work(&mut self.state.lock().unwrap())
     }
 
-    /// Publishes a killmail as the next file, uploaded when the tests began, so that its age is what `ago`
-    /// says; gives its number.
+    /// Publishes a killmail as the next file, uploaded when the tests began, so that its age is that given to `ago`.
+    /// Returns its number.
     pub fn publish(&self, killmail: Build) -> u64 {
         self.publish_document(killmail.r2z2())
     }
 
-    /// Publishes a document as the next file; number and upload time are filled in where missing.
+    /// Publishes a document as the next file, adding number and upload time if it has none.
     pub fn publish_document(&self, document: Value) -> u64 {
         let number = self.hole();
         self.publish_at(number, document);
@@ -151,36 +149,35 @@ impl Upstream {
     /// Publishes any text as the file of a number.
     pub fn publish_raw(&self, number: u64, body: impl Into<Vec<u8>>) {
         let body = body.into();
-        self.shelf(|shelf| {
-            shelf.documents.insert(number, body);
-            shelf.next = shelf.next.max(number + 1);
+        self.state(|state| {
+            state.documents.insert(number, body);
+            state.next = state.next.max(number + 1);
         });
     }
 
-    /// Rewrites an older file and publishes a killmail whose file tells of it.
-    pub fn rewrite(&self, number: u64, document: Value, told_by: Build) -> u64 {
+    /// Rewrites an older file and publishes a killmail whose file announces it.
+    pub fn rewrite(&self, number: u64, document: Value, announced_by: Build) -> u64 {
         self.publish_at(number, document);
-        let mut teller = told_by.r2z2();
-        teller["sequence_updated"] = json!(number);
-        self.publish_document(teller)
+        let mut announcement = announced_by.r2z2();
+        announcement["sequence_updated"] = json!(number);
+        self.publish_document(announcement)
     }
 
-    /// Uses up a number without a file; it can be filled later.
+    /// Skips a number. Its file can be published later.
     pub fn hole(&self) -> u64 {
-        self.shelf(|shelf| {
-            let number = shelf.next;
-            shelf.next += 1;
+        self.state(|state| {
+            let number = state.next;
+            state.next += 1;
             number
         })
     }
 
-    /// Takes the file of a number away.
+    /// Removes the file of a number.
     pub fn remove(&self, number: u64) {
-        self.shelf(|shelf| shelf.documents.remove(&number));
+        self.state(|state| state.documents.remove(&number));
     }
 
-    /// The archive of a day (`20251127`): these killmails, listed and with their bodies. It takes the place
-    /// of an earlier one.
+    /// Publishes the archive of a day (`20251127`) with these killmails, replacing an earlier one.
     pub fn archive(&self, day: &str, killmails: &[Build]) {
         let bodies: Vec<Value> = killmails.iter().map(|killmail| killmail.clone().esi()).collect();
         let named = |of: &dyn Fn(&Value) -> Value| -> Value {
@@ -197,55 +194,55 @@ impl Upstream {
         self.answer(&format!("/history/raw/{day}.json"), Canned::json(&named(&Value::clone)));
     }
 
-    /// What `sequence.json` says from now on.
+    /// Sets the number in `sequence.json`.
     pub fn point_at(&self, number: u64) {
-        self.shelf(|shelf| shelf.pointer = number);
+        self.state(|state| state.pointer = number);
     }
 
-    /// The number the next file gets.
+    /// The number of the next file.
     pub fn next_number(&self) -> u64 {
-        self.shelf(|shelf| shelf.next)
+        self.state(|state| state.next)
     }
 
-    /// The next request of this path (query left out) gets this answer; called again, the one after it.
+    /// Adds a response to the next request for this path (without query), after those added before.
     pub fn answer_once(&self, path: &str, canned: Canned) {
-        self.shelf(|shelf| shelf.once.entry(path.to_owned()).or_default().push_back(canned));
+        self.state(|state| state.once.entry(path.to_owned()).or_default().push_back(canned));
     }
 
-    /// The next requests of any path get these answers.
+    /// Adds responses to the next requests for any path.
     pub fn answer_next(&self, canned: Vec<Canned>) {
-        self.shelf(|shelf| shelf.next_any.extend(canned));
+        self.state(|state| state.next_any.extend(canned));
     }
 
-    /// The next requests of a number get this answer.
+    /// Sets the response to the next requests for a number.
     pub fn fail(&self, number: u64, canned: Canned, times: usize) {
         for _ in 0..times {
             self.answer_once(&format!("/ephemeral/{number}.json"), canned.clone());
         }
     }
 
-    /// Every request of this path gets this answer.
+    /// Sets the response to all requests for this path.
     pub fn answer(&self, path: &str, canned: Canned) {
-        self.shelf(|shelf| shelf.always.insert(path.to_owned(), canned));
+        self.state(|state| state.always.insert(path.to_owned(), canned));
     }
 
-    /// Every request of anything gets this answer, or what it asks for again.
+    /// Sets the response to every request; `None` ends it.
     pub fn refuse(&self, canned: Option<Canned>) {
-        self.shelf(|shelf| shelf.refuse = canned);
+        self.state(|state| state.refuse = canned);
     }
 
-    /// Every request so far, in order of arrival.
+    /// All requests so far, in order of arrival.
     pub fn requests(&self) -> Vec<Seen> {
-        self.shelf(|shelf| shelf.seen.clone())
+        self.state(|state| state.seen.clone())
     }
 
-    /// Waits for a request of this path.
+    /// Waits for a request for this path.
     pub async fn asked_for(&self, path: &str) -> Seen {
         until(&format!("a request of {path}"), async || self.requests().into_iter().find(|s| s.url == path))
             .await
     }
 
-    /// Waits until the server has had the file of this number, and so everything before it.
+    /// Waits until the server has fetched the file of this number, and so all before it.
     pub async fn gave(&self, number: u64) -> Seen {
         let got = |s: &Seen| s.number() == Some(number) && s.status == 200;
         until(&format!("the server to fetch {number}"), async || self.requests().into_iter().find(got)).await
@@ -260,15 +257,18 @@ impl Drop for Upstream {
     }
 }
 
-async fn answer(State(shelf): State<Arc<Mutex<Shelf>>>, request: Request) -> Response<Body> {
+async fn answer(
+    extract::State(state): extract::State<Arc<Mutex<State>>>,
+    request: Request,
+) -> Response<Body> {
     let at = Instant::now();
     let path = request.uri().path().to_owned();
     let canned = {
-        let mut shelf = shelf.lock().unwrap();
-        let canned = shelf.answer_to(&path);
+        let mut state = state.lock().unwrap();
+        let canned = state.answer_to(&path);
         let url = request.uri().path_and_query().map_or_else(|| path.clone(), ToString::to_string);
         let (method, headers) = (request.method().clone(), request.headers().clone());
-        shelf.seen.push(Seen { at, method, url, headers, status: canned.status });
+        state.seen.push(Seen { at, method, url, headers, status: canned.status });
         canned
     };
     if !canned.after.is_zero() {
@@ -281,7 +281,7 @@ async fn answer(State(shelf): State<Arc<Mutex<Shelf>>>, request: Request) -> Res
     response.body(Body::from(canned.body)).unwrap()
 }
 
-impl Shelf {
+impl State {
     fn answer_to(&mut self, path: &str) -> Canned {
         if let Some(canned) = &self.refuse {
             return canned.clone();

@@ -1,4 +1,4 @@
-//! What sameness promises, as properties over small killmails in which everything may be unknown.
+//! Properties of merging, over small killmails in which everything may be unknown.
 //!
 //! Must not know: real killmails.
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::domain::killmail::Position;
-use crate::domain::merge::parts::{clear, gained, present};
+use crate::domain::merge::parts::{clear, list_gained, list_present};
 use crate::domain::provenance::{BODY, HASH, Provenance};
 use crate::domain::zkb::Zkb;
 
@@ -99,7 +99,7 @@ fn forget_some(items: &mut [Item], bits: &mut u64) {
     }
 }
 
-/// The same killmail as someone who knows less tells it, in another order.
+/// The same killmail with fewer known parts, in another order.
 fn poorer(killmail: &Killmail, mut bits: u64) -> Killmail {
     let mut poor = killmail.clone();
     let mut flip = || {
@@ -138,13 +138,13 @@ fn poorer(killmail: &Killmail, mut bits: u64) -> Killmail {
 
 fn after(stored: &Killmail, incoming: &Killmail, renew: bool) -> Option<Killmail> {
     match merge(stored, incoming, renew) {
-        Sameness::Known => Some(stored.clone()),
-        Sameness::Revised(merged) => Some(*merged),
-        Sameness::Conflict => None,
+        MergeOutcome::Unchanged => Some(stored.clone()),
+        MergeOutcome::Revised(merged) => Some(*merged),
+        MergeOutcome::Conflict => None,
     }
 }
 
-/// No source of the lower rank, or one of two.
+/// No source of lower rank, or one of two.
 fn source() -> impl Strategy<Value = Option<&'static str>> {
     prop_oneof![Just(None), Just(Some("redisq")), Just(Some("websocket"))]
 }
@@ -155,7 +155,7 @@ fn from(mut killmail: Killmail, source: Option<&str>) -> Killmail {
     killmail
 }
 
-/// What of a killmail is of the higher rank.
+/// The parts of a killmail that are of higher rank.
 fn own(killmail: &Killmail) -> Killmail {
     let mut own = killmail.clone();
     killmail.provenance.body_parts().iter().for_each(|part| clear(&mut own, part));
@@ -174,11 +174,11 @@ fn own(killmail: &Killmail) -> Killmail {
         zkb.labels = zkb.labels.take().filter(|_| !of("labels"));
         zkb.extra.retain(|name, _| !of(name));
     }
-    said(own)
+    without_empty_block(own)
 }
 
-/// A block that says nothing is none.
-fn said(killmail: Killmail) -> Killmail {
+/// Drops a block without any member.
+fn without_empty_block(killmail: Killmail) -> Killmail {
     Killmail { zkb: killmail.zkb.filter(|zkb| *zkb != Zkb::default()), ..killmail }
 }
 
@@ -190,8 +190,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
 
     #[test]
-    fn the_same_account_is_known(killmail in killmail(), renew in any::<bool>()) {
-        prop_assert_eq!(merge(&killmail, &killmail, renew), Sameness::Known);
+    fn the_same_copy_adds_nothing(killmail in killmail(), renew in any::<bool>()) {
+        prop_assert_eq!(merge(&killmail, &killmail, renew), MergeOutcome::Unchanged);
     }
 
     #[test]
@@ -203,7 +203,7 @@ proptest! {
         let stored = if related { poorer(&stored, bits.rotate_left(29)) } else { stored };
         let (stored, incoming) = (from(stored, ranks.0), from(incoming, ranks.1));
         if let Some(merged) = after(&stored, &incoming, newer) {
-            prop_assert_eq!(merge(&merged, &incoming, newer), Sameness::Known);
+            prop_assert_eq!(merge(&merged, &incoming, newer), MergeOutcome::Unchanged);
         }
     }
 
@@ -213,9 +213,9 @@ proptest! {
         let upper = if related { poorer(&upper, bits.rotate_left(29)) } else { upper };
         let lower = from(lower, Some("redisq"));
         let Some(merged) = after(&upper, &lower, true) else { return Ok(()) };
-        prop_assert_eq!(own(&merged), said(upper.clone()), "what the higher rank said is all there and nothing else of it");
-        prop_assert_eq!(merge(&merged, &upper, true), Sameness::Known);
-        let count = |killmail: &Killmail| present(killmail).len();
+        prop_assert_eq!(own(&merged), without_empty_block(upper.clone()), "all of the higher rank is there, and nothing else of it");
+        prop_assert_eq!(merge(&merged, &upper, true), MergeOutcome::Unchanged);
+        let count = |killmail: &Killmail| list_present(killmail).len();
         prop_assert!(count(&merged) >= count(&lower).max(count(&upper)), "what either says is there");
     }
 
@@ -226,9 +226,9 @@ proptest! {
         let Some(merged) = after(&lower, &upper, false) else { return Err(TestCaseError::fail("a higher rank contradicts no lower one")) };
         prop_assert_eq!(merged.provenance.source(BODY), None);
         let own = own(&merged);
-        prop_assert_eq!(merge(&zkb_without(&own), &zkb_without(&upper), false), Sameness::Known);
-        prop_assert_eq!(merge(&zkb_without(&upper), &zkb_without(&own), false), Sameness::Known, "and nothing else counts as its word");
-        prop_assert_eq!(own.zkb, said(upper).zkb);
+        prop_assert_eq!(merge(&zkb_without(&own), &zkb_without(&upper), false), MergeOutcome::Unchanged);
+        prop_assert_eq!(merge(&zkb_without(&upper), &zkb_without(&own), false), MergeOutcome::Unchanged, "and nothing else counts as its word");
+        prop_assert_eq!(own.zkb, without_empty_block(upper).zkb);
         if related {
             prop_assert_eq!(merged.attackers.len(), lower.attackers.len());
             for (before, now) in lower.attackers.iter().zip(&merged.attackers) {
@@ -240,33 +240,33 @@ proptest! {
     #[test]
     fn what_was_gained_can_be_cleared(killmail in killmail(), bits in any::<u64>()) {
         let poor = poorer(&killmail, bits);
-        let Some(mut filled) = after(&poor, &killmail, false) else { return Err(TestCaseError::fail("the richer account fits")) };
-        for part in gained(&present(&poor), &filled) {
+        let Some(mut filled) = after(&poor, &killmail, false) else { return Err(TestCaseError::fail("the fuller copy fits")) };
+        for part in list_gained(&list_present(&poor), &filled) {
             clear(&mut filled, &part);
         }
         prop_assert_eq!(Killmail { hash: None, ..zkb_without(&filled) }, Killmail { hash: None, ..zkb_without(&poor) });
     }
 
     #[test]
-    fn the_order_of_parts_says_nothing(stored in killmail(), other in killmail(), bits in any::<u64>(), related in any::<bool>()) {
+    fn the_order_of_parts_does_not_matter(stored in killmail(), other in killmail(), bits in any::<u64>(), related in any::<bool>()) {
         let incoming = if related { poorer(&stored, bits) } else { other };
         let mut turned = incoming.clone();
         turned.attackers.rotate_left(1);
         if let Some(items) = &mut turned.victim.items {
             items.reverse();
         }
-        let word = |s: &Sameness| std::mem::discriminant(s);
+        let word = |s: &MergeOutcome| std::mem::discriminant(s);
         prop_assert_eq!(word(&merge(&stored, &incoming, false)), word(&merge(&stored, &turned, false)));
     }
 
     #[test]
-    fn absent_never_wins(killmail in killmail(), bits in any::<u64>(), renew in any::<bool>()) {
+    fn an_absent_value_never_wins(killmail in killmail(), bits in any::<u64>(), renew in any::<bool>()) {
         let poor = poorer(&killmail, bits);
-        prop_assert_eq!(merge(&killmail, &poor, renew), Sameness::Known, "the poorer account teaches nothing");
+        prop_assert_eq!(merge(&killmail, &poor, renew), MergeOutcome::Unchanged, "the poorer copy adds nothing");
         let filled = after(&poor, &killmail, renew);
-        prop_assert!(filled.is_some(), "the richer account fits");
+        prop_assert!(filled.is_some(), "the fuller copy fits");
         if let Some(filled) = filled {
-            prop_assert_eq!(merge(&zkb_without(&filled), &zkb_without(&killmail), false), Sameness::Known, "all of it was taken");
+            prop_assert_eq!(merge(&zkb_without(&filled), &zkb_without(&killmail), false), MergeOutcome::Unchanged, "all of it was taken");
             prop_assert_eq!(filled.attackers.len(), poor.attackers.len());
             for (before, now) in poor.attackers.iter().zip(&filled.attackers) {
                 prop_assert!(covers_attacker(now, before), "each attacker stays in its place");
@@ -275,7 +275,7 @@ proptest! {
     }
 
     #[test]
-    fn a_differing_body_is_a_conflict(killmail in killmail(), which in 0..6_u8) {
+    fn a_contradicting_body_is_a_conflict(killmail in killmail(), which in 0..6_u8) {
         let mut other = killmail.clone();
         match which {
             0 => other.time += 1,
@@ -287,11 +287,11 @@ proptest! {
         }
         let fills = which == 5 && killmail.victim.items.is_none();
         let found = merge(&killmail, &other, true);
-        prop_assert!(if fills { matches!(found, Sameness::Revised(_)) } else { found == Sameness::Conflict }, "{found:?}");
+        prop_assert!(if fills { matches!(found, MergeOutcome::Revised(_)) } else { found == MergeOutcome::Conflict }, "{found:?}");
     }
 
     #[test]
-    fn only_renewal_replaces_what_zkillboard_said(killmail in killmail(), old in zkb(), new in zkb()) {
+    fn only_renewal_replaces_members_of_the_block(killmail in killmail(), old in zkb(), new in zkb()) {
         let stored = Killmail { zkb: Some(old.clone()), ..killmail.clone() };
         let incoming = Killmail { zkb: Some(new.clone()), ..killmail };
         let kept = after(&stored, &incoming, false).and_then(|k| k.zkb).unwrap_or_default();
@@ -309,14 +309,14 @@ fn unknown_top_level_fields_are_only_filled() {
         Killmail { extra: [("new".to_owned(), json!(1))].into_iter().collect(), ..Killmail::default() };
     let other =
         Killmail { extra: [("new".to_owned(), json!(2))].into_iter().collect(), ..Killmail::default() };
-    assert_eq!(merge(&stored, &other, true), Sameness::Known);
+    assert_eq!(merge(&stored, &other, true), MergeOutcome::Unchanged);
     assert!(
-        matches!(merge(&Killmail::default(), &other, false), Sameness::Revised(merged) if *merged == other)
+        matches!(merge(&Killmail::default(), &other, false), MergeOutcome::Revised(merged) if *merged == other)
     );
 }
 
 #[test]
-fn a_corrected_hash_shows_wherever_the_old_one_did() {
+fn a_corrected_hash_replaces_the_old_one_everywhere() {
     let (old, new) = ("aa".repeat(20), "bb".repeat(20));
     let href = |hash: &str| Some(format!("https://esi.evetech.net/killmails/7/{hash}/"));
     let zkb = Zkb { hash: Some(old.clone()), href: href(&old), points: Some(1), ..Zkb::default() };
@@ -330,16 +330,16 @@ fn a_corrected_hash_shows_wherever_the_old_one_did() {
     let silent = Killmail { zkb: Some(Zkb { hash: Some(new.clone()), ..Zkb::default() }), ..bare.clone() };
     for incoming in [&expected, &bare, &silent] {
         assert_eq!(after(&stored, incoming, true).as_ref(), Some(&expected));
-        assert_eq!(merge(&stored, incoming, false), Sameness::Known, "only a newer one corrects");
+        assert_eq!(merge(&stored, incoming, false), MergeOutcome::Unchanged, "only a newer one corrects");
     }
     let lower = from(expected.clone(), Some("redisq"));
-    assert_eq!(merge(&stored, &lower, true), Sameness::Known, "a lower rank corrects nothing");
+    assert_eq!(merge(&stored, &lower, true), MergeOutcome::Unchanged, "a lower rank corrects nothing");
     let stored = from(stored, Some("redisq"));
     assert_eq!(after(&stored, &expected, false), Some(expected), "a higher one need not be newer");
 }
 
 #[test]
-fn a_fetched_body_and_the_block_of_a_queue_have_ranks_of_their_own() {
+fn a_fetched_body_and_the_block_of_a_queue_have_their_own_ranks() {
     let zkb = |value| Some(Zkb { total_value: Some(value), points: Some(0), ..Zkb::default() });
     let mut fetched = Killmail { zkb: zkb(5.0), ..Killmail::default() };
     fetched.provenance.set("zkb", "redisq");
@@ -347,7 +347,7 @@ fn a_fetched_body_and_the_block_of_a_queue_have_ranks_of_their_own() {
     wrong.victim.damage_taken = 7;
     assert_eq!(
         merge(&fetched, &from(wrong.clone(), Some("websocket")), true),
-        Sameness::Conflict,
+        MergeOutcome::Conflict,
         "its body is not lower"
     );
     let r2z2 =
@@ -360,11 +360,11 @@ fn a_fetched_body_and_the_block_of_a_queue_have_ranks_of_their_own() {
         "only what R2Z2 does not say"
     );
     let again = from(Killmail { zkb: zkb(1.0), ..Killmail::default() }, Some("redisq"));
-    assert_eq!(merge(&merged, &again, true), Sameness::Known);
+    assert_eq!(merge(&merged, &again, true), MergeOutcome::Unchanged);
 }
 
 #[test]
-fn thousands_of_shuffled_attackers_are_known() {
+fn thousands_of_shuffled_attackers_add_nothing() {
     let attackers: Vec<_> = (0..3_753)
         .map(|n| Attacker {
             character_id: (n % 3 != 0).then_some(n),
@@ -375,15 +375,17 @@ fn thousands_of_shuffled_attackers_are_known() {
     let stored = Killmail { attackers, ..Killmail::default() };
     let mut turned = stored.clone();
     turned.attackers.reverse();
-    assert_eq!(merge(&stored, &turned, false), Sameness::Known);
+    assert_eq!(merge(&stored, &turned, false), MergeOutcome::Unchanged);
     turned.attackers[9].alliance_id = Some(1);
-    let Sameness::Revised(merged) = merge(&stored, &turned, false) else { panic!("an alliance was added") };
+    let MergeOutcome::Revised(merged) = merge(&stored, &turned, false) else {
+        panic!("an alliance was added")
+    };
     assert_eq!(merged.attackers.iter().filter(|a| a.alliance_id.is_some()).count(), 1);
     assert_eq!(merged.attackers[3_743].character_id, Some(3_743), "the first order stays");
 }
 
 #[test]
-fn what_one_attacker_lacks_is_not_taken_from_another() {
+fn an_attacker_is_not_filled_in_from_its_neighbour() {
     let of = |corporations: [Option<u32>; 2]| {
         let attackers = corporations.map(|corporation_id| Attacker {
             corporation_id,
@@ -393,7 +395,7 @@ fn what_one_attacker_lacks_is_not_taken_from_another() {
         Killmail { killmail_id: 7, attackers: attackers.to_vec(), ..Killmail::default() }
     };
     let (stored, shuffled) = (of([None, Some(1)]), of([Some(1), None]));
-    assert_eq!(merge(&stored, &shuffled, false), Sameness::Known);
+    assert_eq!(merge(&stored, &shuffled, false), MergeOutcome::Unchanged);
     let raised = after(&from(stored, Some("redisq")), &shuffled, false).unwrap();
     assert_eq!(raised.attackers.iter().filter(|attacker| attacker.corporation_id.is_some()).count(), 1);
 }

@@ -1,30 +1,32 @@
-//! The body of a killmail when it comes again, where sources of the lower rank had a part in it.
+//! Merges the bodies of two copies of a killmail, taking the ranks of their sources into copy.
 //!
-//! A body of the lower rank gives way to one of the higher rank, also where the two differ; what only the
-//! lower one has stays, noted as such. A body of the higher rank is filled in by one of the lower rank; where
-//! the two differ that is a conflict.
+//! A body of higher rank replaces one of lower rank, even if they contradict each other. Parts that only the
+//! lower one has stay, and are recorded as of lower rank. A body of lower rank only fills in what one of
+//! higher rank lacks; if they contradict each other, that is a conflict.
 //!
 //! Must not know: the hash, zKillboard's block.
 
 use crate::domain::killmail::{Attacker, Item, Killmail, Victim};
-use crate::domain::merge::pairing::Budget;
-use crate::domain::merge::parts::{clear, gained, present};
-use crate::domain::merge::sameness::{
-    add_extra, attacker_key, attacker_partners, fill_body, item_key, item_partners,
+use crate::domain::merge::compare::{
+    add_extra, attacker_partners, compare_attacker_keys, compare_item_keys, fill_body, item_partners,
 };
+use crate::domain::merge::pairing::Budget;
+use crate::domain::merge::parts::{clear, list_gained, list_present};
 use crate::domain::provenance::{BODY, Provenance};
 
-/// The stored killmail with what the incoming body adds or replaces; `None` where the two contradict each
+/// The stored killmail with what the incoming body adds or replaces; `None` if the bodies contradict each
 /// other.
-pub fn merged_body(stored: &Killmail, incoming: &Killmail, budget: &mut Budget) -> Option<Killmail> {
+pub(crate) fn merge_body(stored: &Killmail, incoming: &Killmail, budget: &mut Budget) -> Option<Killmail> {
     match (stored.provenance.source(BODY), incoming.provenance.source(BODY)) {
-        (Some(_), None) => Some(raised(stored, incoming, budget)),
+        (Some(_), None) => Some(replace_body(stored, incoming, budget)),
         (ours, Some(source)) => {
             let mut merged = stored.clone();
             fill_body(&mut merged, incoming, budget)?;
             if ours != Some(source) {
-                let before = present(stored);
-                gained(&before, &merged).into_iter().for_each(|part| merged.provenance.set(part, source));
+                let before = list_present(stored);
+                list_gained(&before, &merged)
+                    .into_iter()
+                    .for_each(|part| merged.provenance.set(part, source));
             }
             Some(merged)
         }
@@ -38,8 +40,8 @@ pub fn merged_body(stored: &Killmail, incoming: &Killmail, budget: &mut Budget) 
     }
 }
 
-/// A body of the higher rank takes the place of one of the lower rank.
-fn raised(stored: &Killmail, incoming: &Killmail, budget: &mut Budget) -> Killmail {
+/// Replaces a body of lower rank by one of higher rank.
+fn replace_body(stored: &Killmail, incoming: &Killmail, budget: &mut Budget) -> Killmail {
     let mut provenance = stored.provenance.clone();
     provenance.remove_body();
     let mut merged = Killmail {
@@ -55,7 +57,7 @@ fn raised(stored: &Killmail, incoming: &Killmail, budget: &mut Budget) -> Killma
     merged
 }
 
-/// The killmail without the parts of its body that a lower rank filled in.
+/// The killmail without the parts of its body that are of lower rank.
 fn without_lower(killmail: &Killmail) -> Killmail {
     let mut own = killmail.clone();
     for part in killmail.provenance.body_parts() {
@@ -65,31 +67,31 @@ fn without_lower(killmail: &Killmail) -> Killmail {
     own
 }
 
-/// Fills in what is absent from an account of the killmail, and notes what of it is of the lower rank.
-fn refill(merged: &mut Killmail, account: &Killmail) {
-    if account.provenance.is_empty() {
+/// Fills in absent parts from a copy of the killmail, and records which of them are of lower rank.
+fn refill(merged: &mut Killmail, copy: &Killmail) {
+    if copy.provenance.is_empty() {
         return;
     }
-    let before = present(merged);
-    fill(&mut merged.moon_id, &account.moon_id);
-    fill(&mut merged.war_id, &account.war_id);
-    fill_victim(&mut merged.victim, &account.victim);
-    if alike(&merged.attackers, &account.attackers, |a, b| attacker_key(a, b).is_eq()) {
+    let before = list_present(merged);
+    fill(&mut merged.moon_id, &copy.moon_id);
+    fill(&mut merged.war_id, &copy.war_id);
+    fill_victim(&mut merged.victim, &copy.victim);
+    if same_order(&merged.attackers, &copy.attackers, |a, b| compare_attacker_keys(a, b).is_eq()) {
         merged
             .attackers
             .iter_mut()
-            .zip(&account.attackers)
+            .zip(&copy.attackers)
             .for_each(|(ours, theirs)| fill_attacker(ours, theirs));
     }
-    add_extra(&mut merged.extra, &account.extra);
-    for part in gained(&before, merged) {
-        if let Some(source) = source_of(&account.provenance, &part) {
+    add_extra(&mut merged.extra, &copy.extra);
+    for part in list_gained(&before, merged) {
+        if let Some(source) = find_source(&copy.provenance, &part) {
             merged.provenance.set(part, &source);
         }
     }
 }
 
-fn source_of(provenance: &Provenance, part: &str) -> Option<String> {
+fn find_source(provenance: &Provenance, part: &str) -> Option<String> {
     provenance.source(part).or_else(|| provenance.source(BODY)).map(str::to_owned)
 }
 
@@ -120,7 +122,7 @@ fn fill_items(ours: &mut Option<Vec<Item>>, theirs: &Option<Vec<Item>>) {
         *ours = Some(theirs.clone());
         return;
     };
-    if !alike(ours, theirs, |a, b| item_key(a, b).is_eq()) {
+    if !same_order(ours, theirs, |a, b| compare_item_keys(a, b).is_eq()) {
         return;
     }
     for (item, theirs) in ours.iter_mut().zip(theirs) {
@@ -137,12 +139,12 @@ fn fill<T: Clone>(ours: &mut Option<T>, theirs: &Option<T>) {
     }
 }
 
-/// Whether two lists have the same parts in the same order.
-fn alike<T>(ours: &[T], theirs: &[T], same: impl Fn(&T, &T) -> bool) -> bool {
+/// Whether two lists have the same elements in the same order.
+fn same_order<T>(ours: &[T], theirs: &[T], same: impl Fn(&T, &T) -> bool) -> bool {
     ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(a, b)| same(a, b))
 }
 
-/// The first order stays: attackers stand as those do, where they are the same.
+/// Puts attackers into the order in which the same attackers came first.
 fn sort_attackers(attackers: &mut Vec<Attacker>, first: &[Attacker], budget: &mut Budget) {
     let partner = attacker_partners(first, attackers, budget);
     if let Some(partner) = partner {

@@ -1,67 +1,67 @@
-//! When two accounts of one killmail are the same, and what the newer one may add.
+//! Whether two copies of one killmail agree, and what the incoming one may add.
 //!
-//! Absent never replaces present: what we lack is filled, what we have stays. Attackers and items are
-//! compared as multisets and keep the order they first came in. A differing body is a conflict, never a
-//! change, unless its rank is higher (`layers`). The hash and zKillboard's members may be renewed
-//! (`renewal`); unknown top-level fields are filled only.
+//! An absent value never replaces a present one: what we lack is filled in, what we have stays. Attackers and
+//! items are compared as multisets and keep the order in which they first came. A contradicting body is a
+//! conflict, never a change, unless its rank is higher (`ranked`). The hash and the members of zKillboard's
+//! block may be replaced (`renewal`). Unknown top-level fields are only filled in.
 //!
 //! Must not know: which sources there are, or when one is newer.
 
 use std::cmp::Ordering;
 
 use crate::domain::killmail::{Attacker, Extra, Item, Killmail, Victim};
-use crate::domain::merge::layers::merged_body;
 use crate::domain::merge::pairing::{Budget, pair};
-use crate::domain::merge::renewal::Renewed;
+use crate::domain::merge::ranked::merge_body;
+use crate::domain::merge::renewal::RenewedFields;
 
-/// What comparing two accounts of one killmail gives.
+/// Outcome of merging two copies of one killmail.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Sameness {
-    /// Nothing new.
-    Known,
-    /// The killmail with what was added or renewed.
+pub enum MergeOutcome {
+    /// The incoming copy adds nothing.
+    Unchanged,
+    /// The stored killmail with what was added or replaced.
     Revised(Box<Killmail>),
     /// The bodies contradict each other.
     Conflict,
 }
 
-/// Merges an incoming account into the stored one. With `newer` its zkb members and its hash replace present
-/// ones of the same rank.
+/// Merges an incoming copy into the stored one. With `newer`, its hash and the members of its zKillboard
+/// block replace present ones of the same rank.
 #[must_use]
-pub fn merge(stored: &Killmail, incoming: &Killmail, newer: bool) -> Sameness {
+pub fn merge(stored: &Killmail, incoming: &Killmail, newer: bool) -> MergeOutcome {
     let mut budget = Budget::default();
-    let renewed = Renewed::new(stored, incoming, newer);
+    let renewed = RenewedFields::new(stored, incoming, newer);
     let ranked = !stored.provenance.is_empty() || !incoming.provenance.is_empty();
     let covered = !ranked && covers(stored, incoming, &mut budget);
-    if covered && renewed.is_in(stored) {
-        return Sameness::Known;
+    if covered && renewed.matches(stored) {
+        return MergeOutcome::Unchanged;
     }
-    let body = if covered { Some(stored.clone()) } else { merged_body(stored, incoming, &mut budget) };
-    let Some(mut merged) = body else { return Sameness::Conflict };
-    renewed.put(&mut merged);
-    if merged == *stored { Sameness::Known } else { Sameness::Revised(Box::new(merged)) }
+    let body = if covered { Some(stored.clone()) } else { merge_body(stored, incoming, &mut budget) };
+    let Some(mut merged) = body else { return MergeOutcome::Conflict };
+    renewed.apply(&mut merged);
+    if merged == *stored { MergeOutcome::Unchanged } else { MergeOutcome::Revised(Box::new(merged)) }
 }
 
-/// Whether two accounts say the same and only their provenance differs.
+/// Whether two copies differ in their provenance and in nothing else.
 #[must_use]
 pub fn differs_by_provenance_only(a: &Killmail, b: &Killmail) -> bool {
     a.provenance != b.provenance && Killmail { provenance: b.provenance.clone(), ..a.clone() } == *b
 }
 
-/// Whether we know all of what their body says.
+/// Whether our body has everything that theirs has.
 fn covers(ours: &Killmail, theirs: &Killmail, budget: &mut Budget) -> bool {
     ours.killmail_id == theirs.killmail_id
         && ours.time == theirs.time
         && ours.solar_system_id == theirs.solar_system_id
-        && knows(&ours.moon_id, &theirs.moon_id)
-        && knows(&ours.war_id, &theirs.war_id)
+        && has_value(&ours.moon_id, &theirs.moon_id)
+        && has_value(&ours.war_id, &theirs.war_id)
         && theirs.extra.keys().all(|name| ours.extra.contains_key(name))
         && covers_victim(&ours.victim, &theirs.victim, budget)
         && pair(
             &ours.attackers,
             &theirs.attackers,
-            attacker_key,
-            attacker_order,
+            compare_attacker_keys,
+            compare_attackers,
             |a, b, _| covers_attacker(a, b),
             budget,
         )
@@ -70,23 +70,23 @@ fn covers(ours: &Killmail, theirs: &Killmail, budget: &mut Budget) -> bool {
 
 fn covers_victim(ours: &Victim, theirs: &Victim, budget: &mut Budget) -> bool {
     ours.damage_taken == theirs.damage_taken
-        && knows(&ours.character_id, &theirs.character_id)
-        && knows(&ours.corporation_id, &theirs.corporation_id)
-        && knows(&ours.alliance_id, &theirs.alliance_id)
-        && knows(&ours.faction_id, &theirs.faction_id)
-        && knows(&ours.ship_type_id, &theirs.ship_type_id)
-        && knows(&ours.position, &theirs.position)
+        && has_value(&ours.character_id, &theirs.character_id)
+        && has_value(&ours.corporation_id, &theirs.corporation_id)
+        && has_value(&ours.alliance_id, &theirs.alliance_id)
+        && has_value(&ours.faction_id, &theirs.faction_id)
+        && has_value(&ours.ship_type_id, &theirs.ship_type_id)
+        && has_value(&ours.position, &theirs.position)
         && covers_items(ours.items.as_deref(), theirs.items.as_deref(), budget)
         && covers_extra(&ours.extra, &theirs.extra)
 }
 
 fn covers_attacker(ours: &Attacker, theirs: &Attacker) -> bool {
-    knows(&ours.character_id, &theirs.character_id)
-        && knows(&ours.corporation_id, &theirs.corporation_id)
-        && knows(&ours.alliance_id, &theirs.alliance_id)
-        && knows(&ours.faction_id, &theirs.faction_id)
-        && knows(&ours.ship_type_id, &theirs.ship_type_id)
-        && knows(&ours.weapon_type_id, &theirs.weapon_type_id)
+    has_value(&ours.character_id, &theirs.character_id)
+        && has_value(&ours.corporation_id, &theirs.corporation_id)
+        && has_value(&ours.alliance_id, &theirs.alliance_id)
+        && has_value(&ours.faction_id, &theirs.faction_id)
+        && has_value(&ours.ship_type_id, &theirs.ship_type_id)
+        && has_value(&ours.weapon_type_id, &theirs.weapon_type_id)
         && covers_extra(&ours.extra, &theirs.extra)
 }
 
@@ -94,13 +94,15 @@ fn covers_items(ours: Option<&[Item]>, theirs: Option<&[Item]>, budget: &mut Bud
     match (ours, theirs) {
         (_, None) => true,
         (None, Some(_)) => false,
-        (Some(ours), Some(theirs)) => pair(ours, theirs, item_key, item_order, covers_item, budget).is_some(),
+        (Some(ours), Some(theirs)) => {
+            pair(ours, theirs, compare_item_keys, compare_items, covers_item, budget).is_some()
+        }
     }
 }
 
 fn covers_item(ours: &Item, theirs: &Item, budget: &mut Budget) -> bool {
-    knows(&ours.quantity_dropped, &theirs.quantity_dropped)
-        && knows(&ours.quantity_destroyed, &theirs.quantity_destroyed)
+    has_value(&ours.quantity_dropped, &theirs.quantity_dropped)
+        && has_value(&ours.quantity_destroyed, &theirs.quantity_destroyed)
         && covers_extra(&ours.extra, &theirs.extra)
         && covers_items(ours.items.as_deref(), theirs.items.as_deref(), budget)
 }
@@ -109,18 +111,18 @@ fn covers_extra(ours: &Extra, theirs: &Extra) -> bool {
     theirs.iter().all(|(name, value)| ours.get(name) == Some(value))
 }
 
-fn knows<T: PartialEq>(ours: &Option<T>, theirs: &Option<T>) -> bool {
+fn has_value<T: PartialEq>(ours: &Option<T>, theirs: &Option<T>) -> bool {
     theirs.is_none() || ours == theirs
 }
 
-/// Parts that differ here are never the same: these are always said.
-pub fn attacker_key(a: &Attacker, b: &Attacker) -> Ordering {
-    let said = |x: &Attacker| (x.damage_done, x.final_blow);
-    said(a).cmp(&said(b)).then_with(|| (a.security_status + 0.0).total_cmp(&(b.security_status + 0.0)))
+/// Attackers that differ here are never the same: these members cannot be absent.
+pub(crate) fn compare_attacker_keys(a: &Attacker, b: &Attacker) -> Ordering {
+    let fixed = |x: &Attacker| (x.damage_done, x.final_blow);
+    fixed(a).cmp(&fixed(b)).then_with(|| (a.security_status + 0.0).total_cmp(&(b.security_status + 0.0)))
 }
 
-/// Most alike first.
-fn attacker_order(a: &Attacker, b: &Attacker) -> Ordering {
+/// Puts similar attackers at similar places.
+fn compare_attackers(a: &Attacker, b: &Attacker) -> Ordering {
     let ids = |x: &Attacker| {
         (
             x.character_id,
@@ -135,23 +137,23 @@ fn attacker_order(a: &Attacker, b: &Attacker) -> Ordering {
     ids(a).cmp(&ids(b))
 }
 
-/// Parts that differ here are never the same.
-pub fn item_key(a: &Item, b: &Item) -> Ordering {
-    let said = |x: &Item| (x.flag, x.item_type_id, x.singleton);
-    said(a).cmp(&said(b))
+/// Items that differ here are never the same.
+pub(crate) fn compare_item_keys(a: &Item, b: &Item) -> Ordering {
+    let fixed = |x: &Item| (x.flag, x.item_type_id, x.singleton);
+    fixed(a).cmp(&fixed(b))
 }
 
-/// Most alike first.
-fn item_order(a: &Item, b: &Item) -> Ordering {
+/// Puts similar items at similar places.
+fn compare_items(a: &Item, b: &Item) -> Ordering {
     let more =
         |x: &Item| (x.quantity_dropped, x.quantity_destroyed, x.items.as_ref().map(Vec::len), x.extra.len());
     more(a).cmp(&more(b))
 }
 
-/// Fills what our body lacks; `None` when the two contradict each other.
-pub fn fill_body(ours: &mut Killmail, theirs: &Killmail, budget: &mut Budget) -> Option<()> {
+/// Fills in what our body lacks; `None` if the bodies contradict each other.
+pub(crate) fn fill_body(ours: &mut Killmail, theirs: &Killmail, budget: &mut Budget) -> Option<()> {
     let fixed = |k: &Killmail| (k.killmail_id, k.time, k.solar_system_id);
-    agree(fixed(ours) == fixed(theirs))?;
+    require(fixed(ours) == fixed(theirs))?;
     fill(&mut ours.moon_id, &theirs.moon_id)?;
     fill(&mut ours.war_id, &theirs.war_id)?;
     fill_victim(&mut ours.victim, &theirs.victim, budget)?;
@@ -163,29 +165,35 @@ pub fn fill_body(ours: &mut Killmail, theirs: &Killmail, budget: &mut Budget) ->
     Some(())
 }
 
-/// Which attacker of theirs is which of ours. Where ours know all that theirs do, a pairing that adds
-/// nothing: another one could give an attacker what belongs to one beside it, so that the same account would
-/// add something a second time.
-pub fn attacker_partners(ours: &[Attacker], theirs: &[Attacker], budget: &mut Budget) -> Option<Vec<usize>> {
+/// The index of the partner in `theirs` for each of `ours`. If ours already have everything that theirs have,
+/// this is a pairing that adds nothing: another pairing could fill in an attacker from its neighbour, so that
+/// the same copy would add something each time it comes.
+pub(crate) fn attacker_partners(
+    ours: &[Attacker],
+    theirs: &[Attacker],
+    budget: &mut Budget,
+) -> Option<Vec<usize>> {
     let known = pair(
         ours,
         theirs,
-        attacker_key,
-        attacker_order,
+        compare_attacker_keys,
+        compare_attackers,
         |a, b, _| covers_attacker(a, b),
         &mut Budget::default(),
     );
-    known.or_else(|| pair(ours, theirs, attacker_key, attacker_order, |a, b, _| attackers_fit(a, b), budget))
+    known.or_else(|| {
+        pair(ours, theirs, compare_attacker_keys, compare_attackers, |a, b, _| attackers_fit(a, b), budget)
+    })
 }
 
-/// The same for items.
-pub fn item_partners(ours: &[Item], theirs: &[Item], budget: &mut Budget) -> Option<Vec<usize>> {
-    let known = pair(ours, theirs, item_key, item_order, covers_item, &mut Budget::default());
-    known.or_else(|| pair(ours, theirs, item_key, item_order, items_fit, budget))
+/// As [`attacker_partners`], for items.
+pub(crate) fn item_partners(ours: &[Item], theirs: &[Item], budget: &mut Budget) -> Option<Vec<usize>> {
+    let known = pair(ours, theirs, compare_item_keys, compare_items, covers_item, &mut Budget::default());
+    known.or_else(|| pair(ours, theirs, compare_item_keys, compare_items, items_fit, budget))
 }
 
 fn fill_victim(ours: &mut Victim, theirs: &Victim, budget: &mut Budget) -> Option<()> {
-    agree(ours.damage_taken == theirs.damage_taken)?;
+    require(ours.damage_taken == theirs.damage_taken)?;
     fill(&mut ours.character_id, &theirs.character_id)?;
     fill(&mut ours.corporation_id, &theirs.corporation_id)?;
     fill(&mut ours.alliance_id, &theirs.alliance_id)?;
@@ -193,7 +201,7 @@ fn fill_victim(ours: &mut Victim, theirs: &Victim, budget: &mut Budget) -> Optio
     fill(&mut ours.ship_type_id, &theirs.ship_type_id)?;
     fill(&mut ours.position, &theirs.position)?;
     fill_items(&mut ours.items, &theirs.items, budget)?;
-    agree(extras_fit(&ours.extra, &theirs.extra))?;
+    require(extras_fit(&ours.extra, &theirs.extra))?;
     add_extra(&mut ours.extra, &theirs.extra);
     Some(())
 }
@@ -226,7 +234,7 @@ fn fill_items(ours: &mut Option<Vec<Item>>, theirs: &Option<Vec<Item>>, budget: 
     Some(())
 }
 
-/// Whether the two may be one attacker.
+/// Whether the two can be the same attacker.
 fn attackers_fit(a: &Attacker, b: &Attacker) -> bool {
     fit(&a.character_id, &b.character_id)
         && fit(&a.corporation_id, &b.corporation_id)
@@ -237,13 +245,13 @@ fn attackers_fit(a: &Attacker, b: &Attacker) -> bool {
         && extras_fit(&a.extra, &b.extra)
 }
 
-/// Whether the two may be one item.
+/// Whether the two can be the same item.
 fn items_fit(a: &Item, b: &Item, budget: &mut Budget) -> bool {
     fit(&a.quantity_dropped, &b.quantity_dropped)
         && fit(&a.quantity_destroyed, &b.quantity_destroyed)
         && extras_fit(&a.extra, &b.extra)
         && match (&a.items, &b.items) {
-            (Some(a), Some(b)) => pair(a, b, item_key, item_order, items_fit, budget).is_some(),
+            (Some(a), Some(b)) => pair(a, b, compare_item_keys, compare_items, items_fit, budget).is_some(),
             _ => true,
         }
 }
@@ -257,15 +265,15 @@ fn fit<T: PartialEq>(a: &Option<T>, b: &Option<T>) -> bool {
 }
 
 fn fill<T: PartialEq + Clone>(ours: &mut Option<T>, theirs: &Option<T>) -> Option<()> {
-    agree(fit(ours, theirs))?;
+    require(fit(ours, theirs))?;
     if ours.is_none() {
         ours.clone_from(theirs);
     }
     Some(())
 }
 
-/// Adds the unknown fields we lack.
-pub fn add_extra(ours: &mut Extra, theirs: &Extra) {
+/// Adds unknown fields that ours lack.
+pub(crate) fn add_extra(ours: &mut Extra, theirs: &Extra) {
     for (name, value) in theirs {
         if !ours.contains_key(name) {
             ours.insert(name.clone(), value.clone());
@@ -273,10 +281,10 @@ pub fn add_extra(ours: &mut Extra, theirs: &Extra) {
     }
 }
 
-const fn agree(yes: bool) -> Option<()> {
+const fn require(yes: bool) -> Option<()> {
     if yes { Some(()) } else { None }
 }
 
 #[cfg(test)]
-#[path = "sameness_tests.rs"]
+#[path = "compare_tests.rs"]
 mod tests;

@@ -1,45 +1,47 @@
-//! Two accounts of one killmail of which one could not be read in every part: what cannot be read is absent,
-//! so that what one account says fills in what the other one could not say, and its raw JSON goes.
+//! Merges two copies of one killmail when members of either could not be read. An unreadable member counts as
+//! absent: a readable value of the other copy fills it in, and the raw JSON is dropped.
 //!
-//! Members that always have a value are settled first, attacker by attacker and item by item where both
-//! accounts have them in one order; then `sameness` decides as it does on readable ones.
+//! Members that cannot be absent are settled first, attacker by attacker and item by item if both copies have
+//! them in the same order. Then `compare` decides as it does on readable copies.
 //!
-//! Must not know: where either account came from.
+//! Must not know: where either copy came from.
 
 use std::mem;
 
 use crate::domain::killmail::{Attacker, Item, Killmail};
-use crate::domain::merge::members::{any_unreadable, of_attacker, of_item, of_killmail, of_victim, of_zkb};
-use crate::domain::merge::sameness::{self, Sameness};
-use crate::domain::unreadable::Unreadable;
+use crate::domain::merge::compare::{self, MergeOutcome};
+use crate::domain::merge::members::{
+    any_unreadable, attacker_has, item_has, killmail_has, victim_has, zkb_has,
+};
+use crate::domain::unreadable::UnreadableMembers;
 
-/// Merges an incoming account into the stored one, as `sameness::merge` does, whatever of either could not be
-/// read.
+/// Merges an incoming copy into the stored one as [`compare::merge`] does, even if members of either could
+/// not be read.
 #[must_use]
-pub fn merge(stored: &Killmail, incoming: &Killmail, renew: bool) -> Sameness {
+pub fn merge(stored: &Killmail, incoming: &Killmail, renew: bool) -> MergeOutcome {
     if !any_unreadable(stored) && !any_unreadable(incoming) {
-        return sameness::merge(stored, incoming, renew);
+        return compare::merge(stored, incoming, renew);
     }
     let (mut ours, mut theirs) = (stored.clone(), incoming.clone());
     settle(&mut ours, &mut theirs);
-    let mut merged = match sameness::merge(&ours, &theirs, renew) {
-        Sameness::Conflict => return Sameness::Conflict,
-        Sameness::Known => ours.clone(),
-        Sameness::Revised(merged) => *merged,
+    let mut merged = match compare::merge(&ours, &theirs, renew) {
+        MergeOutcome::Conflict => return MergeOutcome::Conflict,
+        MergeOutcome::Unchanged => ours.clone(),
+        MergeOutcome::Revised(merged) => *merged,
     };
     keep_unreadable(&mut merged, &ours, &theirs);
-    if merged == *stored { Sameness::Known } else { Sameness::Revised(Box::new(merged)) }
+    if merged == *stored { MergeOutcome::Unchanged } else { MergeOutcome::Revised(Box::new(merged)) }
 }
 
-/// One account and its member that always has a value, against the other's.
+/// A member that cannot be absent, in one copy.
 struct Side<'a, T> {
     value: &'a mut T,
-    unreadable: &'a mut Unreadable,
+    unreadable: &'a mut UnreadableMembers,
 }
 
-/// Where one account could not say a member that always has a value, it takes the other's. One that was left
-/// out counts as said, as it does on readable accounts.
-fn level<T: Clone>(name: &str, ours: Side<'_, T>, theirs: Side<'_, T>) {
+/// If a member that cannot be absent is unreadable in one copy, copies the value from the other. A member
+/// that was left out counts as given, as it does in readable copies.
+fn copy_readable<T: Clone>(name: &str, ours: Side<'_, T>, theirs: Side<'_, T>) {
     let (from, to) = match (ours.unreadable.contains(name), theirs.unreadable.contains(name)) {
         (true, false) => (theirs, ours),
         (false, true) => (ours, theirs),
@@ -49,9 +51,9 @@ fn level<T: Clone>(name: &str, ours: Side<'_, T>, theirs: Side<'_, T>) {
     to.unreadable.remove(name);
 }
 
-macro_rules! level {
+macro_rules! copy_readable {
     ($ours:expr, $theirs:expr, $($field:ident)*) => {
-        $(level(
+        $(copy_readable(
             stringify!($field),
             Side { value: &mut $ours.$field, unreadable: &mut $ours.unreadable },
             Side { value: &mut $theirs.$field, unreadable: &mut $theirs.unreadable },
@@ -60,12 +62,12 @@ macro_rules! level {
 }
 
 fn settle(ours: &mut Killmail, theirs: &mut Killmail) {
-    level!(ours, theirs, attackers);
-    level!(ours.victim, theirs.victim, damage_taken);
+    copy_readable!(ours, theirs, attackers);
+    copy_readable!(ours.victim, theirs.victim, damage_taken);
     if ours.attackers.len() == theirs.attackers.len() {
         for (a, b) in ours.attackers.iter_mut().zip(&mut theirs.attackers).filter(|(a, b)| parties_fit(a, b))
         {
-            level!(a, b, damage_done final_blow security_status);
+            copy_readable!(a, b, damage_done final_blow security_status);
         }
     }
     settle_items(ours.victim.items.as_deref_mut(), theirs.victim.items.as_deref_mut());
@@ -75,7 +77,7 @@ fn settle_items(ours: Option<&mut [Item]>, theirs: Option<&mut [Item]>) {
     let (Some(ours), Some(theirs)) = (ours, theirs) else { return };
     if ours.len() == theirs.len() {
         for (a, b) in ours.iter_mut().zip(theirs) {
-            level!(a, b, item_type_id flag singleton);
+            copy_readable!(a, b, item_type_id flag singleton);
             settle_items(a.items.as_deref_mut(), b.items.as_deref_mut());
         }
     }
@@ -89,58 +91,61 @@ fn parties_fit(a: &Attacker, b: &Attacker) -> bool {
         && fit(a.weapon_type_id, b.weapon_type_id)
 }
 
-/// Keeps in every part what neither account could read, but for what has become known.
+/// Keeps the raw JSON that was unreadable in both copies, except for members that have become known.
 fn keep_unreadable(merged: &mut Killmail, ours: &Killmail, theirs: &Killmail) {
-    for account in [ours, theirs] {
-        merged.unreadable.add(&account.unreadable);
-        merged.victim.unreadable.add(&account.victim.unreadable);
-        if let (Some(zkb), Some(said)) = (&mut merged.zkb, &account.zkb) {
-            zkb.unreadable.add(&said.unreadable);
+    for copy in [ours, theirs] {
+        merged.unreadable.add(&copy.unreadable);
+        merged.victim.unreadable.add(&copy.victim.unreadable);
+        if let (Some(zkb), Some(incoming)) = (&mut merged.zkb, &copy.zkb) {
+            zkb.unreadable.add(&incoming.unreadable);
         }
         let same = |a: &Attacker, b: &Attacker| {
             parties_fit(a, b) && (a.damage_done, a.final_blow) == (b.damage_done, b.final_blow)
         };
-        for (attacker, said) in
-            merged.attackers.iter_mut().zip(&account.attackers).filter(|(a, b)| same(a, b))
+        for (attacker, incoming) in
+            merged.attackers.iter_mut().zip(&copy.attackers).filter(|(a, b)| same(a, b))
         {
-            attacker.unreadable.add(&said.unreadable);
+            attacker.unreadable.add(&incoming.unreadable);
         }
-        add_to_items(merged.victim.items.as_deref_mut(), account.victim.items.as_deref());
+        add_to_items(merged.victim.items.as_deref_mut(), copy.victim.items.as_deref());
     }
     let unreadable = mem::take(&mut merged.unreadable);
-    merged.unreadable = still(unreadable, |name| of_killmail(merged, name));
+    merged.unreadable = retain_unknown(unreadable, |name| killmail_has(merged, name));
     let unreadable = mem::take(&mut merged.victim.unreadable);
-    merged.victim.unreadable = still(unreadable, |name| of_victim(&merged.victim, name));
+    merged.victim.unreadable = retain_unknown(unreadable, |name| victim_has(&merged.victim, name));
     for attacker in &mut merged.attackers {
         let unreadable = mem::take(&mut attacker.unreadable);
-        attacker.unreadable = still(unreadable, |name| of_attacker(attacker, name));
+        attacker.unreadable = retain_unknown(unreadable, |name| attacker_has(attacker, name));
     }
     if let Some(zkb) = &mut merged.zkb {
         let unreadable = mem::take(&mut zkb.unreadable);
-        zkb.unreadable = still(unreadable, |name| of_zkb(zkb, name));
+        zkb.unreadable = retain_unknown(unreadable, |name| zkb_has(zkb, name));
     }
     forget_known(merged.victim.items.as_deref_mut());
 }
 
-fn still(mut unreadable: Unreadable, known: impl Fn(&str) -> Option<bool>) -> Unreadable {
+fn retain_unknown(
+    mut unreadable: UnreadableMembers,
+    known: impl Fn(&str) -> Option<bool>,
+) -> UnreadableMembers {
     unreadable.retain(|name| known(name) != Some(true));
     unreadable
 }
 
-fn add_to_items(merged: Option<&mut [Item]>, said: Option<&[Item]>) {
-    let (Some(merged), Some(said)) = (merged, said) else { return };
+fn add_to_items(merged: Option<&mut [Item]>, incoming: Option<&[Item]>) {
+    let (Some(merged), Some(incoming)) = (merged, incoming) else { return };
     let same =
         |a: &Item, b: &Item| (a.item_type_id, a.flag, a.singleton) == (b.item_type_id, b.flag, b.singleton);
-    for (item, said) in merged.iter_mut().zip(said).filter(|(a, b)| same(a, b)) {
-        item.unreadable.add(&said.unreadable);
-        add_to_items(item.items.as_deref_mut(), said.items.as_deref());
+    for (item, incoming) in merged.iter_mut().zip(incoming).filter(|(a, b)| same(a, b)) {
+        item.unreadable.add(&incoming.unreadable);
+        add_to_items(item.items.as_deref_mut(), incoming.items.as_deref());
     }
 }
 
 fn forget_known(items: Option<&mut [Item]>) {
     for item in items.into_iter().flatten() {
         let unreadable = mem::take(&mut item.unreadable);
-        item.unreadable = still(unreadable, |name| of_item(item, name));
+        item.unreadable = retain_unknown(unreadable, |name| item_has(item, name));
         forget_known(item.items.as_deref_mut());
     }
 }
@@ -179,47 +184,47 @@ mod tests {
     }
 
     #[test]
-    fn what_one_cannot_say_the_other_fills_in() {
+    fn a_readable_value_replaces_an_unreadable_one() {
         let (full, odd) = (killmail(), without_damage([0, 1]));
-        assert_eq!(merge(&odd, &full, false), Sameness::Revised(Box::new(full.clone())));
-        assert_eq!(merge(&full, &odd, false), Sameness::Known);
-        assert_eq!(merge(&odd, &odd, false), Sameness::Known);
+        assert_eq!(merge(&odd, &full, false), MergeOutcome::Revised(Box::new(full.clone())));
+        assert_eq!(merge(&full, &odd, false), MergeOutcome::Unchanged);
+        assert_eq!(merge(&odd, &odd, false), MergeOutcome::Unchanged);
     }
 
     #[test]
-    fn nobody_gets_the_damage_of_another() {
-        assert_eq!(merge(&without_damage([1, 0]), &killmail(), false), Sameness::Conflict);
+    fn attackers_do_not_get_the_damage_of_others() {
+        assert_eq!(merge(&without_damage([1, 0]), &killmail(), false), MergeOutcome::Conflict);
     }
 
     #[test]
-    fn what_neither_can_say_is_kept_once() {
+    fn raw_json_is_kept_once() {
         let full = killmail();
         let mut odd = killmail();
         odd.unreadable.insert("war_id", json!("seven"));
-        let Sameness::Revised(merged) = merge(&full, &odd, false) else {
+        let MergeOutcome::Revised(merged) = merge(&full, &odd, false) else {
             unreachable!("the raw JSON is new")
         };
         assert_eq!(*merged, odd);
         odd.unreadable.insert("war_id", json!("eight"));
-        assert_eq!(merge(&merged, &odd, true), Sameness::Known);
+        assert_eq!(merge(&merged, &odd, true), MergeOutcome::Unchanged);
         let known = Killmail { war_id: Some(7), ..killmail() };
-        assert_eq!(merge(&merged, &known, false), Sameness::Revised(Box::new(known.clone())));
-        assert_eq!(merge(&known, &merged, true), Sameness::Known);
+        assert_eq!(merge(&merged, &known, false), MergeOutcome::Revised(Box::new(known.clone())));
+        assert_eq!(merge(&known, &merged, true), MergeOutcome::Unchanged);
     }
 
     #[test]
     fn contradictions_stay_conflicts() {
         let mut other = without_damage([0, 1]);
         other.victim.damage_taken = 15;
-        assert_eq!(merge(&killmail(), &other, true), Sameness::Conflict);
+        assert_eq!(merge(&killmail(), &other, true), MergeOutcome::Conflict);
     }
 
     #[test]
-    fn readable_attackers_take_the_place_of_others() {
+    fn readable_attackers_replace_unreadable_ones() {
         let mut odd = killmail();
         odd.attackers.truncate(1);
         odd.unreadable.insert("attackers", json!([7]));
-        assert_eq!(merge(&odd, &killmail(), false), Sameness::Revised(Box::new(killmail())));
-        assert_eq!(merge(&killmail(), &odd, false), Sameness::Known);
+        assert_eq!(merge(&odd, &killmail(), false), MergeOutcome::Revised(Box::new(killmail())));
+        assert_eq!(merge(&killmail(), &odd, false), MergeOutcome::Unchanged);
     }
 }

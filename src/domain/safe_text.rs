@@ -1,18 +1,18 @@
-//! Text from outside made fit to be shown: which characters make it look like something else, and a line
-//! without them.
+//! Sanitizes untrusted text before it is shown or logged: no control characters, no invisible characters, one
+//! line of limited length.
 //!
 //! Must not know: where the text comes from, or where it is shown.
 
-/// What stands where the rest was cut off.
+/// Marks the place where text was cut off.
 const CUT: char = '…';
-/// Of a text only so many times its limit is looked at: it may consist of nothing but what is taken out.
-const LOOKED_AT: usize = 4;
+/// Only this multiple of the limit is looked at: a text may consist of nothing but removed characters.
+const SCAN_FACTOR: usize = 4;
 
-/// Whether a character makes text look like another text: line breaks of every kind, control characters,
-/// marks that turn the direction of writing, and characters that are not seen at all. The variation selectors
-/// U+FE00 to U+FE0F may stay: what they follow is seen.
+/// Whether a character can make text look like a different text: line breaks of every kind, control
+/// characters, marks that change the direction of writing, and invisible characters. The variation selectors
+/// U+FE00 to U+FE0F are allowed, since they follow a visible character.
 #[must_use]
-pub fn misleads(c: char) -> bool {
+pub fn is_misleading(c: char) -> bool {
     match c {
         '\u{2028}' | '\u{2029}' => true,
         c if c.is_ascii() => c.is_ascii_control(),
@@ -20,7 +20,7 @@ pub fn misleads(c: char) -> bool {
     }
 }
 
-/// Unicode's characters of format that show nothing, and those that show nothing by default.
+/// Unicode's invisible format characters, and those that are ignorable by default.
 const fn is_invisible(c: char) -> bool {
     matches!(
         c,
@@ -44,12 +44,12 @@ const fn is_invisible(c: char) -> bool {
     )
 }
 
-/// The text as one line of at most so many bytes. Line breaks and tabs become a space; all else that misleads
-/// is taken out.
+/// The text as one line of at most `bytes_max` bytes. Line breaks and tabs become a space; other misleading
+/// characters are removed.
 #[must_use]
-pub fn legible(text: &str, bytes_max: usize) -> String {
+pub fn sanitize(text: &str, bytes_max: usize) -> String {
     let mut line = String::new();
-    for c in text.chars().take(bytes_max.saturating_mul(LOOKED_AT)) {
+    for c in text.chars().take(bytes_max.saturating_mul(SCAN_FACTOR)) {
         let shown = match c {
             '\n' | '\r' | '\t' | '\u{85}' | '\u{2028}' | '\u{2029}'
                 if line.is_empty() || line.ends_with(' ') =>
@@ -57,7 +57,7 @@ pub fn legible(text: &str, bytes_max: usize) -> String {
                 continue;
             }
             '\n' | '\r' | '\t' | '\u{85}' | '\u{2028}' | '\u{2029}' => ' ',
-            c if misleads(c) => continue,
+            c if is_misleading(c) => continue,
             c => c,
         };
         if line.len() + shown.len_utf8() > bytes_max {
@@ -68,11 +68,11 @@ pub fn legible(text: &str, bytes_max: usize) -> String {
     line
 }
 
-/// The end of the text, as [`legible`] shows it: what was said last counts most.
+/// The end of the text, as [`sanitize`] returns it: of output before a crash, the last lines matter most.
 #[must_use]
-pub fn legible_end(text: &str, bytes_max: usize) -> String {
-    let from = text.floor_char_boundary(text.len().saturating_sub(bytes_max.saturating_mul(LOOKED_AT)));
-    let line = legible(&text[from..], usize::MAX);
+pub fn sanitize_end(text: &str, bytes_max: usize) -> String {
+    let from = text.floor_char_boundary(text.len().saturating_sub(bytes_max.saturating_mul(SCAN_FACTOR)));
+    let line = sanitize(&text[from..], usize::MAX);
     let line = line.trim();
     if from == 0 && line.len() <= bytes_max {
         return line.to_owned();
@@ -94,23 +94,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_misleads_is_taken_out() {
-        assert_eq!(legible("a\x1b[31mred\u{9b}b\u{202e}c\0\u{200f}", 100), "a[31mredbc");
-        assert_eq!(legible("\n one\r\n\ttwo\u{2028}three\u{85}", 100), " one two three ");
-        assert_eq!(legible("äöü 漢字 🚀", 100), "äöü 漢字 🚀");
+    fn misleading_characters_are_removed() {
+        assert_eq!(sanitize("a\x1b[31mred\u{9b}b\u{202e}c\0\u{200f}", 100), "a[31mredbc");
+        assert_eq!(sanitize("\n one\r\n\ttwo\u{2028}three\u{85}", 100), " one two three ");
+        assert_eq!(sanitize("äöü 漢字 🚀", 100), "äöü 漢字 🚀");
     }
 
     #[test]
-    fn long_texts_are_cut_between_letters_and_say_so() {
-        assert_eq!(legible("abcdef", 6), "abcdef");
-        assert_eq!(legible("abcdefg", 6), "abc…");
-        assert_eq!(legible("éééé", 7), "éé…");
-        assert_eq!(legible("éé", 3), "…");
-        assert_eq!(legible("ab", 1), "");
+    fn long_texts_are_cut_between_characters_and_marked() {
+        assert_eq!(sanitize("abcdef", 6), "abcdef");
+        assert_eq!(sanitize("abcdefg", 6), "abc…");
+        assert_eq!(sanitize("éééé", 7), "éé…");
+        assert_eq!(sanitize("éé", 3), "…");
+        assert_eq!(sanitize("ab", 1), "");
     }
 
     #[test]
-    fn what_is_not_seen_is_taken_out() {
+    fn invisible_characters_are_removed() {
         let classes = [
             0xad..=0xad,
             0x34f..=0x34f,
@@ -131,11 +131,11 @@ mod tests {
             0xe0000..=0xe0fff,
         ];
         for c in classes.into_iter().flatten().filter_map(char::from_u32) {
-            let shown = legible(&format!("a{c}b"), 100);
+            let shown = sanitize(&format!("a{c}b"), 100);
             assert_eq!(shown.replace(' ', ""), "ab", "{:x}", u32::from(c));
-            assert!(misleads(c), "{:x}", u32::from(c));
+            assert!(is_misleading(c), "{:x}", u32::from(c));
         }
-        // What is seen stays, and so do the selectors of how it is drawn.
+        // Visible characters and variation selectors stay.
         for text in [
             "\u{2764}\u{fe0f}",
             "\u{e9}\u{301}",
@@ -144,25 +144,25 @@ mod tests {
             "\u{fffd}",
             "\u{2010}\u{2027}\u{2030}\u{205f}",
         ] {
-            assert_eq!(legible(text, 100), text);
+            assert_eq!(sanitize(text, 100), text);
         }
     }
 
     #[test]
-    fn the_end_of_a_text_is_what_was_said_last() {
-        assert_eq!(legible_end("one\ntwo\n", 100), "one two");
-        assert_eq!(legible_end("abcdefgh", 8), "abcdefgh");
-        assert_eq!(legible_end("abcdefghi", 8), "\u{2026}efghi");
-        assert_eq!(legible_end("\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}", 8), "\u{2026}\u{e9}\u{e9}");
-        assert_eq!((legible_end("abc", 2), legible_end("", 2)), (String::new(), String::new()));
+    fn the_end_of_a_text_is_kept() {
+        assert_eq!(sanitize_end("one\ntwo\n", 100), "one two");
+        assert_eq!(sanitize_end("abcdefgh", 8), "abcdefgh");
+        assert_eq!(sanitize_end("abcdefghi", 8), "\u{2026}efghi");
+        assert_eq!(sanitize_end("\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}", 8), "\u{2026}\u{e9}\u{e9}");
+        assert_eq!((sanitize_end("abc", 2), sanitize_end("", 2)), (String::new(), String::new()));
         let long = format!("{}\nlast", "x".repeat(4 << 20));
-        assert!(legible_end(&long, 1024).ends_with("x last"));
-        assert_eq!(legible_end(&"\0".repeat(4 << 20), 1024), "\u{2026}");
+        assert!(sanitize_end(&long, 1024).ends_with("x last"));
+        assert_eq!(sanitize_end(&"\0".repeat(4 << 20), 1024), "\u{2026}");
     }
 
     #[test]
-    fn a_flood_of_nothing_is_nothing() {
-        assert_eq!(legible(&"\0".repeat(4 << 20), 1024), "");
-        assert!(legible(&"\u{10ffff}".repeat(4 << 20), 1024).len() <= 1024);
+    fn a_flood_of_removed_characters_gives_nothing() {
+        assert_eq!(sanitize(&"\0".repeat(4 << 20), 1024), "");
+        assert!(sanitize(&"\u{10ffff}".repeat(4 << 20), 1024).len() <= 1024);
     }
 }
