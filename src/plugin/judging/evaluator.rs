@@ -380,7 +380,7 @@ impl Evaluator {
             let message = refusal.legible(setup.config.text_bytes).to_string();
             (Failure::new(if crowded.is_some() { Fault::Memory } else { fault }, message), crowded)
         };
-        let mut guest = Guest::with_purse(setup, &self.shared.component, &self.shared.account)
+        let mut guest = Guest::with_account(setup, &self.shared.component, &self.shared.account)
             .map_err(|refusal| failure(Fault::Instantiate, refusal))?;
         match guest.configure(setup, &self.shared.key.config) {
             Ok(_) => Ok(Box::new(guest)),

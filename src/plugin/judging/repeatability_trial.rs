@@ -88,10 +88,7 @@ impl TrialFaults {
             1 => format!("`{}`", first.fault),
             _ => format!("a fault ({}), the first `{}`", counts.join(", "), first.fault),
         };
-        Some(sanitize(
-            &format!("{share} calls of the trial ended in {what}: {}", first.message),
-            bytes_max,
-        ))
+        Some(sanitize(&format!("{share} calls of the trial ended in {what}: {}", first.message), bytes_max))
     }
 }
 
