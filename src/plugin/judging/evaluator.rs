@@ -376,9 +376,9 @@ impl Evaluator {
     /// The fault, and whose memory is used up if there was too little.
     pub fn instantiate(&self, setup: &Setup) -> Result<Box<Guest>, (Failure, Option<MemoryShortage>)> {
         let failure = |fault, refusal: Refusal| {
-            let crowded = MemoryShortage::from_refusal(&refusal);
+            let shortage = MemoryShortage::from_refusal(&refusal);
             let message = refusal.legible(setup.config.text_bytes).to_string();
-            (Failure::new(if crowded.is_some() { Fault::Memory } else { fault }, message), crowded)
+            (Failure::new(if shortage.is_some() { Fault::Memory } else { fault }, message), shortage)
         };
         let mut guest = Guest::with_account(setup, &self.shared.component, &self.shared.account)
             .map_err(|refusal| failure(Fault::Instantiate, refusal))?;

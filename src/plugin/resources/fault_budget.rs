@@ -217,10 +217,10 @@ mod tests {
 
     #[test]
     fn faults_take_a_hundredth_of_a_thread_together() {
-        let begun = Instant::now();
-        let budget = FaultBudget::new(&Config::default(), begun);
-        let (mut now, mut calls) = (begun, 0);
-        while now < begun + 100 * SECOND {
+        let start = Instant::now();
+        let budget = FaultBudget::new(&Config::default(), start);
+        let (mut now, mut calls) = (start, 0);
+        while now < start + 100 * SECOND {
             assert_eq!(
                 budget.charge_fault(8 * MS, &unknown(), now),
                 calls >= 5,
@@ -236,9 +236,9 @@ mod tests {
 
     #[test]
     fn faults_far_apart_are_not_many() {
-        let begun = Instant::now();
-        let budget = FaultBudget::new(&Config::default(), begun);
-        assert!(!(0..50).any(|n| budget.charge_fault(8 * MS, &unknown(), begun + n * 15 * SECOND)));
+        let start = Instant::now();
+        let budget = FaultBudget::new(&Config::default(), start);
+        assert!(!(0..50).any(|n| budget.charge_fault(8 * MS, &unknown(), start + n * 15 * SECOND)));
     }
 
     #[test]
@@ -251,15 +251,15 @@ mod tests {
 
     #[test]
     fn quarantines_are_logged_once_a_minute() {
-        let begun = Instant::now();
-        let budget = FaultBudget::new(&Config::default(), begun);
-        assert_eq!((0..200).filter(|_| budget.should_log(begun)).count(), 1);
-        assert_eq!(budget.take_unlogged(begun + 59 * SECOND), None);
+        let start = Instant::now();
+        let budget = FaultBudget::new(&Config::default(), start);
+        assert_eq!((0..200).filter(|_| budget.should_log(start)).count(), 1);
+        assert_eq!(budget.take_unlogged(start + 59 * SECOND), None);
         assert_eq!(
-            (budget.take_unlogged(begun + 60 * SECOND), budget.take_unlogged(begun + 60 * SECOND)),
+            (budget.take_unlogged(start + 60 * SECOND), budget.take_unlogged(start + 60 * SECOND)),
             (Some(199), None)
         );
-        assert!(!budget.should_log(begun + 61 * SECOND), "the sum counts as a line");
+        assert!(!budget.should_log(start + 61 * SECOND), "the sum counts as a line");
     }
 
     #[test]
