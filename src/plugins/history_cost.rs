@@ -10,6 +10,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use tempfile::TempDir;
 
 use crate::domain::entry::Origin;
@@ -36,7 +37,8 @@ struct Past {
 
 fn past(killmails: u64) -> Past {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(Config { dir: dir.path().to_owned(), ..Config::default() }).unwrap();
+    let store =
+        Store::open(Config { dir: dir.path().to_owned(), ..Config::default() }, |_| Bytes::new()).unwrap();
     let recipe =
         Recipe { killmails, days: killmails as f64 / 14_400.0, late: 0.0, revised: 0.0, ..Recipe::default() };
     let mut counts: BTreeMap<Dimension, BTreeMap<u32, u64>> = BTreeMap::new();

@@ -75,7 +75,7 @@ async fn case_34_a_malformed_document_is_passed_over_and_the_feed_goes_on() {
     broken(1, |esi| drop(esi.as_object_mut().unwrap().remove("victim")));
     broken(2, |esi| esi["attackers"] = json!("none"));
     broken(3, |esi| esi["killmail_time"] = json!("yesterday"));
-    upstream.publish_raw(upstream.hole(), "<html>not today</html>");
+    upstream.publish_raw(upstream.skip_number(), "<html>not today</html>");
     upstream.publish(killmail(5));
     assert_eq!(stream.killmails(1).await, [5]);
     for id in 1..=4 {
@@ -162,7 +162,7 @@ async fn case_37_in_short_a_missing_number_is_passed_over_when_the_next_one_is_t
         .start();
     let mut stream = server.basic("").await;
     upstream.publish(killmail(1));
-    let missing = upstream.hole();
+    let missing = upstream.skip_number();
     let later = upstream.publish(killmail(3));
     assert_eq!(stream.killmails(2).await, [1, 3], "sequence.json has not passed it");
     let asked = upstream.requests();
@@ -196,7 +196,7 @@ async fn case_37_at_length_a_missing_number_is_passed_over_after_six_seconds_and
     let upstream = Upstream::start();
     let server = Setup::following(&upstream).env("R2Z2_IDLE_MS", "").env("R2Z2_PACE_MS", "").start();
     upstream.publish(killmail(1));
-    let missing = upstream.hole();
+    let missing = upstream.skip_number();
     upstream.publish(killmail(2));
     stored(&server, 2).await;
     let tries = async || -> Vec<Seen> {

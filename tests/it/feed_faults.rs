@@ -39,7 +39,7 @@ async fn a_page_for_everything_is_an_outage_and_no_number_is_passed_over() {
     let health = server.get("/health").await.expect(200);
     assert_eq!(health["status"], "degraded", "{health}");
     assert!(
-        health["details"]["source"]["reason"].as_str().unwrap().contains("not a document of the feed"),
+        health["details"]["source"]["reason"].as_str().unwrap().contains("other than a document of the feed"),
         "{health}"
     );
     upstream.refuse(None);
@@ -69,7 +69,7 @@ async fn one_unreadable_number_is_stored_raw_passed_over_and_retried() {
         let server = Setup::following(&upstream).config(HASTY).start();
         let mut stream = server.basic("").await;
         upstream.publish(killmail(1));
-        let unreadable = upstream.hole();
+        let unreadable = upstream.skip_number();
         upstream.publish_raw(unreadable, text);
         assert_eq!(stream.killmails(1).await, [1]);
         until("health to be degraded", async || (state(&server).await == "backing_off").then_some(())).await;

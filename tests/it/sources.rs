@@ -447,7 +447,7 @@ async fn a_recording_is_played_back_with_its_timing() {
     upstream.publish(killmail(2));
     upstream.gave(number + 1).await;
     tokio::time::sleep(Duration::from_millis(900)).await;
-    upstream.publish_raw(upstream.hole(), "{\"killmail_id\": 9,\n \"nonsense\": true}");
+    upstream.publish_raw(upstream.skip_number(), "{\"killmail_id\": 9,\n \"nonsense\": true}");
     upstream.rewrite(number, killmail(1).value(9e9).r2z2(), killmail(3));
     upstream.publish(killmail(4));
     let ended = until("the recorder to end", async || recorder.try_wait().unwrap()).await;

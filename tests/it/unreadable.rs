@@ -80,7 +80,7 @@ async fn a_member_of_another_type_does_no_harm_and_is_shown() {
     // Neither a time in milliseconds nor a byte order mark makes a killmail late or unreadable.
     let mut hasty = killmail(4).r2z2();
     hasty["uploaded_at"] = json!(began() * 1000);
-    let number = upstream.hole();
+    let number = upstream.skip_number();
     upstream.publish_raw(number, format!("\u{feff}{hasty}"));
     for id in 1..=4 {
         assert_eq!(stream.event().await.killmail_id(), Some(id));
@@ -119,7 +119,7 @@ async fn a_member_no_parser_accepts_does_no_harm() {
         document["zkb"]["points"] = json!("HERE");
         let text = document.to_string();
         let (before, behind) = text.split_once("\"HERE\"").unwrap();
-        let number = upstream.hole();
+        let number = upstream.skip_number();
         upstream.publish_raw(number, [before.as_bytes(), value, behind.as_bytes()].concat());
         assert_eq!(stream.event().await.killmail_id(), Some(id.into()));
         let zkb = shown(&server, id).await["zkb"].clone();
