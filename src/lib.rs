@@ -20,6 +20,7 @@
 //! | 1 | [`telemetry`] | status of the sources and counters, written anywhere and reported by `http` |
 //! | 1 | [`sample`] | bundled real killmails, and a generator of made-up ones |
 //! | 2 | [`plugins`] | names and versions of plugins, and what they may ask of the history |
+//! | 2 | [`body_requests`] | the queue of killmail bodies to fetch |
 //! | 3 | [`feed`] | the writer of the log, and the readers that follow it |
 //! | 4 | [`wire`] | JSON: upstream documents in, killmails and events out, requests for killmails |
 //! | 5 | [`ingest`] | the sources killmails come from, and file import |
@@ -55,6 +56,7 @@
 //! # Ok::<(), killstream::wire::query::Error>(())
 //! ```
 
+pub mod body_requests;
 pub mod budget;
 pub mod cli;
 pub mod clock;

@@ -35,6 +35,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("store", 1),
     ("plugin", 1),
     ("plugins", 2),
+    ("body_requests", 2),
     ("feed", 3),
     ("wire", 4),
     ("ingest", 5),

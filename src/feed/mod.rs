@@ -6,7 +6,6 @@
 //!
 //! Must not know: SSE, channels, webhooks, HTTP.
 
-pub mod body_requests;
 pub mod config;
 pub mod counters;
 pub mod error;

@@ -9,10 +9,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::http::request::Parts;
 
+use crate::body_requests::BodyRequests;
 use crate::budget::Budget;
 use crate::domain::subscription::Subscription;
 use crate::feed::Feed;
-use crate::feed::body_requests::BodyRequests;
 use crate::http::config::Config;
 use crate::http::numbers::rates::Rates;
 use crate::http::request::address;

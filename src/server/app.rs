@@ -12,13 +12,13 @@ use bytes::Bytes;
 use tokio_stream::StreamExt;
 use tower::ServiceExt;
 
+use crate::body_requests::BodyRequests;
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::domain::entry::{Entry, Origin, SharedEntry};
 use crate::domain::id::Seq;
 use crate::domain::killmail::Killmail;
 use crate::feed::Feed;
-use crate::feed::body_requests::BodyRequests;
 use crate::http::request::address;
 use crate::http::request::connections::Connections;
 use crate::ingest::config as ingest;

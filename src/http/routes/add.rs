@@ -16,8 +16,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Deserializer, Value, json};
 
+use crate::body_requests::BodyRequests;
 use crate::domain::entry::Origin;
-use crate::feed::body_requests::BodyRequests;
 use crate::http::answer::error::Error;
 use crate::http::answer::success::Json;
 use crate::http::request::auth::{Authorized, Killmails};

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 use super::*;
-use crate::feed::body_requests::BodyRequests;
+use crate::body_requests::BodyRequests;
 use crate::feed::{self, Feed};
 use crate::http;
 use crate::plugin::engine::Engine;

@@ -14,11 +14,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::body_requests::BodyRequests;
 use crate::domain::entry::Origin;
 use crate::domain::killmail::{Extra, Killmail};
 use crate::domain::provenance::{HASH, ZKB};
 use crate::feed::Feed;
-use crate::feed::body_requests::BodyRequests;
 use crate::feed::error::FeedError;
 use crate::ingest::backoff::doubled_ms;
 use crate::ingest::bodies::esi::{self, Esi};

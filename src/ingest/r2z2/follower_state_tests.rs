@@ -479,26 +479,6 @@ fn an_archive_that_broke_off_is_listed_again() {
     assert_eq!((broken, state.place().missing.ranges().len()), (3, 0));
 }
 
-#[test]
-fn a_restart_continues_with_everything_that_was_open() {
-    let mut state = following(7);
-    let mut now = AT_MS;
-    step(&mut state, PLAIN, &mut now);
-    step(&mut state, Reply::Placeholder, &mut now);
-    step(&mut state, updated(3), &mut now);
-    let bytes = serde_json::to_vec(state.place()).unwrap();
-    let place: Place = serde_json::from_slice(&bytes).unwrap();
-    assert_eq!(&place, state.place());
-    let again = FollowerState::new(Waits::default(), place);
-    assert_eq!(again.next_request().0, Request::Rewritten(3));
-    let old: Place = serde_json::from_str(r#"{"next":9,"rewritten":[4]}"#).unwrap();
-    assert_eq!(
-        (old.next, &old.rewritten[..], old.missing.ranges().len()),
-        (Some(9), &[4][..], 0),
-        "an older checkpoint is read"
-    );
-}
-
 /// Replaces the number in `sequence.json`.
 trait MapPointer: FnMut(Request, u64) -> Reply + Sized {
     fn map_pointer(mut self, pointer: u64) -> impl FnMut(Request, u64) -> Reply {

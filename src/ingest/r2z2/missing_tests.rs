@@ -371,6 +371,27 @@ fn an_unreadable_archive_neither_holds_up_the_feed_nor_closes_a_range() {
     assert_eq!(state.place().missing.ranges().len(), 1);
 }
 
+#[test]
+fn a_restart_continues_with_everything_that_was_open() {
+    let mut state = following(7);
+    let rewritten = Reply::Document { updated: Some(3), at: Some(AT_MS as i64 / 1000) };
+    for reply in [PLAIN, Reply::Placeholder, rewritten] {
+        let (request, at_ms) = state.next_request();
+        state.handle_reply(request, reply, at_ms.max(AT_MS));
+    }
+    let bytes = serde_json::to_vec(state.place()).unwrap();
+    let place: Place = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(&place, state.place());
+    let again = FollowerState::new(Waits::default(), place);
+    assert_eq!(again.next_request().0, Request::Rewritten(3));
+    let old: Place = serde_json::from_str(r#"{"next":9,"rewritten":[4]}"#).unwrap();
+    assert_eq!(
+        (old.next, &old.rewritten[..], old.missing.ranges().len()),
+        (Some(9), &[4][..], 0),
+        "an older checkpoint is read"
+    );
+}
+
 proptest! {
     /// Whatever is missing, unreadable or late: each number is stored, or remembered, or part of a range that
     /// was passed over.

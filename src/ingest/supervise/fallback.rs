@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::body_requests::BodyRequests;
 use crate::feed::Feed;
-use crate::feed::body_requests::BodyRequests;
 use crate::ingest::config::Config;
 use crate::ingest::fallback_config::{FallbackConfig, When};
 use crate::ingest::supervise::open;

@@ -11,10 +11,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::Instrument;
 
+use crate::body_requests::BodyRequests;
 use crate::domain::entry::{Origin, is_implausible};
 use crate::domain::skip::DELIVERY;
 use crate::feed::Feed;
-use crate::feed::body_requests::BodyRequests;
 use crate::feed::error::FeedError;
 use crate::ingest::arrival::Arrival;
 use crate::ingest::bodies::fetcher::body_request;
