@@ -38,10 +38,10 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 
 const READERS: [usize; 3] = [100, 1_000, 10_000];
-/// Killmails that come one after the other.
+/// How many different killmails are used in turn.
 const NEWS: u64 = 512;
 
-/// Readers as they are: a third watches 1 to 10 systems, the others 1 to 1,000 characters, mostly few.
+/// Realistic filters: a third has 1 to 10 systems, the others 1 to 1,000 characters, most of them few.
 fn filters(count: usize) -> Vec<Filter> {
     let mut dice = Dice::new(11);
     let generator = Recipe::default().generate();
@@ -63,7 +63,7 @@ fn filters(count: usize) -> Vec<Filter> {
         .collect()
 }
 
-fn ask(filter: &Filter, seq: Seq) -> PageQuery<'_> {
+fn page_query(filter: &Filter, seq: Seq) -> PageQuery<'_> {
     let (limit, limit_bytes) = (64, 32 * 1024);
     PageQuery {
         filter,
@@ -77,14 +77,15 @@ fn ask(filter: &Filter, seq: Seq) -> PageQuery<'_> {
     }
 }
 
-/// A reader wakes for a number and takes what is there for it.
-fn look(store: &Store, filter: &Filter, seq: Seq) -> usize {
-    let page = store.read_page_from_memory(&ask(filter, seq)).expect("the tail has it");
+/// What a woken reader does: reads the entry, if its filter matches. Returns the JSON's size, bytes.
+fn read_page(store: &Store, filter: &Filter, seq: Seq) -> usize {
+    let page =
+        store.read_page_from_memory(&page_query(filter, seq)).expect("the newest entries are in memory");
     page.entries.iter().map(|entry| json(entry).len()).sum()
 }
 
 fn select(store: &Store, filter: &Filter, seq: Seq) -> usize {
-    let page = store.select_page(&ask(filter, seq)).expect("memory answers");
+    let page = store.select_page(&page_query(filter, seq)).expect("memory answers");
     page.entries.iter().map(|entry| json(entry).len()).sum()
 }
 
@@ -102,9 +103,9 @@ fn main() {
             wakeups.watch(reader_id, filter.wakeup_ids().as_deref());
         }
         let mut found: Vec<ReaderId> = Vec::new();
-        let concerned = agree(&store, &wakeups, &filters, &news);
+        let matching = check_agreement(&store, &wakeups, &filters, &news);
         println!(
-            "{readers} readers: {concerned:.1} of them concerned by a killmail, {} KiB of reverse index",
+            "{readers} readers: {matching:.1} of them match a killmail, {} KiB of reverse index",
             wakeups.bytes() / 1024
         );
         let mut at = 0;
@@ -112,17 +113,17 @@ fn main() {
             at = (at + 1) % news.len();
             &news[at]
         };
-        ledger.measure(&format!("bell, {readers}"), || {
+        ledger.measure(&format!("wakeups, {readers}"), || {
             let entry = next();
             wakeups.wake(&entry.facts, &mut found);
             found
                 .iter()
-                .map(|reader_id| look(&store, &filters[*reader_id as usize], entry.seq))
+                .map(|reader_id| read_page(&store, &filters[*reader_id as usize], entry.seq))
                 .sum::<usize>()
         });
         ledger.measure(&format!("all walk, {readers}"), || {
             let entry = next();
-            filters.iter().map(|filter| look(&store, filter, entry.seq)).sum::<usize>()
+            filters.iter().map(|filter| read_page(&store, filter, entry.seq)).sum::<usize>()
         });
         ledger.measure(&format!("all select, {readers}"), || {
             let entry = next();
@@ -130,84 +131,84 @@ fn main() {
         });
     }
     for readers in READERS {
-        delivered(&mut ledger, readers);
+        measure_delivery(&mut ledger, readers);
     }
     ledger.table();
     for readers in READERS {
-        ledger.ratio(&format!("all have it, {readers}"), &format!("on the disk, {readers}"));
+        ledger.ratio(&format!("delivered, {readers}"), &format!("written, {readers}"));
     }
     for readers in READERS {
-        ledger.ratio(&format!("bell, {readers}"), &format!("all walk, {readers}"));
-        ledger.ratio(&format!("bell, {readers}"), &format!("all select, {readers}"));
+        ledger.ratio(&format!("wakeups, {readers}"), &format!("all walk, {readers}"));
+        ledger.ratio(&format!("wakeups, {readers}"), &format!("all select, {readers}"));
     }
 }
 
-/// Bell and walk must find the same; gives how many readers a killmail concerns.
-fn agree(store: &Store, wakeups: &Wakeups, filters: &[Filter], news: &[SharedEntry]) -> f64 {
+/// Checks that wake-ups and walk find the same readers. Returns how many match a killmail on average.
+fn check_agreement(store: &Store, wakeups: &Wakeups, filters: &[Filter], news: &[SharedEntry]) -> f64 {
     let mut found = Vec::new();
-    let mut concerned = 0;
+    let mut matching = 0;
     for entry in &news[..news.len().min(64)] {
         wakeups.find(entry.facts.terms(), &mut found);
-        let rung: usize = found
+        let woken: usize = found
             .iter()
-            .filter(|reader_id| look(store, &filters[**reader_id as usize], entry.seq) > 0)
+            .filter(|reader_id| read_page(store, &filters[**reader_id as usize], entry.seq) > 0)
             .count();
-        let all = filters.iter().filter(|filter| look(store, filter, entry.seq) > 0).count();
-        assert_eq!(rung, all, "the bell names all who are concerned");
-        concerned += rung;
+        let all = filters.iter().filter(|filter| read_page(store, filter, entry.seq) > 0).count();
+        assert_eq!(woken, all, "every matching reader is woken");
+        matching += woken;
     }
-    concerned as f64 / news.len().min(64) as f64
+    matching as f64 / news.len().min(64) as f64
 }
 
-/// What reader tasks tell.
+/// Counts what the reader tasks receive.
 #[derive(Default)]
-struct Told {
+struct Deliveries {
     killmails: AtomicU64,
     more: Notify,
 }
 
-/// Readers that count what they get.
-async fn open(feed: &Arc<Feed>, filters: &[Filter], told: &Arc<Told>) {
+/// Opens readers that count what they receive.
+async fn open_readers(feed: &Arc<Feed>, filters: &[Filter], deliveries: &Arc<Deliveries>) {
     for filter in filters {
         let subscription = Subscription { filter: filter.clone(), plugin: None, max_age_secs: 0 };
         let mut reader = Reader::open(feed.clone(), subscription, Start::default()).await.expect("it opens");
-        let told = Arc::clone(told);
+        let deliveries = Arc::clone(deliveries);
         drop(tasks::spawn("bench-reader", async move {
             while let Some(event) = reader.next().await {
                 if let Event::Killmail { kept, .. } = event {
                     std::hint::black_box(json(&kept.entry).len());
-                    told.killmails.fetch_add(1, Ordering::Relaxed);
-                    told.more.notify_one();
+                    deliveries.killmails.fetch_add(1, Ordering::Relaxed);
+                    deliveries.more.notify_one();
                 }
             }
         }));
     }
 }
 
-/// From `publish` until every concerned reader was handed the killmail, the disk's sync included; and until
+/// Measures the time from `publish` until every matching reader has the killmail, including the sync to disk, and until
 /// `publish` returns.
-fn delivered(ledger: &mut Ledger, readers: usize) {
+fn measure_delivery(ledger: &mut Ledger, readers: usize) {
     let runtime = Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let (_dir, store) = empty_store();
     let filters = filters(readers);
-    let told = Arc::new(Told::default());
+    let deliveries = Arc::new(Deliveries::default());
     let feed = runtime.block_on(async {
         let engine = Engine::new(limits::Config::default(), Arc::new(NoHistory), json).expect("an engine");
         let plugins = Plugins::open(Arc::clone(&store), engine, Vec::new()).expect("no plugins");
         let feed = Feed::start(store, plugins, Config::default()).expect("a writer");
-        open(&feed, &filters, &told).await;
+        open_readers(&feed, &filters, &deliveries).await;
         feed
     });
     let mut news = recipe(100_000).generate();
-    for (id, whole) in [("on the disk", false), ("all have it", true)] {
+    for (id, whole) in [("written", false), ("delivered", true)] {
         ledger.timed(&format!("{id}, {readers}"), |iterations| {
             let mut took = Duration::ZERO;
             for _ in 0..iterations {
-                let made = news.next().expect("more than ever asked for");
+                let made = news.next().expect("the generator has enough killmails");
                 let known = facts(&made.killmail);
-                let concerned = filters.iter().filter(|filter| filter.accepts(&known)).count() as u64;
+                let matching = filters.iter().filter(|filter| filter.accepts(&known)).count() as u64;
                 let batch = vec![incoming(made, Origin::Live)];
-                took += runtime.block_on(one(&feed, batch, &told, concerned, whole));
+                took += runtime.block_on(publish(&feed, batch, &deliveries, matching, whole));
             }
             took
         });
@@ -216,13 +217,19 @@ fn delivered(ledger: &mut Ledger, readers: usize) {
     end(runtime);
 }
 
-async fn one(feed: &Feed, batch: Vec<Incoming>, told: &Told, concerned: u64, whole: bool) -> Duration {
-    let before = told.killmails.load(Ordering::Relaxed);
+async fn publish(
+    feed: &Feed,
+    batch: Vec<Incoming>,
+    deliveries: &Deliveries,
+    matching: u64,
+    whole: bool,
+) -> Duration {
+    let before = deliveries.killmails.load(Ordering::Relaxed);
     let begun = Instant::now();
     feed.publish(batch, None).await.expect("it is written");
     let written = begun.elapsed();
-    while told.killmails.load(Ordering::Relaxed) < before + concerned {
-        told.more.notified().await;
+    while deliveries.killmails.load(Ordering::Relaxed) < before + matching {
+        deliveries.more.notified().await;
     }
     if whole { begun.elapsed() } else { written }
 }

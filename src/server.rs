@@ -156,7 +156,7 @@ async fn start_ingest(
     esi: Result<Arc<Esi>, String>,
 ) -> Vec<StoppableTask> {
     let (feed, body_requests) = (app.feed(), app.body_requests());
-    let source = app::source(config, feed).await;
+    let source = app::open_source(config, feed).await;
     let source_status = Arc::clone(feed.source_status());
     let runs = RunContext {
         feed: Arc::clone(feed),
@@ -194,7 +194,7 @@ fn stoppable<F: Future<Output = ()> + Send + 'static>(
 
 /// Raises the limit of open files and returns how many connections may be open.
 fn connections_max(reserved: u64) -> usize {
-    match files::raise() {
+    match files::raise_limit() {
         Ok(files::Limit { before, now }) => {
             let max = files::connections_max(now, reserved);
             tracing::info!("limit of open files: {now} (was {before}); at most {max} connections");

@@ -19,10 +19,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 /// Texts up to this size parse within a millisecond, and are parsed on the event loop, bytes.
-const READ_AT_ONCE_BYTES: usize = 64 << 10;
+const PARSE_INLINE_BYTES: usize = 64 << 10;
 
 /// How many large texts are parsed at a time: half the cores, so that the other half keeps answering requests.
-static READING: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+static PARSING: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     Arc::new(Semaphore::new(cores.div_ceil(2)))
 });
@@ -32,18 +32,18 @@ static READING: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
 const ENGINE_THREADS: &str = "sled";
 
 thread_local! {
-    /// How many nested calls of [`caught`] this thread is in.
-    static CAUGHT: Cell<u32> = const { Cell::new(0) };
+    /// How many nested calls of [`catch_panic`] this thread is in.
+    static CATCHING: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Calls foreign code that may panic instead of returning an error. The caller reports the panic.
 ///
 /// # Errors
 /// The code panicked; the payload of the panic.
-pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
-    CAUGHT.with(|depth| depth.set(depth.get() + 1));
+pub fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
+    CATCHING.with(|depth| depth.set(depth.get() + 1));
     let answer = catch_unwind(AssertUnwindSafe(work));
-    CAUGHT.with(|depth| depth.set(depth.get() - 1));
+    CATCHING.with(|depth| depth.set(depth.get() - 1));
     answer
 }
 
@@ -51,7 +51,7 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
 pub fn silence_caught_panics() {
     let print = take_hook();
     set_hook(Box::new(move |panic| {
-        let is_caught = CAUGHT.try_with(Cell::get).is_ok_and(|depth| depth > 0);
+        let is_caught = CATCHING.try_with(Cell::get).is_ok_and(|depth| depth > 0);
         let is_engine = current().name().is_some_and(|name| name.starts_with(ENGINE_THREADS));
         if is_caught || is_engine {
             tracing::debug!("caught a panic: {panic}");
@@ -100,7 +100,7 @@ where
 }
 
 /// Runs work whose result nobody needs off the event loop, or here if there is none.
-pub fn aside(work: impl FnOnce() + Send + 'static) {
+pub fn run_detached(work: impl FnOnce() + Send + 'static) {
     match tokio::runtime::Handle::try_current() {
         Ok(runtime) => drop(runtime.spawn_blocking(work)),
         Err(_) => work(),
@@ -112,15 +112,15 @@ pub fn aside(work: impl FnOnce() + Send + 'static) {
 ///
 /// # Errors
 /// The work panicked or the runtime is shutting down.
-pub async fn read<T, F>(name: &'static str, bytes: usize, work: F) -> Result<T, Lost>
+pub async fn parse<T, F>(name: &'static str, bytes: usize, work: F) -> Result<T, Lost>
 where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,
 {
-    if bytes <= READ_AT_ONCE_BYTES {
+    if bytes <= PARSE_INLINE_BYTES {
         return Ok(work());
     }
-    let permit = Arc::clone(&READING).acquire_owned().await.map_err(|_| Lost { name })?;
+    let permit = Arc::clone(&PARSING).acquire_owned().await.map_err(|_| Lost { name })?;
     // The work holds the permit, since it continues even if the caller stops waiting.
     let work = move || {
         let done = work();
@@ -159,7 +159,7 @@ where
 ///
 /// # Panics
 /// If the work panics.
-pub fn spread<T, R, F>(items: &[T], work: F) -> Vec<R>
+pub fn map_chunks<T, R, F>(items: &[T], work: F) -> Vec<R>
 where
     T: Sync,
     R: Send,

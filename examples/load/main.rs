@@ -64,7 +64,7 @@ async fn main() -> anyhow::Result<()> {
         Some(other) => anyhow::bail!("--transport: expected channels or sse, got `{other}`"),
     };
     let connections = usize::try_from(number("--connections", 10_000)?)?;
-    let limit = files::raise()?.now;
+    let limit = files::raise_limit()?.now;
     ensure!(
         connections as u64 + 200 < limit,
         "this process may open {limit} files, too few for {connections} connections"

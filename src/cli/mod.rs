@@ -87,7 +87,7 @@ struct UsageError(String);
 #[must_use]
 pub fn run(arguments: Arguments) -> ExitCode {
     if matches!(arguments.command, Command::CompilePlugin) {
-        return child::run(|| TrialInput { sample: app::trial(), json: killmail::json });
+        return child::run(|| TrialInput { sample: app::probe_killmails(), json: killmail::json });
     }
     let is_long_running =
         matches!(arguments.command, Command::Serve(_) | Command::Demo(_) | Command::Record(_));

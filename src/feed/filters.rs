@@ -333,7 +333,7 @@ impl Drop for Lists {
             }
             home.bytes.fetch_sub(bytes, Ordering::Relaxed);
         };
-        if many { tasks::aside(give_back) } else { give_back() }
+        if many { tasks::run_detached(give_back) } else { give_back() }
     }
 }
 

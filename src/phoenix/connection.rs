@@ -191,7 +191,7 @@ impl Connection {
         decode: fn(&[u8]) -> Result<Message, Malformed>,
     ) -> Option<End> {
         let (mut session, mut effects) = (self.session.take(), std::mem::take(&mut self.effects));
-        let heard = tasks::read("message", bytes.len(), move || {
+        let heard = tasks::parse("message", bytes.len(), move || {
             match decode(&bytes) {
                 Ok(message) => session.message(message, &mut effects),
                 Err(why) => session.malformed(&why, &mut effects),

@@ -169,7 +169,7 @@ fn an_expensive_question_is_refused_before_it_is_answered() {
     let one = term(Dimension::ShipType, Role::Any, &ships[..1]);
     assert!(ask(vec![one.clone()], &mut allowance).unwrap() > 100);
     assert!(allowance.remaining() > 49_900_000, "the cheap question is cheap");
-    // ComponentInfo 10,000 killmails in each term: reading the lists alone would take a second.
+    // About 10,000 killmails in each term: reading the lists alone would take a second.
     let refused =
         ask(vec![term(Dimension::ShipType, Role::Any, &ships[..70]); 500], &mut allowance).unwrap_err();
     assert!(refused.needed > 50_000_000 && allowance.remaining() == refused.left, "{refused}");

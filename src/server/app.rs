@@ -36,7 +36,7 @@ use crate::{clock, http, phoenix, sample, tasks, wire};
 
 /// Every how many killmails of the sample one is used to probe uploads. The resulting 127 take little time, and
 /// even a plugin that uses up its CPU time on each is refused within seconds.
-const TRIAL_STEP: usize = 31;
+const PROBE_STEP: usize = 31;
 
 /// The application without sockets.
 pub struct App {
@@ -85,31 +85,32 @@ impl App {
         };
         let history = Arc::new(StoreHistory::new(&store));
         let engine = Engine::new(config.plugin, history, wire::killmail::json)?;
-        let kept = Arc::clone(&store);
-        let plugins = tasks::blocking("open plugins", move || Plugins::open(kept, engine, trial())).await??;
+        let store_of_plugins = Arc::clone(&store);
+        let plugins = tasks::blocking("open plugins", move || {
+            Plugins::open(store_of_plugins, engine, probe_killmails())
+        })
+        .await??;
         plugins.prepare();
         let body_requests = Arc::new(BodyRequests::new(Arc::clone(&store), bodies_max));
         let feed = Feed::start(store, plugins, config.feed)?;
         let proxies = config.http.trusted_proxies.clone();
-        let whence = Box::new(move |parts: &Parts| phoenix::Caller {
+        let caller_lookup = Box::new(move |parts: &Parts| phoenix::Caller {
             address: address::client_address(parts, &proxies),
             judged: address::plugin_caller(parts, &proxies),
         });
-        let channels = phoenix::ChannelState::new(Arc::clone(&feed), config.channels, whence);
-        let (started, kept, other_routes) = (SystemTime::now(), token.clone(), channels.router());
+        let channels = phoenix::ChannelState::new(Arc::clone(&feed), config.channels, caller_lookup);
         let in_flight = Arc::new(Budget::new(config.http.in_flight_max_bytes));
-        let bytes = Arc::clone(&in_flight);
         let dependencies = http::state::HttpDependencies {
             config: config.http,
             feed: Arc::clone(&feed),
             body_requests: Arc::clone(&body_requests),
-            token,
-            started,
+            token: token.clone(),
+            started: SystemTime::now(),
             connections,
-            in_flight: bytes,
-            other_routes,
+            in_flight: Arc::clone(&in_flight),
+            other_routes: channels.router(),
         };
-        Ok(Self { router: http::router(dependencies), feed, body_requests, channels, token: kept, in_flight })
+        Ok(Self { router: http::router(dependencies), feed, body_requests, channels, token, in_flight })
     }
 
     /// The feed.
@@ -191,9 +192,9 @@ impl App {
 /// The killmails that uploads are probed with: a cross-section of the bundled sample, small and large. Their place
 /// is before the log, so what a plugin finds in the history about them never changes.
 #[must_use]
-pub fn trial() -> Vec<SharedEntry> {
+pub fn probe_killmails() -> Vec<SharedEntry> {
     let documents =
-        sample::lines().step_by(TRIAL_STEP).filter_map(|line| package::parse(line.as_bytes()).ok()?.killmail);
+        sample::lines().step_by(PROBE_STEP).filter_map(|line| package::parse(line.as_bytes()).ok()?.killmail);
     let entry = |killmail: Killmail| Entry {
         seq: Seq::ZERO,
         rev: 0,
@@ -210,7 +211,7 @@ pub fn trial() -> Vec<SharedEntry> {
 
 /// Opens the configured first source. A source that may not run or cannot start is reported in the log and in
 /// `/health`; the server runs without it.
-pub async fn source(config: &ingest::Config, feed: &Arc<Feed>) -> Source {
+pub async fn open_source(config: &ingest::Config, feed: &Arc<Feed>) -> Source {
     *feed.source_status().kind.lock() = config.source;
     open::open_first(config, feed).await.unwrap_or_else(|why| {
         tracing::error!("source {} stays off: {why}", config.source.word());

@@ -19,7 +19,7 @@ pub struct Limit {
 /// # Errors
 /// The limit cannot be read.
 #[expect(unsafe_code, reason = "std has no access to the limits of the process")]
-pub fn raise() -> io::Result<Limit> {
+pub fn raise_limit() -> io::Result<Limit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the call writes to the struct behind the pointer and does not keep the pointer.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
@@ -52,8 +52,8 @@ mod tests {
 
     #[test]
     fn raising_twice_changes_nothing() {
-        let first = raise().unwrap();
+        let first = raise_limit().unwrap();
         assert!(first.now >= first.before && first.now > 0);
-        assert_eq!(raise().unwrap(), Limit { before: first.now, now: first.now });
+        assert_eq!(raise_limit().unwrap(), Limit { before: first.now, now: first.now });
     }
 }

@@ -125,7 +125,7 @@ impl Store {
         let mut prepared = if killmails.len() < SPREAD_MIN {
             self.prepare(&killmails)?
         } else {
-            let parts = tasks::spread(&killmails, |killmails| self.prepare(killmails));
+            let parts = tasks::map_chunks(&killmails, |killmails| self.prepare(killmails));
             parts.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect()
         }
         .into_iter();

@@ -71,7 +71,7 @@ async fn case_42_a_killmail_comes_once_to_those_of_its_system() {
     assert_eq!((&update["system_id"], &update["preload"]), (&json!(JITA), &json!(false)));
     assert!(update["timestamp"].as_str().unwrap().ends_with('Z') && update["event_id"].is_string());
     assert_eq!(update["killmails"], json!([server.get("/api/v1/killmail/7").await.expect(200)["data"]]));
-    upstream.gave(number).await;
+    upstream.wait_fetched(number).await;
     assert_eq!(elsewhere.live(1).await, [8]);
     assert_eq!(here.killmails_until_quiet(QUIET).await, Vec::<u64>::new());
     assert_eq!(elsewhere.killmails_until_quiet(QUIET).await, Vec::<u64>::new());

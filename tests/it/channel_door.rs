@@ -226,7 +226,7 @@ async fn heartbeats_do_not_wait_for_a_slow_plugin() {
         )
         .await;
     assert_eq!(reply[4]["status"], "ok", "{reply}");
-    upstream.gave(upstream.publish(killmail(1))).await;
+    upstream.wait_fetched(upstream.publish(killmail(1))).await;
     let faults = async || {
         let data = server.get("/api/v1/plugins/slow").await.expect(200)["data"].clone();
         data["faults"].as_object().unwrap().values().filter_map(Value::as_u64).sum::<u64>()

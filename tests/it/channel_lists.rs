@@ -68,7 +68,7 @@ async fn case_46_systems_are_taken_out() {
     assert_eq!(response, json!({ "subscribed_systems": [] }));
     upstream.publish(killmail(3).system(AMARR));
     let number = upstream.publish(killmail(4).system(PERIMETER));
-    upstream.gave(number).await;
+    upstream.wait_fetched(number).await;
     assert_eq!(client.killmails_until_quiet(QUIET).await, Vec::<u64>::new());
 }
 
@@ -80,7 +80,7 @@ async fn case_47_characters_are_found_wherever_they_are() {
     client.join(json!({})).await;
     upstream.publish(killmail(1).victim(PILOT));
     let number = upstream.publish(killmail(2));
-    upstream.gave(number).await;
+    upstream.wait_fetched(number).await;
     until("the second to be announced", async || {
         (server.get("/api/v1/killmail/2").await.status == 200).then_some(())
     })

@@ -188,7 +188,7 @@ async fn a_client_goes_on_where_it_was() {
     let mut stream = server.basic(&format!("system_ids={JITA}&last_event_id={place}")).await;
     drop(client);
     for id in [2, 3] {
-        upstream.gave(upstream.publish(killmail(id))).await;
+        upstream.wait_fetched(upstream.publish(killmail(id))).await;
     }
     assert_eq!(stream.killmails(2).await, [2, 3], "the id is that of the streams");
     server.restart();
@@ -217,7 +217,7 @@ async fn a_client_without_a_killmail_goes_on_where_it_joined() {
     let begun = client.join(json!({ "systems": [JITA], "resume_from": null })).await;
     let place = begun["event_id"].as_str().unwrap_or_else(|| panic!("no place in {begun}")).to_owned();
     drop(client);
-    upstream.gave(upstream.publish(killmail(1))).await;
+    upstream.wait_fetched(upstream.publish(killmail(1))).await;
     let mut client = Channel::v2(server.address()).await;
     let response = client.join(json!({ "systems": [JITA], "resume_from": place })).await;
     assert_eq!((&response["resumed_from"], &response["event_id"]), (&json!(place), &json!(place)));

@@ -32,7 +32,7 @@ async fn a_join_says_where_it_begins_and_what_it_gets() {
     // Nothing is pushed on it, and nothing is lost when it comes back.
     let place = response["event_id"].as_str().unwrap().to_owned();
     drop(client);
-    upstream.gave(upstream.publish(killmail(1))).await;
+    upstream.wait_fetched(upstream.publish(killmail(1))).await;
     let mut client = Channel::v2(server.address()).await;
     let again = client.join(json!({ "systems": [JITA], "resume_from": place, "preload": false })).await;
     assert_eq!((&again["event_id"], &again["resumed_from"]), (&json!(place), &json!(place)));

@@ -27,7 +27,7 @@ async fn case_03_a_breaker_open_for_too_long_is_unhealthy_and_before_that_degrad
         upstream.answer("/ephemeral/sequence.json", Canned::status(403));
         let server =
             Setup::following(&upstream).config(&format!("[health]\nbreaker_open_secs = {secs}\n")).start();
-        upstream.asked_for("/ephemeral/sequence.json").await;
+        upstream.wait_requested("/ephemeral/sequence.json").await;
         let health = until("the breaker to open", async || {
             let health = server.get("/health").await;
             (health.json()["circuit_breaker"]["circuit_state"] == "open").then_some(health)

@@ -70,7 +70,8 @@ async fn the_only_source_may_be_one_of_the_others() {
     assert_eq!(server.get("/health").await.expect(200)["status"], "degraded");
     upstream.refuse(None);
     ready(&server, 200).await;
-    until("good health", async || (server.get("/health").await.json()["status"] == "ok").then_some(())).await;
+    until("good health", async || (server.get("/health").await.json()["status"] == "ok").then_some(()))
+        .await;
 }
 
 #[tokio::test]
@@ -144,8 +145,5 @@ async fn rates_cover_the_last_minute_without_an_earlier_request() {
         .await;
     let zkillboard = server.get("/status").await.expect(200)["metrics"]["api"]["zkillboard"].clone();
     assert!(zkillboard["total_requests"].as_u64() >= Some(21), "{zkillboard}");
-    assert!(
-        zkillboard["requests_per_minute"].as_f64() >= Some(21.0),
-        "the server has been running for seconds: {zkillboard}"
-    );
+    assert!(zkillboard["requests_per_minute"].as_f64() >= Some(21.0), "the server has been running for seconds: {zkillboard}");
 }

@@ -419,7 +419,7 @@ async fn a_mirror_beside_the_first_continues_where_it_stopped() {
     first.publish(killmail(2));
     stored(&server, 1).await;
     stored(&server, 2).await;
-    second.gave(number).await;
+    second.wait_fetched(number).await;
     server.kill();
     let before = (first.requests().len(), second.requests().len());
     second.publish(killmail(3));
@@ -442,10 +442,10 @@ async fn a_recording_is_played_back_with_its_timing() {
     let file = setup.folder().join("recording.ndjson");
     let mut recorder =
         setup.command("record").args(["--count", "6", file.to_str().unwrap()]).spawn().unwrap();
-    upstream.asked_for("/ephemeral/sequence.json").await;
+    upstream.wait_requested("/ephemeral/sequence.json").await;
     let number = upstream.publish(killmail(1).value(1e6));
     upstream.publish(killmail(2));
-    upstream.gave(number + 1).await;
+    upstream.wait_fetched(number + 1).await;
     tokio::time::sleep(Duration::from_millis(900)).await;
     upstream.publish_raw(upstream.skip_number(), "{\"killmail_id\": 9,\n \"nonsense\": true}");
     upstream.rewrite(number, killmail(1).value(9e9).r2z2(), killmail(3));

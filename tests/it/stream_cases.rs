@@ -293,9 +293,9 @@ async fn case_71_a_reconnecting_client_misses_nothing() {
         upstream.publish(killmail(base + 1));
         assert_eq!(stream.killmails(1).await, [u64::from(base) + 1]);
         let number = upstream.publish(killmail(base + 2));
-        upstream.gave(number).await;
+        upstream.wait_fetched(number).await;
         let number = upstream.publish(killmail(base + 3));
-        upstream.gave(number).await;
+        upstream.wait_fetched(number).await;
         let mut again = stream.reconnect().await;
         assert_eq!(again.killmails(2).await, [u64::from(base) + 2, u64::from(base) + 3]);
         assert_eq!(again.killmails_until_quiet(Duration::from_millis(300)).await, Vec::<u64>::new());

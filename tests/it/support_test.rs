@@ -31,7 +31,7 @@ async fn the_fake_feed_publishes_records_and_fails_on_demand() {
     assert_eq!(document["esi"]["victim"]["character_id"], 5);
     let statuses: Vec<u16> = upstream.requests().iter().map(|s| s.status).collect();
     assert_eq!(statuses, [200, 404, 429, 200]);
-    assert_eq!(upstream.gave(number).await.headers["user-agent"], "me");
+    assert_eq!(upstream.wait_fetched(number).await.headers["user-agent"], "me");
 }
 
 #[tokio::test]

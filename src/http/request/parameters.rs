@@ -104,7 +104,7 @@ impl JsonObject {
         F: FnOnce(&Parameters<'_>) -> Result<T, Error> + Send + 'static,
     {
         let Self { body, is_json } = self;
-        tasks::read("body", body.len(), move || read(&parse_object(&body, is_json, known)?))
+        tasks::parse("body", body.len(), move || read(&parse_object(&body, is_json, known)?))
             .await
             .map_err(Error::failed)?
     }
@@ -139,7 +139,7 @@ impl QueryBody {
         limits: Limits,
     ) -> Result<Result<ParsedQuery, query::Error>, Error> {
         let Self { body, pairs } = self;
-        tasks::read("query-body", body.len(), move || read(&body, &pairs, limits))
+        tasks::parse("query-body", body.len(), move || read(&body, &pairs, limits))
             .await
             .map_err(Error::failed)
     }

@@ -46,7 +46,7 @@ pub fn compile(setup: &Setup, bytes: &[u8]) -> Result<Compiled, Refusal> {
         seen = scan::scan(&wrapped, &setup.config)?;
     }
     let class_engine = setup.class_engine(seen.about.class);
-    let compiled = tasks::caught(|| wasmtime::component::Component::new(&class_engine.engine, &wrapped));
+    let compiled = tasks::catch_panic(|| wasmtime::component::Component::new(&class_engine.engine, &wrapped));
     let compiled = compiled.map_err(|_| Refusal::Compile("the compiler panicked on it".to_owned()))?;
     let (wasm, about) = (compiled.map_err(|error| compile_refusal(setup, &error))?, seen.about);
     // No file backs this code, so all of it is memory, and its images take memory once more.
@@ -124,7 +124,7 @@ pub struct UploadId<'a> {
 
 /// Encodes a core module as a component of the world it says it was made for.
 fn wrap(module: &[u8]) -> Result<Vec<u8>, Refusal> {
-    let encoded = tasks::caught(|| {
+    let encoded = tasks::catch_panic(|| {
         ComponentEncoder::default().validate(true).module(module).and_then(ComponentEncoder::encode)
     });
     encoded

@@ -71,7 +71,7 @@ impl Components {
             }));
         }
         let components = Arc::downgrade(self);
-        tasks::aside(move || {
+        tasks::run_detached(move || {
             for version in versions {
                 match components.upgrade() {
                     Some(components) if !*components.closing.borrow() => {

@@ -120,7 +120,7 @@ impl Engine {
             .flush_every_ms(None)
             .use_compression(false);
         let folder = data_dir.to_owned();
-        let opened = tasks::thread("store open", move || tasks::caught(|| open_trees(&folder, &config)));
+        let opened = tasks::thread("store open", move || tasks::catch_panic(|| open_trees(&folder, &config)));
         let opened = opened.map_err(StoreError::io("start a thread to open", &dir))?;
         let damaged = |what: String| damaged(data_dir, what);
         let (db, trees) = match opened.join().flatten() {
@@ -310,7 +310,7 @@ impl Engine {
         if self.failed.load(Ordering::Relaxed) {
             return Err(self.damaged("the engine panicked earlier"));
         }
-        match tasks::caught(call) {
+        match tasks::catch_panic(call) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(sled::Error::Io(error))) => Err(StoreError::Engine { what, why: error.to_string() }),
             Ok(Err(error @ (sled::Error::Corruption { .. } | sled::Error::ReportableBug(_)))) => {

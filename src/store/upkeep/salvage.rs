@@ -147,8 +147,9 @@ impl Salvage<'_> {
         let mut phase = Phase::new(progress, "write", choice.chosen.len() as u64);
         let mut kept = KeptByNumber::new();
         for step in choice.chosen.chunks(TRANSACTION_MAX) {
-            let saved =
-                tasks::spread(step, |part| part.iter().map(|version| self.save(version)).collect::<Vec<_>>());
+            let saved = tasks::map_chunks(step, |part| {
+                part.iter().map(|version| self.save(version)).collect::<Vec<_>>()
+            });
             let mut writes = Vec::new();
             for saved in saved.into_iter().flatten() {
                 match saved {

@@ -237,13 +237,13 @@ impl Upstream {
     }
 
     /// Waits for a request for this path.
-    pub async fn asked_for(&self, path: &str) -> Seen {
+    pub async fn wait_requested(&self, path: &str) -> Seen {
         until(&format!("a request of {path}"), async || self.requests().into_iter().find(|s| s.url == path))
             .await
     }
 
     /// Waits until the server has fetched the file of this number, and so all before it.
-    pub async fn gave(&self, number: u64) -> Seen {
+    pub async fn wait_fetched(&self, number: u64) -> Seen {
         let got = |s: &Seen| s.number() == Some(number) && s.status == 200;
         until(&format!("the server to fetch {number}"), async || self.requests().into_iter().find(got)).await
     }
