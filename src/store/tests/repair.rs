@@ -161,7 +161,7 @@ fn an_engine_that_lost_its_end_is_damaged() {
     );
     ledger::write(dir.path(), Mark { head: Seq(52), ..mark }, &contents.revised).expect("written");
     assert!(
-        matches!(Store::open(config(&dir), json), Err(StoreError::Damaged { what, .. }) if what == "log entries 51 to 52 were kept and are gone")
+        matches!(Store::open(config(&dir), json), Err(StoreError::Damaged { what, .. }) if what == "log entries 51 to 52 were stored and are missing")
     );
     assert!(problems(&dir)[0].contains("52"));
     // A ledger that is behind, torn or missing is completed.
