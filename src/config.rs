@@ -178,7 +178,7 @@ fn sections() -> Vec<(&'static str, Vec<String>)> {
         ("feed", known_keys::<feed::config::Config>()),
         ("plugin", known_keys::<plugin::limits::Config>()),
         ("http", known_keys::<http::config::Config>()),
-        ("sse", known_keys::<http::stream::stream_limits::Config>()),
+        ("sse", known_keys::<http::stream::stream_config::Config>()),
         ("health", known_keys::<http::routes::health_config::Config>()),
         ("mirror", known_keys::<http::routes::mirror_state::Config>()),
         ("channels", known_keys::<phoenix::config::Config>()),
@@ -244,12 +244,12 @@ impl Layers {
         config.http.health = self.read_section("health");
         config.http.mirror = self.read_section("mirror");
         config.store.dir.clone_from(&config.server.data_dir);
-        config.ingest.tidy();
+        config.ingest.normalize();
         for name in self.sections.keys() {
             let location = self.locations.describe(name, "");
             self.errors.push(format!("{name}: {}{location}", describe_section(name)));
         }
-        self.errors.extend(config.ingest.mistakes());
+        self.errors.extend(config.ingest.validate());
         if self.errors.is_empty() { Ok(config) } else { Err(ConfigErrors(self.errors)) }
     }
 
@@ -374,7 +374,7 @@ mod tests {
 
     #[test]
     fn all_errors_are_reported_at_once() {
-        let text = "port = 'x'\nnonsense = 1\n[ingest]\nsource = 'redisq'\nr2z2_pace_ms = 1\nspeed = 2\n[storage]\na = 1\n";
+        let text = "port = 'x'\nnonsense = 1\n[ingest]\nsource = 'rediscue'\nr2z2_pace_ms = 1\nspeed = 2\n[storage]\na = 1\n";
         let look = |name: &str| (name == "BIND_IP").then(|| "here".to_owned());
         let ConfigErrors(errors) =
             gather(file("a.toml", text), &look, vec![("ingest.replay_speed", Value::Float(-1.0))])

@@ -66,6 +66,7 @@ pub mod ingest;
 pub mod phoenix;
 pub mod plugin;
 pub mod plugins;
+pub mod quota;
 pub mod sample;
 pub mod server;
 pub mod store;

@@ -33,16 +33,16 @@ pub const fn seconds(seconds: u64) -> Duration {
 /// What sockets, large requests and large filters can do.
 pub fn connections() -> Vec<Attack> {
     vec![
-        attack("1,500 half headers", |to| half_heads(to).boxed()),
-        attack("500 half bodies", |to| half_bodies(to).boxed()),
+        attack("1,500 unfinished headers", |to| half_heads(to).boxed()),
+        attack("500 unfinished bodies", |to| half_bodies(to).boxed()),
         Attack {
             files: Some(1256),
             ..attack("1,100 silent sockets where 1,000 fit, then 50 requests", |to| silent(to).boxed())
         },
         attack("1,000 sockets with 400 kB of header", |to| long_heads(to, 400_000).boxed()),
         attack("1,000 sockets with 60 kB of an unfinished header", |to| long_heads(to, 60_000).boxed()),
-        attack("100 half bodies of 7.8 MB", |to| large_bodies(to, 7_800_000).boxed()),
-        attack("100 half bodies of 5 MB", |to| large_bodies(to, 5_000_000).boxed()),
+        attack("100 unfinished bodies of 7.8 MB", |to| large_bodies(to, 7_800_000).boxed()),
+        attack("100 unfinished bodies of 5 MB", |to| large_bodies(to, 5_000_000).boxed()),
         attack("4 searches with 8 MB of small objects", |to| bombs(to, 8_000_000).boxed()),
         attack("4 searches with 5 MB of small objects", |to| bombs(to, 5_000_000).boxed()),
         attack("40 streams by POST with 460,000 ids", |to| filters(to).boxed()),

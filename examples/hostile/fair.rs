@@ -51,7 +51,7 @@ type PartLatencies = [Vec<Duration>; 2];
 /// of its own.
 pub async fn run(program: &Path, rounds: usize) -> anyhow::Result<()> {
     println!(
-        "| part | without a plugin: p50, p99, max | a good plugin: p50, p99, max | its p99 to that of quiet |"
+        "| part | without a plugin: p50, p99, max | a good plugin: p50, p99, max | its p99 relative to quiet |"
     );
     println!("|---|---|---|---|");
     let mut all: [PartLatencies; 3] = Default::default();

@@ -93,7 +93,7 @@ async fn run(program: &std::path::Path, attack: &Attack, after: Duration) -> any
 
 fn default_program() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let folder = own.parent().and_then(std::path::Path::parent).context("this program is in no folder")?;
+    let folder = own.parent().and_then(std::path::Path::parent).context("this program is not in a folder")?;
     let program = folder.join("killstream");
     if program.exists() {
         Ok(program)

@@ -31,7 +31,7 @@ pub fn plugins() -> Vec<Attack> {
         }),
         attack("upload: 20,000 nested loops", |to| upload(to, nested_loops(1, 20_000)).boxed()),
         attack("upload: 50,000 types", |to| upload(to, types(50_000)).boxed()),
-        attack("a good upload beside 8 that compile long", |to| good_beside_slow(to).boxed()),
+        attack("a good upload beside 8 that take long to compile", |to| good_beside_slow(to).boxed()),
         Attack {
             killmails: 500,
             ..attack("40 streams of 60 MB, each with its own configuration", |to| large_guests(to).boxed())
@@ -239,7 +239,7 @@ async fn long_refusal(to: SocketAddr) -> String {
     )
     .await;
     let most = answers.iter().map(|(_, bytes, _)| *bytes).max().unwrap_or_default();
-    format!("{uploaded}; the longest answer: {most} bytes")
+    format!("{uploaded}; the longest response: {most} bytes")
 }
 
 /// Keeps with `{}`; with anything longer it loops forever.

@@ -65,7 +65,7 @@ impl Target {
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
-        let stdout = child.stdout.take().context("the child has an output")?;
+        let stdout = child.stdout.take().context("the child has no stdout")?;
         let line = std::io::BufRead::lines(std::io::BufReader::new(stdout))
             .next()
             .context("the server did not start")??;

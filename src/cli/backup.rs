@@ -16,7 +16,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 use crate::cli::api::{Api, error_message};
 use crate::cli::target::Target;
 use crate::cli::{block_on, progress};
-use crate::http::routes::backup::LAST;
+use crate::http::routes::backup::SUMMARY_ENTRY;
 use crate::ingest::client;
 use crate::store::engine::data_folder;
 use crate::{store, tasks, wire};
@@ -67,11 +67,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
 fn from_folder(arguments: &Arguments) -> anyhow::Result<Summary> {
     let dir = arguments.target.folder.require_store()?.to_owned();
     let bars = progress::Bars::default();
-    let store = store::Store::open(store::config::Config {
-        dir,
-        encode: wire::killmail::encode,
-        ..store::config::Config::default()
-    })?;
+    let config = store::config::Config { dir, ..store::config::Config::default() };
+    let store = store::Store::open(config, wire::killmail::encode)?;
     let backup = store.backup(&arguments.dest, &|step| bars.show(step))?;
     bars.clear();
     Ok(Summary { killmails: backup.killmails, head: backup.head, bytes: backup.bytes })
@@ -80,7 +77,7 @@ fn from_folder(arguments: &Arguments) -> anyhow::Result<Summary> {
 /// Unpacks the archive a server sends, as it arrives. The folder is removed if the transfer fails.
 async fn from_server(server: &str, arguments: &Arguments) -> anyhow::Result<Summary> {
     let dest = arguments.dest.clone();
-    store::upkeep::backup::make_empty(&dest)?;
+    store::upkeep::backup::require_empty(&dest)?;
     let unpacked = download(server, arguments).await;
     if unpacked.is_err() {
         fs::remove_dir_all(&dest)
@@ -150,7 +147,7 @@ fn unpack(from: impl Read, dest: &Path) -> anyhow::Result<Summary> {
     for entry in Archive::new(from).entries()? {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();
-        if path == Path::new(LAST) {
+        if path == Path::new(SUMMARY_ENTRY) {
             summary = Some(serde_json::from_reader(&mut entry)?);
             continue;
         }
@@ -193,7 +190,7 @@ mod tests {
     #[test]
     fn an_incomplete_archive_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        let whole = archive(&[("db", "x"), (LAST, r#"{"killmails":1,"head":2,"bytes":3}"#)]);
+        let whole = archive(&[("db", "x"), (SUMMARY_ENTRY, r#"{"killmails":1,"head":2,"bytes":3}"#)]);
         assert_eq!(unpack(&whole[..], folder.path()).unwrap().head, 2);
         assert_eq!(fs::read_to_string(folder.path().join("db")).unwrap(), "x");
         let part = archive(&[("db", "x")]);

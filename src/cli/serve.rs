@@ -12,6 +12,10 @@ use crate::cli::target::listen_address;
 use crate::cli::{block_on, config_file};
 use crate::config::{self, Config};
 use crate::server::{self, Signals};
+use crate::telemetry::source_kind::SourceKind;
+
+/// The kinds that `--source` accepts.
+const FIRST_SOURCES: [SourceKind; 3] = [SourceKind::R2z2, SourceKind::Replay, SourceKind::None];
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -25,7 +29,7 @@ pub struct Arguments {
     #[arg(long, value_name = "ADDR", value_parser = listen_address)]
     listen: Option<SocketAddr>,
     /// Where live killmails come from [default: r2z2, or replay with --replay]
-    #[arg(long, value_parser = ["r2z2", "replay", "none"])]
+    #[arg(long, value_parser = FIRST_SOURCES.map(SourceKind::word))]
     source: Option<String>,
     /// A file or folder to replay; can be repeated
     #[arg(long, value_name = "PATH")]
@@ -72,7 +76,9 @@ pub fn print_ready(addr: SocketAddr) -> std::io::Result<()> {
 
 fn gather(arguments: Arguments) -> anyhow::Result<Config> {
     let path = |path: PathBuf| Value::String(path.to_string_lossy().into_owned());
-    let source = arguments.source.or_else(|| (!arguments.replay.is_empty()).then(|| "replay".to_owned()));
+    let source = arguments
+        .source
+        .or_else(|| (!arguments.replay.is_empty()).then(|| SourceKind::Replay.word().to_owned()));
     let replay = (!arguments.replay.is_empty())
         .then(|| Value::Array(arguments.replay.into_iter().map(path).collect()));
     let flags = [

@@ -15,8 +15,8 @@ const TYPES: &[(&str, &str)] = &[
     ("path string", "a path"),
 ];
 
-/// Turns serde's messages about wrong types and unknown variants into "expected X, got Y"; leaves others as
-/// they are.
+/// Turns serde's messages about wrong types, unknown variants and addresses into "expected X"; leaves others as they
+/// are.
 #[must_use]
 pub fn reword(message: &str) -> String {
     let wrong_type = || {
@@ -32,7 +32,9 @@ pub fn reword(message: &str) -> String {
         let wrong = names.next()?;
         Some(format!("expected {}, got {wrong:?}", names.collect::<Vec<_>>().join(" or ")))
     };
-    wrong_type().or_else(unknown_variant).unwrap_or_else(|| message.to_owned())
+    let not_an_address =
+        || (message == "invalid IP address syntax").then(|| "expected an IP address".to_owned());
+    wrong_type().or_else(unknown_variant).or_else(not_an_address).unwrap_or_else(|| message.to_owned())
 }
 
 /// The value from serde's `string "abc"` or ``integer `-1` ``.
@@ -58,6 +60,7 @@ mod tests {
                 "unknown variant `zz`, expected one of `r2z2`, `replay`, `none`",
                 r#"expected r2z2 or replay or none, got "zz""#,
             ),
+            ("invalid IP address syntax", "expected an IP address"),
             ("1 is under 100", "1 is under 100"),
         ] {
             assert_eq!(reword(message), reworded);

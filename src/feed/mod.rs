@@ -227,7 +227,7 @@ impl Feed {
         batch: Vec<Incoming>,
         checkpoint: Option<Checkpoint>,
     ) -> Result<Vec<Appended>, FeedError> {
-        let found = Found::among(batch.iter().map(|incoming| &incoming.killmail));
+        let found = Found::collect(batch.iter().map(|incoming| &incoming.killmail));
         // Only the debug log needs them.
         let is_logged = tracing::enabled!(target: DELIVERY, tracing::Level::DEBUG);
         let ids: Vec<u32> =

@@ -157,12 +157,12 @@ impl SubscriptionPlugin {
     /// Limits the CPU time of its judgments.
     #[must_use]
     pub fn limited_to(self, cpu: Duration) -> Self {
-        Self { evaluator: self.evaluator.map(|evaluator| evaluator.within(cpu)), ..self }
+        Self { evaluator: self.evaluator.map(|evaluator| evaluator.with_cpu_limit(cpu)), ..self }
     }
 
     /// Whether its CPU time is used up.
     pub fn is_spent(&self) -> bool {
-        self.evaluator.as_ref().is_some_and(Evaluator::is_spent)
+        self.evaluator.as_ref().is_some_and(Evaluator::is_cpu_exhausted)
     }
 
     /// Judges a page, in order. Once the CPU time of [`SubscriptionPlugin::limited_to`] is used up, the rest of the page

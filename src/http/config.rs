@@ -1,47 +1,47 @@
 //! The settings of the HTTP API (`[http]`).
 //!
-//! Must not know: what they are used for.
+//! Must not know: how they are applied.
 
 use serde::{Deserialize, Serialize};
 
 use crate::http::request::address::Network;
 use crate::http::routes::{health_config, mirror_state};
-use crate::http::stream::stream_limits;
+use crate::http::stream::stream_config;
 
-/// What this door may be told. A URL ends at 64 KiB: that is what the HTTP library reads.
+/// Limits of the HTTP API. The limit on URLs, 64 KiB, is not among them: it is that of the HTTP library.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Bodies of callers with a token end at so many bytes (8,000,000, as the older service); plugins have
-    /// their own limit.
+    /// The largest body with a token, bytes (8,000,000, as in the older service); plugin uploads have their
+    /// own limit.
     pub body_max_bytes: u64,
-    /// Without a token they end at so many where a filter may be in the body: lists of ids are long.
+    /// The largest body without a token where it may hold a filter, bytes: lists of ids are long.
     pub filter_max_bytes: u64,
-    /// Without a token they end at so many elsewhere.
+    /// The largest other body without a token, bytes.
     pub anonymous_max_bytes: u64,
-    /// Bodies and long headers of all requests together have so many bytes of memory; beyond it requests are
-    /// refused with 503.
+    /// Memory for bodies and long headers of all requests together, bytes; requests beyond it are refused
+    /// with 503.
     pub in_flight_max_bytes: u64,
-    /// The window of the least rate of bodies, milliseconds.
+    /// The window in which the minimum rate of a body is measured, milliseconds.
     pub body_window_ms: u64,
-    /// While the server waits for a body, so many bytes must come in each window.
+    /// Bytes of a body that must arrive in each window in which the server waits for it.
     pub body_window_min_bytes: u64,
-    /// Origins whose pages may read our answers, spelled as those of channels; `["*"]` is everyone, `[]`
-    /// nobody.
+    /// Origins whose pages may read responses, spelled as those of channels; `["*"]` allows every origin,
+    /// `[]` none.
     pub cors_origins: Vec<String>,
-    /// Whether answers are compressed for those who ask (streams never are).
+    /// Whether responses are compressed for clients that accept it (streams never are).
     pub compression: bool,
-    /// Addresses and networks of proxies whose `X-Forwarded-For` is believed.
+    /// Addresses and networks of proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<Network>,
-    /// Killmails `/kills/cached` answers with at most; more would be megabytes nobody asked for.
+    /// The most killmails in a response of `/kills/cached`, which has no `limit` parameter.
     pub cached_max: usize,
-    /// Systems in one request for several: each is a search of its own.
+    /// Systems in one request; each takes a search.
     pub systems_max: usize,
-    /// Streams.
-    pub sse: stream_limits::Config,
-    /// When the server calls itself unwell.
+    /// Limits and intervals of streams.
+    pub sse: stream_config::Config,
+    /// When the server reports itself as degraded or unhealthy.
     pub health: health_config::Config,
-    /// The mirror.
+    /// Limits of the mirror.
     pub mirror: mirror_state::Config,
 }
 
@@ -59,7 +59,7 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             cached_max: 1000,
             systems_max: 1000,
-            sse: stream_limits::Config::default(),
+            sse: stream_config::Config::default(),
             health: health_config::Config::default(),
             mirror: mirror_state::Config::default(),
         }

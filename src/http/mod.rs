@@ -1,6 +1,6 @@
-//! The HTTP door: one table of routes, history, streams, health.
+//! The HTTP API: one table of routes, with history, streams, uploads, health and metrics behind it.
 //!
-//! Must not know: which killmail goes to whom, how anything is stored.
+//! Must not know: which killmails a subscription gets, or how anything is stored.
 
 pub mod answer;
 pub mod config;
@@ -25,49 +25,53 @@ use crate::http::routes::{
     add, backup, export, health, killmails, kills, metrics, mirror, plugins, status, subscriptions, tokens,
     welcome,
 };
-use crate::http::state::{HttpState, State};
+use crate::http::state::{HttpDependencies, HttpState};
 use crate::tasks;
 
-/// All routes of the door, ready to be served. Addresses of callers are known where the server gives
-/// `ConnectInfo<SocketAddr>`.
-pub fn router(state: State) -> Router {
-    let others = state.others.clone();
-    let given = tokens::load(state.feed.store());
-    let door = Arc::new(HttpState::new(state, given));
-    drop(tasks::spawn("rates", rates::watch(Arc::downgrade(&door.rates), Arc::downgrade(&door.feed))));
-    let routes =
-        table().layer(from_fn_with_state(Arc::clone(&door), body::admit)).with_state(Arc::clone(&door));
-    let routes = routes.merge(others.method_not_allowed_fallback(no_method));
-    path::found(layers::around(routes, &door.config))
+/// All routes, ready to be served. Client addresses are known where the server adds
+/// `ConnectInfo<SocketAddr>` to requests.
+pub fn router(dependencies: HttpDependencies) -> Router {
+    let other_routes = dependencies.other_routes.clone();
+    let tokens = tokens::load(dependencies.feed.store());
+    let state = Arc::new(HttpState::new(dependencies, tokens));
+    drop(tasks::spawn(
+        "rates",
+        rates::sample_until_closed(Arc::downgrade(&state.rates), Arc::downgrade(&state.feed)),
+    ));
+    let routes = table()
+        .layer(from_fn_with_state(Arc::clone(&state), body::set_body_limits))
+        .with_state(Arc::clone(&state));
+    let routes = routes.merge(other_routes.method_not_allowed_fallback(method_not_allowed));
+    path::normalize_paths(layers::wrap(routes, &state.config))
 }
 
-/// The one table. Each group has its own rule of what a caller must accept.
+/// The table of routes. Each group has its own rule for `Accept`.
 fn table() -> Router<Arc<HttpState>> {
     let api = Router::new()
         .route("/api/health", get(health::health))
         .route("/api/v1/killmails", get(killmails::list).post(add::add))
         .route("/api/v1/killmails/search", post(killmails::search))
         .route("/api/v1/killmails/count", get(killmails::count).post(killmails::count_search))
-        .route("/api/v1/killmail/{id}", get(killmails::one))
-        .route("/api/v1/kills/system/{id}", get(kills::system))
-        .route("/api/v1/kills/systems", post(kills::systems))
+        .route("/api/v1/killmail/{id}", get(killmails::by_id))
+        .route("/api/v1/kills/system/{id}", get(kills::newest_in_system))
+        .route("/api/v1/kills/systems", post(kills::newest_in_systems))
         .route("/api/v1/kills/cached/{id}", get(kills::cached))
         .route("/api/v1/kills/count/{id}", get(kills::count))
-        .route("/api/v1/systems/{id}/killmails", get(kills::of_system))
+        .route("/api/v1/systems/{id}/killmails", get(kills::system_killmails))
         .route("/api/v1/systems/bulk/killmails", post(kills::bulk))
-        .route("/api/v1/characters/{id}/killmails", get(kills::of_character))
-        .route("/api/systems/{id}/kills", get(kills::list_of_system))
+        .route("/api/v1/characters/{id}/killmails", get(kills::character_killmails))
+        .route("/api/systems/{id}/kills", get(kills::system_kills))
         .route("/api/v1/subscriptions", get(subscriptions::list))
         .route("/api/v1/subscriptions/stats", get(subscriptions::stats))
         .route("/api/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/api/v1/tokens/{name}", delete(tokens::revoke))
         .route("/api/v1/plugins", get(plugins::list))
-        .route("/api/v1/plugins/{name}", get(plugins::one).put(plugins::upload).delete(plugins::delete))
+        .route("/api/v1/plugins/{name}", get(plugins::detail).put(plugins::upload).delete(plugins::delete))
         .route("/api/v1/plugins/{name}/versions", get(plugins::versions))
         .route("/api/v1/plugins/uploads/{upload_id}", get(plugins::upload_state))
         .route("/api/v1/plugins/{name}/promote", post(plugins::promote))
         .route("/api/v1/plugins/{name}/rollback", post(plugins::rollback))
-        .route_layer(from_fn(negotiation::json));
+        .route_layer(from_fn(negotiation::require_json));
     let plain = Router::new()
         .route("/ping", get(health::ping))
         .route("/health", get(health::health))
@@ -76,20 +80,20 @@ fn table() -> Router<Arc<HttpState>> {
         .route("/status", get(status::status))
         .route("/metrics", get(metrics::metrics))
         .route("/metrics/prometheus", get(metrics::prometheus))
-        .route_layer(from_fn(negotiation::json_or_text));
-    let pages = Router::new().route("/", get(welcome::page)).route_layer(from_fn(negotiation::html));
+        .route_layer(from_fn(negotiation::require_json_or_text));
+    let pages = Router::new().route("/", get(welcome::page)).route_layer(from_fn(negotiation::require_html));
     let streams = Router::new()
         .route("/sse", get(stream::basic).post(stream::basic))
         .route("/api/v1/kills/stream", get(stream::basic).post(stream::basic))
         .route("/api/v1/kills/stream/enhanced", get(stream::enhanced).post(stream::enhanced))
-        .route("/api/v1/kills/stream/cleanup", get(no_debugging))
-        .route("/api/v1/kills/stream/stats", get(no_debugging))
-        .route("/api/v1/kills/stream/test", get(no_debugging))
+        .route("/api/v1/kills/stream/cleanup", get(debug_disabled))
+        .route("/api/v1/kills/stream/stats", get(debug_disabled))
+        .route("/api/v1/kills/stream/test", get(debug_disabled))
         .route("/api/v1/export", get(export::export))
         .route("/api/v1/backup", post(backup::backup));
     let mirror = Router::new()
         .route("/ephemeral/sequence.json", get(mirror::sequence))
-        .route("/ephemeral/{file}", get(mirror::numbered))
+        .route("/ephemeral/{file}", get(mirror::numbered_file))
         .route("/history/totals.json", get(mirror::totals))
         .route("/history/{file}", get(mirror::hashes))
         .route("/history/raw/{file}", get(mirror::bodies));
@@ -97,21 +101,25 @@ fn table() -> Router<Arc<HttpState>> {
         .merge(pages)
         .merge(streams)
         .merge(mirror)
-        .fallback(no_path)
-        .method_not_allowed_fallback(no_method)
+        .fallback(path_not_found)
+        .method_not_allowed_fallback(method_not_allowed)
 }
 
-async fn no_path(request: Request) -> Error {
+async fn path_not_found(request: Request) -> Error {
     let path = request.uri().path();
-    if path == "/api/v1" || path.starts_with("/api/v1/") { Error::ApiPath } else { Error::Path }
+    if path == "/api/v1" || path.starts_with("/api/v1/") {
+        Error::ApiPathNotFound
+    } else {
+        Error::PathNotFound
+    }
 }
 
-async fn no_debugging() -> Error {
-    Error::Debug
+async fn debug_disabled() -> Error {
+    Error::DebugDisabled
 }
 
-async fn no_method() -> Error {
-    Error::Method { allow: None }
+async fn method_not_allowed() -> Error {
+    Error::MethodNotAllowed { allow: None }
 }
 
 #[cfg(test)]
@@ -124,20 +132,20 @@ mod tests {
 
     use super::*;
 
-    /// The frame around a few routes that need nothing behind them.
-    fn door() -> Router {
+    /// The layers around a few routes that need no state.
+    fn app() -> Router {
         let routes = Router::new()
             .route("/ping", get(health::ping))
             .route("/crash", get(|| async { panic!("on purpose") as &'static str }))
-            .route_layer(from_fn(negotiation::json_or_text));
-        layers::around(
-            routes.fallback(no_path).method_not_allowed_fallback(no_method),
+            .route_layer(from_fn(negotiation::require_json_or_text));
+        layers::wrap(
+            routes.fallback(path_not_found).method_not_allowed_fallback(method_not_allowed),
             &config::Config::default(),
         )
     }
 
-    async fn ask(request: axum::http::request::Builder) -> Response {
-        door().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
+    async fn send(request: axum::http::request::Builder) -> Response {
+        app().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
     }
 
     async fn json_of(response: Response) -> Value {
@@ -145,11 +153,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn unknown_paths_are_told_apart() {
-        let plain = ask(Request::get("/nope")).await;
+    async fn unknown_paths_have_the_envelope_of_their_api() {
+        let plain = send(Request::get("/nope")).await;
         assert_eq!(plain.status(), 404);
         assert_eq!(json_of(plain).await, json!({ "error": "Not Found", "status": "404" }));
-        let api = json_of(ask(Request::delete("/api/v1/nope")).await).await;
+        let api = json_of(send(Request::delete("/api/v1/nope")).await).await;
         assert_eq!(
             (&api["code"], &api["details"], &api["error"]),
             (&json!("NOT_FOUND"), &Value::Null, &json!("Not Found"))
@@ -158,30 +166,32 @@ mod tests {
 
     #[tokio::test]
     async fn a_wrong_method_names_the_right_ones() {
-        let response = ask(Request::post("/ping")).await;
+        let response = send(Request::post("/ping")).await;
         assert_eq!(response.status(), 405);
         assert_eq!(response.headers()[ALLOW], "GET,HEAD");
         assert_eq!(json_of(response).await, json!({ "error": "Method Not Allowed", "status": "405" }));
     }
 
     #[tokio::test]
-    async fn every_answer_is_stamped() {
+    async fn every_response_has_a_request_id_and_a_cache_rule() {
         let id = "0123456789012345678901234567ab";
-        let response = ask(Request::get("/ping").header("x-request-id", id)).await;
+        let response = send(Request::get("/ping").header("x-request-id", id)).await;
         assert_eq!(response.headers()["x-request-id"], id);
         assert_eq!(response.headers()["cache-control"], "max-age=0, private, must-revalidate");
         assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8");
         for short in ["0123456789", ""] {
-            let response = ask(Request::get("/nope").header("x-request-id", short)).await;
+            let response = send(Request::get("/nope").header("x-request-id", short)).await;
             assert_eq!(response.headers()["x-request-id"].len(), 32);
         }
     }
 
     #[tokio::test]
-    async fn pages_of_others_may_read() {
-        let response = ask(Request::options("/ping")
-            .header("origin", "http://x")
-            .header("access-control-request-method", "GET"))
+    async fn pages_of_other_origins_may_read() {
+        let response = send(
+            Request::options("/ping")
+                .header("origin", "http://x")
+                .header("access-control-request-method", "GET"),
+        )
         .await;
         assert_eq!(
             (response.status().as_u16(), &response.headers()["access-control-allow-origin"]),
@@ -190,15 +200,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_accepts_nothing_of_ours_gets_406() {
-        let response = ask(Request::get("/ping").header(ACCEPT, "image/png")).await;
+    async fn a_client_that_accepts_nothing_we_send_gets_406() {
+        let response = send(Request::get("/ping").header(ACCEPT, "image/png")).await;
         assert_eq!(response.status(), 406);
         assert_eq!(json_of(response).await, json!({ "error": "Not Acceptable", "status": "406" }));
     }
 
     #[tokio::test]
-    async fn a_crash_is_answered_and_stamped() {
-        let response = ask(Request::get("/crash")).await;
+    async fn a_panic_is_a_500_with_a_request_id() {
+        let response = send(Request::get("/crash")).await;
         assert_eq!(response.status(), 500);
         assert!(response.headers().contains_key("x-request-id"));
         assert_eq!(json_of(response).await, json!({ "error": "Internal Server Error", "status": "500" }));

@@ -1,6 +1,6 @@
-//! What all handlers share.
+//! State shared by all handlers.
 //!
-//! Must not know: the routes.
+//! Must not know: how a request is handled.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,136 +16,147 @@ use crate::feed::body_requests::BodyRequests;
 use crate::http::config::Config;
 use crate::http::numbers::rates::Rates;
 use crate::http::request::address;
-use crate::http::request::api_tokens::{Given, Keys};
+use crate::http::request::api_tokens::{ApiToken, ApiTokens};
 use crate::http::request::connections::Connections;
-use crate::http::routes::mirror_state::Mirror;
+use crate::http::routes::mirror_state::MirrorState;
 use crate::http::stream::batch_cache::BatchCache;
 use crate::http::stream::stream_limits::StreamLimits;
 use crate::plugins::plugin_quota::{EvaluatorPermit, QuotaExceeded, RequestPermit};
 use crate::plugins::uploads::Uploads;
 use crate::wire::query::limits::Limits;
 
-/// What the door needs to answer.
-pub struct State {
-    /// The log in motion.
+/// What [`HttpState`] is made from, and the routes the router adds.
+pub struct HttpDependencies {
+    /// Readers, history and what stands behind them.
     pub feed: Arc<Feed>,
-    /// Where hand-ins ask for bodies they lack.
+    /// The queue of bodies to fetch, for references that are added.
     pub body_requests: Arc<BodyRequests>,
-    /// The door's configuration.
+    /// The settings of the HTTP API.
     pub config: Config,
-    /// The token of those who may write.
+    /// The token with every scope.
     pub token: String,
     /// When the server started.
     pub started: SystemTime,
-    /// Who is connected.
+    /// Open connections, counted by the listener.
     pub connections: Arc<Connections>,
-    /// The bytes of requests that are in memory.
+    /// Memory for the bodies and long headers of all requests.
     pub in_flight: Arc<Budget>,
-    /// The routes of other doors that are entered by HTTP; answered with the same frame around them.
-    pub others: Router,
+    /// Routes of other transports that begin as HTTP; the same layers are put around them.
+    pub other_routes: Router,
 }
 
-/// What every handler shares.
+/// State shared by all handlers.
 pub struct HttpState {
-    /// The log in motion.
+    /// Readers, history and what stands behind them.
     pub feed: Arc<Feed>,
-    /// Where hand-ins ask for bodies they lack.
+    /// The queue of bodies to fetch, for references that are added.
     pub body_requests: Arc<BodyRequests>,
-    /// The door's configuration.
+    /// The settings of the HTTP API.
     pub config: Config,
-    /// The tokens of those who may write.
-    pub keys: Keys,
+    /// Tokens and their scopes.
+    pub tokens: ApiTokens,
     /// When the server started.
     pub started: SystemTime,
-    /// Who is connected.
+    /// Open connections, counted by the listener.
     pub connections: Arc<Connections>,
-    /// The bytes of requests that are in memory.
+    /// Memory for the bodies and long headers of all requests.
     pub in_flight: Arc<Budget>,
-    /// Who streams.
-    pub slots: Arc<StreamLimits>,
-    /// Plugins that are being taken in.
+    /// Limits on open streams.
+    pub streams: Arc<StreamLimits>,
+    /// Plugin uploads in progress.
     pub uploads: Uploads,
-    /// Where batches wait for their clients.
-    pub parking: Arc<BatchCache>,
-    /// Events sent on streams.
-    pub events: AtomicU64,
-    /// Killmails by id answered from memory.
-    pub hits: AtomicU64,
+    /// Texts of batches that are being sent.
+    pub batch_cache: Arc<BatchCache>,
+    /// Events sent on streams since the start.
+    pub stream_events: AtomicU64,
+    /// Killmails by id that were found in memory.
+    pub killmail_hits: AtomicU64,
     /// Killmails by id that were not in memory.
-    pub misses: AtomicU64,
-    /// What happened in the last minute.
+    pub killmail_misses: AtomicU64,
+    /// Rates over the last minute.
     pub rates: Arc<Rates>,
     /// What the mirror keeps between requests.
-    pub mirror: Mirror,
+    pub mirror: MirrorState,
 }
 
 impl HttpState {
-    /// Nobody asked yet; these tokens were given out.
+    /// State of a server that has served nothing yet. `tokens`: those created over the API.
     #[must_use]
-    pub fn new(state: State, given: Vec<Given>) -> Self {
-        let State { feed, body_requests, config, token, started, connections, in_flight, .. } = state;
+    pub fn new(dependencies: HttpDependencies, tokens: Vec<ApiToken>) -> Self {
+        let HttpDependencies { feed, body_requests, config, token, started, connections, in_flight, .. } =
+            dependencies;
         let plugins = Arc::clone(feed.plugins());
         Self {
-            mirror: Mirror::new(&config.mirror),
+            mirror: MirrorState::new(&config.mirror),
             feed,
             body_requests,
             config,
-            keys: Keys::new(&token, given),
+            tokens: ApiTokens::new(&token, tokens),
             started,
             connections,
             in_flight,
             uploads: Uploads::new(Arc::clone(&plugins)),
-            slots: Arc::default(),
-            parking: Arc::default(),
-            events: AtomicU64::new(0),
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
+            streams: Arc::default(),
+            batch_cache: Arc::default(),
+            stream_events: AtomicU64::new(0),
+            killmail_hits: AtomicU64::new(0),
+            killmail_misses: AtomicU64::new(0),
             rates: Arc::default(),
         }
     }
 
+<<<<<<< HEAD
+    /// The limits of parameters that come from settings.
+=======
     /// The limits of parameters that follow settings.
+>>>>>>> main
     #[must_use]
     pub fn query_limits(&self) -> Limits {
         Limits { plugin_config_bytes: self.feed.plugins().engine().config().config_bytes }
     }
 
+<<<<<<< HEAD
+=======
     /// The right to have a subscription's plugin judge for whoever asks.
+>>>>>>> main
+    /// Counts a subscription's plugin against the quota of the client's address; `None` without a plugin.
     ///
     /// # Errors
-    /// The address has as many different ones at work as it may.
-    pub fn judge(
+    /// The address has too many pairs of plugin and configuration in use.
+    pub fn hold_plugin(
         &self,
         parts: &Parts,
         subscription: &Subscription,
     ) -> Result<Option<EvaluatorPermit>, QuotaExceeded> {
-        let from = address::caller(parts, &self.config.trusted_proxies);
+        let caller = address::plugin_caller(parts, &self.config.trusted_proxies);
         self.feed.plugin_quota().acquire_evaluator(
             &self.feed.plugin_limits(),
-            from,
+            caller,
             subscription.plugin.as_ref(),
         )
     }
 
-    /// A place among those who ask for history judged by a plugin; none is needed without one.
+    /// Counts a history request with a plugin against its quota; `None` without a plugin.
     ///
     /// # Errors
-    /// As many ask as may.
-    pub fn judged_request(
+    /// Too many such requests are running.
+    pub fn admit_judged_request(
         &self,
         parts: &Parts,
         subscription: &Subscription,
     ) -> Result<Option<RequestPermit>, QuotaExceeded> {
-        let from =
-            address::caller(parts, &self.config.trusted_proxies).filter(|_| subscription.plugin.is_some());
-        self.feed.plugin_quota().acquire_request(&self.feed.plugin_limits(), from)
+        let caller = address::plugin_caller(parts, &self.config.trusted_proxies)
+            .filter(|_| subscription.plugin.is_some());
+        self.feed.plugin_quota().acquire_request(&self.feed.plugin_limits(), caller)
     }
 
-    /// Share of killmails by id that were answered from memory, percent with two digits; 0 before the first.
+    /// Share of killmails by id that were found in memory, percent with two decimals; 0 before the first
+    /// request.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a share")]
     pub fn hit_rate(&self) -> f64 {
-        let (hits, misses) = (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed));
+        let (hits, misses) =
+            (self.killmail_hits.load(Ordering::Relaxed), self.killmail_misses.load(Ordering::Relaxed));
         (hits as f64 * 10_000.0 / (hits + misses).max(1) as f64).round() / 100.0
     }
 

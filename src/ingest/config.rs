@@ -1,10 +1,11 @@
-//! What ingest may be told.
+//! The `[ingest]` section of the configuration.
 //!
 //! Must not know: where configuration is written down.
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::ingest::client;
 use crate::ingest::fallback_config::{self, FallbackConfig};
@@ -12,17 +13,18 @@ use crate::ingest::r2z2::missing_numbers::RecoveryWaits;
 use crate::ingest::r2z2::waits::Waits;
 use crate::telemetry::source_kind::SourceKind;
 
-/// The host whose rules of politeness are fixed.
+/// zKillboard's host, for which minimum waits are enforced.
 pub const REAL_HOST: &str = "https://r2z2.zkillboard.com";
 
-/// What ingest may be told.
+/// The `[ingest]` section.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Which source runs.
+    /// The first source.
+    #[serde(deserialize_with = "first_source")]
     pub source: SourceKind,
-    /// How zKillboard and CCP can reach whoever runs this server: a mail address or a page. Without it a
-    /// source on the real host stays off.
+    /// How zKillboard and CCP can contact the operator: a mail address or a web page. Without it a source on
+    /// the real host stays off.
     pub user_agent_contact: Option<String>,
     /// The origin of R2Z2; paths are appended.
     pub r2z2_base_url: String,
@@ -30,84 +32,94 @@ pub struct Config {
     pub zkb_base_url: String,
     /// The origin of ESI; paths are appended.
     pub esi_base_url: String,
-    /// Wait after a 404 before the same number is asked again, milliseconds; not under 6000 on the real host.
+    /// Wait after a 404 before the same number is requested again, milliseconds; at least 6000 on the real
+    /// host.
     pub r2z2_idle_ms: u64,
-    /// Wait between two documents, milliseconds; not under 100 on the real host.
+    /// Wait between two documents, milliseconds; at least 100 on the real host.
     pub r2z2_pace_ms: u64,
-    /// A mirror that is a killstream is asked to wait for the next number so long, seconds; 0: it is not. Not
-    /// for the real host.
+    /// How long a killstream mirror may hold the request for the next number (`?wait=`), seconds; 0 sends no
+    /// `wait`. Not for the real host.
     pub r2z2_wait_secs: u64,
-    /// While a number is missing (the second 404 on, and each one after), one of so many numbers behind it is
-    /// asked for, in turn; where that is there, the missing one is passed over; 0: none is.
+    /// While a number is missing (from the second 404 on), one of this many numbers after it is tried after
+    /// each 404, in turn. If that exists, the missing number is passed over. 0: none is tried.
     pub r2z2_ahead_numbers: u64,
-    /// A number missing for longer than this: `sequence.json` is asked whether the feed has gone on, which
-    /// passes it over, milliseconds.
+    /// When a number is missing for longer than this, `sequence.json` shows whether the feed has moved on; if
+    /// so, the number is passed over, milliseconds.
     pub r2z2_missing_ms: u64,
-    /// A number missing for longer than this while `sequence.json` is behind it: the feed is followed from
-    /// there again, milliseconds.
+    /// When a number is missing for longer than this while `sequence.json` is behind it, the feed is followed
+    /// from there again, milliseconds.
     pub r2z2_rollback_ms: u64,
-    /// A missing number so far behind `sequence.json`, or further than was looked ahead, is one of many: the
-    /// follower goes on at the oldest file still there.
+    /// If `sequence.json` is this far past a missing number, or further than later numbers were tried, the
+    /// follower continues at the oldest file that still exists.
     pub r2z2_far_numbers: u64,
-    /// A number that was passed over is tried again after a quarter of this (not sooner than `r2z2_idle_ms`),
-    /// then after 1, 5, 8, 16, 32 and 60 times this, milliseconds; not under 6000 on the real host.
+    /// A number that was passed over is retried after a quarter of this (but not before `r2z2_idle_ms`), then
+    /// after 1, 5, 8, 16, 32 and 60 times this, milliseconds; at least 6000 on the real host.
     pub r2z2_heal_ms: u64,
-    /// The archive of a day is asked for so long after the day's end, seconds (half past six: they are made
-    /// after six).
+    /// How long after the end of a day its archive is requested, seconds. The default is half past six:
+    /// archives are created after six.
     pub archive_after_secs: u64,
-    /// A request of an archive ends after this, milliseconds.
+    /// Timeout of a request for an archive, milliseconds.
     pub archive_timeout_ms: u64,
-    /// Wait after a 429 that names none, milliseconds; not under 30000 on the real host.
+    /// Wait after a 429 without `Retry-After`, milliseconds; at least 30000 on the real host.
     pub r2z2_limited_ms: u64,
-    /// Wait after a 403, milliseconds; doubles up to fifteen times this; not under 60000 on the real host.
+    /// Wait after a 403, milliseconds; doubles up to fifteen times this; at least 60000 on the real host.
     pub r2z2_forbidden_ms: u64,
-    /// Wait after a failed request, milliseconds; doubles up to sixty times this; not under 1000 on the real
+    /// Wait after a failed request, milliseconds; doubles up to sixty times this; at least 1000 on the real
     /// host.
     pub r2z2_failed_ms: u64,
-    /// A request ends after this, milliseconds.
+    /// Timeout of a request, milliseconds.
     pub timeout_ms: u64,
-    /// A longer document is a failure, bytes.
+    /// A longer document counts as a failure, bytes.
     pub document_max_bytes: usize,
-    /// While there is too little disk space, it is looked at this often, milliseconds.
+    /// How often to retry while there is too little disk space, milliseconds.
     pub space_check_ms: u64,
     /// Files and folders to replay.
     pub replay: Vec<PathBuf>,
-    /// How many times faster than it happened; 0: as fast as it goes.
+    /// How many times faster than real time to replay; 0: as fast as possible.
     pub replay_speed: f64,
-    /// Whether one constant is added to all times so that the first killmail happens now.
+    /// Whether all times are shifted so that the first killmail happens now.
     pub replay_rebase: bool,
-    /// Other sources, each a table `[[sources]]`: beside the first, or in its stead while it is away.
+    /// Other sources, each a `[[sources]]` table: fallbacks, or alongside the first one.
     pub sources: Vec<FallbackConfig>,
-    /// A source that is refused or finds nobody for so long is away: the next one stands in, milliseconds.
+    /// A source that is refused or unreachable for this long is unavailable: the next one stands in,
+    /// milliseconds.
     pub fallback_after_ms: u64,
-    /// One that was away and is well for so long is back: the other one steps back, milliseconds.
+    /// A source that is well again for this long is back: its fallback stops, milliseconds.
     pub fallback_back_ms: u64,
-    /// A mirror that stands in begins so many numbers before its head: what came while nobody followed
-    /// anything.
+    /// How many numbers before its head a mirror starts as a fallback, to cover the time before it stood in.
     pub fallback_overlap_numbers: u64,
-    /// A websocket is asked for a sign of life this often, milliseconds; without any for three times as long
-    /// it is connected again.
+    /// A websocket is pinged this often; after three times as long without any message it is connected again,
+    /// milliseconds.
     pub websocket_ping_ms: u64,
-    /// A request of a queue waits for a package so long, seconds (1 to 10).
+    /// How long a queue may hold a request until there is a package, seconds (1 to 10).
     pub redisq_wait_secs: u64,
-    /// Wait between two requests of a queue, milliseconds; real ones allow two a second.
+    /// Wait between two requests to a queue, milliseconds; real ones allow two a second.
     pub redisq_pace_ms: u64,
-    /// The version of ESI asked for, a date.
+    /// The version of ESI to use, a date.
     pub esi_compatibility_date: String,
-    /// Tokens ESI gives for killmails in one window, until it tells itself.
+    /// ESI's tokens for killmails in one window, until ESI states its own number.
     pub esi_tokens: u64,
-    /// That window, seconds.
+    /// The length of that window, seconds.
     pub esi_window_secs: u64,
-    /// Share of the tokens never spent, percent.
+    /// Share of the tokens that is never spent, percent.
     pub esi_spare_percent: u64,
-    /// Bodies waiting to be fetched from ESI at a time; what is named beyond that is put with the refused
-    /// documents.
+    /// How many bodies may wait to be fetched from ESI; further documents are added to the refused ones.
     pub esi_wanted_max: usize,
-    /// A body that could not be fetched so many times is given up.
+    /// After this many failures a body is given up.
     pub esi_tries_max: u32,
-    /// ESI says "invalid id or hash" (422) of right ones, too, while it is under load: the waits before it is
-    /// asked again, milliseconds; after as many, the body is given up.
+    /// Under load ESI responds "invalid id or hash" (422) even to valid pairs. The waits before each retry,
+    /// milliseconds; after the last one the body is given up.
     pub esi_unmatched_retry_ms: Vec<u64>,
+}
+
+fn first_source<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SourceKind, D::Error> {
+    let kind = SourceKind::deserialize(deserializer)?;
+    if kind.can_be_first() {
+        Ok(kind)
+    } else {
+        let word = kind.word();
+        Err(D::Error::custom(format!("{word} cannot be the first source; add it as a [[sources]] table")))
+    }
 }
 
 impl Default for Config {
@@ -157,14 +169,14 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Whether the feed asked is zKillboard's own.
+    /// Whether R2Z2 is zKillboard's own host.
     #[must_use]
     pub fn is_real_host(&self) -> bool {
         let host = client::host(&self.r2z2_base_url).to_ascii_lowercase();
         host == "zkillboard.com" || host.ends_with(".zkillboard.com")
     }
 
-    /// The waits of the follower.
+    /// The waits of the R2Z2 follower.
     #[must_use]
     pub fn waits(&self) -> Waits {
         Waits {
@@ -185,8 +197,8 @@ impl Config {
         }
     }
 
-    /// Takes the trailing `/` off origins, and gives names to sources that have none.
-    pub fn tidy(&mut self) {
+    /// Removes the trailing `/` of origins and names the sources that have no name.
+    pub fn normalize(&mut self) {
         fallback_config::set_default_names(&mut self.sources, self.source);
         for origin in [&mut self.r2z2_base_url, &mut self.zkb_base_url, &mut self.esi_base_url] {
             origin.truncate(origin.trim_end_matches('/').len());
@@ -194,7 +206,7 @@ impl Config {
         self.user_agent_contact = self.user_agent_contact.take().filter(|contact| !contact.trim().is_empty());
     }
 
-    /// Waits shorter than the real host may be asked with.
+    /// Waits shorter than the real host allows.
     fn too_short_waits(&self) -> Vec<String> {
         if self.source != SourceKind::R2z2 || !self.is_real_host() {
             return Vec::new();
@@ -211,16 +223,14 @@ impl Config {
         let too_short = waits.into_iter().filter(|(_, ms, least)| ms < least);
         let host = &self.r2z2_base_url;
         too_short
-            .map(|(name, ms, least)| {
-                format!("ingest.{name}: {ms} is under {least}, the least {host} may be asked with")
-            })
+            .map(|(name, ms, least)| format!("ingest.{name}: {ms} is under {least}, the minimum for {host}"))
             .collect()
     }
 
-    /// Everything that cannot be as it is.
+    /// Everything that is wrong with the section, each with the name of the setting.
     #[must_use]
-    pub fn mistakes(&self) -> Vec<String> {
-        let mut mistakes = vec![];
+    pub fn validate(&self) -> Vec<String> {
+        let mut errors = vec![];
         let origins = [
             ("r2z2_base_url", &self.r2z2_base_url),
             ("zkb_base_url", &self.zkb_base_url),
@@ -228,55 +238,52 @@ impl Config {
         ];
         for (name, origin) in origins {
             if !origin.starts_with("http://") && !origin.starts_with("https://") {
-                mistakes.push(format!("ingest.{name}: `{origin}` is no http:// or https:// origin"));
+                errors.push(format!("ingest.{name}: `{origin}` is not an http:// or https:// URL"));
             }
         }
-        mistakes.extend(self.too_short_waits());
+        errors.extend(self.too_short_waits());
         if self.r2z2_wait_secs > 0 && self.is_real_host() && self.source == SourceKind::R2z2 {
-            mistakes.push(format!(
-                "ingest.r2z2_wait_secs: {} takes no questions, only a killstream does",
+            errors.push(format!(
+                "ingest.r2z2_wait_secs: {} does not support `wait`, only a killstream mirror does",
                 self.r2z2_base_url
             ));
         }
         if self.r2z2_wait_secs.saturating_mul(2_000) > self.timeout_ms {
-            mistakes.push(format!(
-                "ingest.r2z2_wait_secs: {} is over half of timeout_ms ({})",
+            errors.push(format!(
+                "ingest.r2z2_wait_secs: {} s is over half of timeout_ms ({} ms)",
                 self.r2z2_wait_secs, self.timeout_ms
             ));
         }
         if !(self.replay_speed.is_finite() && self.replay_speed >= 0.0) {
-            mistakes.push(format!(
-                "ingest.replay_speed: {} is no speed; 1 is real time, 0 is as fast as it goes",
+            errors.push(format!(
+                "ingest.replay_speed: {} is not a speed; 1 is real time, 0 is as fast as possible",
                 self.replay_speed
             ));
         }
         if self.source == SourceKind::Replay && self.replay.is_empty() {
-            mistakes.push("ingest.replay: the source is replay, but no file or folder is named".to_owned());
+            errors.push("ingest.replay: the source is replay, but no file or folder is given".to_owned());
         }
-        if !self.source.can_be_first() {
-            mistakes.push(format!(
-                "ingest.source: `{}` cannot be the first source; add it as a [[sources]] table",
-                self.source.word()
-            ));
-        }
-        mistakes.extend(fallback_config::mistakes(&self.sources, self.source));
+        errors.extend(fallback_config::validate(&self.sources, self.source));
         if self.esi_spare_percent > 90 {
-            mistakes.push(format!(
-                "ingest.esi_spare_percent: {} leaves nothing to spend; at most 90",
+            errors.push(format!(
+                "ingest.esi_spare_percent: {} leaves too little to spend; the maximum is 90",
                 self.esi_spare_percent
             ));
         }
         if self.esi_compatibility_date.chars().any(|c| !c.is_ascii_digit() && c != '-') {
-            mistakes
-                .push(format!("ingest.esi_compatibility_date: `{}` is no date", self.esi_compatibility_date));
+            errors.push(format!(
+                "ingest.esi_compatibility_date: `{}` is not a date",
+                self.esi_compatibility_date
+            ));
         }
         let contact = self.user_agent_contact.as_deref().unwrap_or_default();
         if contact.chars().any(|c| !(' '..='~').contains(&c)) {
-            mistakes.push(
-                "ingest.user_agent_contact: may hold printable ASCII only, it is sent in a header".to_owned(),
+            errors.push(
+                "ingest.user_agent_contact: only printable ASCII is allowed, since it is sent in a header"
+                    .to_owned(),
             );
         }
-        mistakes
+        errors
     }
 }
 
@@ -285,38 +292,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_are_no_mistake() {
-        assert_eq!(Config::default().mistakes(), [""; 0]);
+    fn the_defaults_are_valid() {
+        assert_eq!(Config::default().validate(), [""; 0]);
         assert!(Config::default().is_real_host());
     }
 
     #[test]
-    fn impatience_is_refused_for_the_real_host_only() {
+    fn short_waits_are_refused_for_the_real_host_only() {
         let mut config = Config { r2z2_idle_ms: 600, r2z2_pace_ms: 10, ..Config::default() };
-        let mistakes = config.mistakes();
-        assert_eq!(mistakes.len(), 2);
-        assert!(mistakes[0].contains("r2z2_idle_ms: 600 is under 6000"), "{mistakes:?}");
+        let errors = config.validate();
+        assert_eq!(errors.len(), 2);
+        assert!(errors[0].contains("r2z2_idle_ms: 600 is under 6000"), "{errors:?}");
         config.source = SourceKind::None;
-        assert_eq!(config.mistakes(), [""; 0], "nobody is asked");
+        assert_eq!(config.validate(), [""; 0], "there is no source");
         config.source = SourceKind::R2z2;
         for host in ["http://127.0.0.1:9", "https://zkillboard.com.example.org"] {
             config.r2z2_base_url = host.to_owned();
-            assert_eq!(config.mistakes(), [""; 0]);
+            assert_eq!(config.validate(), [""; 0]);
         }
         for host in ["https://R2Z2.zkillboard.com:443", "http://r2z2.zkillboard.com/x"] {
             config.r2z2_base_url = host.to_owned();
-            assert_eq!(config.mistakes().len(), 2, "{host}");
+            assert_eq!(config.validate().len(), 2, "{host}");
         }
     }
 
     #[test]
-    fn trailing_slashes_of_origins_go() {
+    fn trailing_slashes_of_origins_are_removed() {
         let mut config = Config {
             r2z2_base_url: "http://h//".to_owned(),
             user_agent_contact: Some(" ".to_owned()),
             ..Config::default()
         };
-        config.tidy();
+        config.normalize();
         assert_eq!((config.r2z2_base_url.as_str(), config.user_agent_contact), ("http://h", None));
     }
 }

@@ -6,6 +6,7 @@
 //! Must not know: what events mean, or how frames look.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
@@ -32,9 +33,9 @@ use crate::phoenix::frame::{Malformed, Message, decode, decode_binary};
 use crate::phoenix::join::PreloadRequest;
 use crate::phoenix::open_channel::{self, ChannelEvent, OpenChannel};
 use crate::phoenix::session::{Opened, Session};
-use crate::phoenix::slots::Slot;
 use crate::phoenix::socket::{Socket, SocketEvent};
 use crate::phoenix::{Caller, ChannelState};
+use crate::quota::Lease;
 use crate::tasks;
 use crate::wire::event as wire_event;
 
@@ -54,7 +55,7 @@ pub struct Connection {
     first_by: Option<Instant>,
     ping_at: Instant,
     caller: Caller,
-    _slot: Slot,
+    _lease: Lease<IpAddr>,
 }
 
 /// What happened first.
@@ -82,7 +83,7 @@ impl Connection {
         state: Arc<ChannelState>,
         socket: Socket,
         session: Session,
-        (slot, caller): (Slot, Caller),
+        (lease, caller): (Lease<IpAddr>, Caller),
     ) -> Self {
         let now = Instant::now();
         let ping_at = now + state.config.ping();
@@ -101,7 +102,7 @@ impl Connection {
             first_by,
             ping_at,
             caller,
-            _slot: slot,
+            _lease: lease,
         }
     }
 

@@ -15,7 +15,6 @@ pub mod join;
 pub mod open_channel;
 pub mod payloads;
 pub mod session;
-pub mod slots;
 pub mod socket;
 pub mod upgrade;
 
@@ -46,9 +45,9 @@ use crate::feed::Feed;
 use crate::phoenix::config::Config;
 use crate::phoenix::connection::Connection;
 use crate::phoenix::session::Session;
-use crate::phoenix::slots::{Slot, Slots};
 use crate::phoenix::socket::Socket;
 use crate::plugins::plugin_quota;
+use crate::quota::{Lease, LimitReached, Quota, QuotaLimits};
 use crate::tasks;
 use crate::wire::query::limits::Limits;
 use crate::wire::query::origin;
@@ -85,7 +84,7 @@ pub struct ChannelState {
     /// When the server started.
     pub started: SystemTime,
     caller_lookup: CallerLookup,
-    slots: Arc<Slots>,
+    connections: Arc<Quota<IpAddr>>,
     options: Options,
 }
 
@@ -99,7 +98,7 @@ impl ChannelState {
             config: Arc::new(config),
             started: SystemTime::now(),
             caller_lookup,
-            slots: Arc::default(),
+            connections: Arc::default(),
             options,
         })
     }
@@ -117,27 +116,42 @@ impl ChannelState {
     /// Number of open connections.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.slots.open()
+        self.connections.in_use()
     }
 
     /// Waits until every connection is closed.
     pub async fn closed(&self) {
-        self.slots.none().await;
+        self.connections.wait_until_unused().await;
     }
 
     /// Admits a connection, or says why not.
-    fn admit(&self, parts: &Parts, caller: Caller) -> Result<Slot, (StatusCode, String)> {
+    fn admit(&self, parts: &Parts, caller: Caller) -> Result<Lease<IpAddr>, (StatusCode, String)> {
         let origin = parts.headers.get(ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
-        let slot = if origin::is_allowed(origin, &self.config.origins) {
-            let slot = self.slots.take(&self.config, caller.address);
-            slot.map_err(|full| (StatusCode::SERVICE_UNAVAILABLE, full.to_string()))
+        let lease = if origin::is_allowed(origin, &self.config.origins) {
+            let limits = QuotaLimits {
+                total: self.config.max_connections,
+                per_key: self.config.max_connections_per_address,
+            };
+            let lease = self.connections.acquire(limits, caller.address);
+            lease.map_err(|limit| (StatusCode::SERVICE_UNAVAILABLE, limit_reached_message(limit)))
         } else {
             Err((StatusCode::FORBIDDEN, "this origin may not connect (channels.origins)".to_owned()))
         };
-        if slot.is_err() {
+        if lease.is_err() {
             self.feed.channel_counters().refused.fetch_add(1, Ordering::Relaxed);
         }
-        slot
+        lease
+    }
+}
+
+fn limit_reached_message(limit: LimitReached) -> String {
+    match limit {
+        LimitReached::Total { max } => {
+            format!("{max} connections are open, the most there may be (channels.max_connections)")
+        }
+        LimitReached::PerKey { max } => format!(
+            "{max} connections are open from this address, the most it may have (channels.max_connections_per_address)"
+        ),
     }
 }
 
@@ -187,8 +201,8 @@ async fn connect(State(state): State<Arc<ChannelState>>, request: Request) -> Re
         Err(why) => return refusal(StatusCode::BAD_REQUEST, &why),
     };
     let caller = (state.caller_lookup)(&parts);
-    let slot = match state.admit(&parts, caller) {
-        Ok(slot) => slot,
+    let lease = match state.admit(&parts, caller) {
+        Ok(lease) => lease,
         Err((status, why)) => return refusal(status, &why),
     };
     keep_one_offer(&mut parts.headers);
@@ -208,7 +222,7 @@ async fn connect(State(state): State<Arc<ChannelState>>, request: Request) -> Re
             )
             .counted(Arc::clone(state.feed.filters()));
             let conversation =
-                Box::pin(start(state, socket, session, (slot, caller))).then(OptionFuture::from);
+                Box::pin(start(state, socket, session, (lease, caller))).then(OptionFuture::from);
             // Log lines keep the connection's span, which names the client.
             tasks::spawn("channel", conversation.map(drop).in_current_span());
             let mut response = response.map(|_| Body::empty());
@@ -238,7 +252,7 @@ async fn start(
     state: Arc<ChannelState>,
     socket: UpgradeFut,
     session: Session,
-    held: (Slot, Caller),
+    held: (Lease<IpAddr>, Caller),
 ) -> Option<BoxFuture<'static, ()>> {
     // The client may never read the response that completes the upgrade.
     match timeout(state.config.handshake(), socket).await {

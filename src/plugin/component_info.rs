@@ -9,7 +9,7 @@ use crate::plugin::class::Class;
 
 /// What is known of a component without its code: it is kept beside the compiled code.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct About {
+pub struct ComponentInfo {
     /// What it is held to.
     pub class: Class,
     /// The configuration its manifest names to be tried with.
@@ -30,7 +30,7 @@ pub struct About {
 /// Of the code that is not image, memory is charged with this part.
 const CODE_PART: u64 = 4;
 
-impl About {
+impl ComponentInfo {
     /// What memory is charged with while it is loaded from a file of so many bytes. The file is mapped and
     /// never written to, so that the system may take its pages back and read them again. Images are charged
     /// all the same, since every instance begins with them; of the code, of which guests run a part, a

@@ -27,7 +27,7 @@ pub struct Counters {
     faults: [AtomicU64; Fault::ALL.len()],
     log_lines_cut: AtomicU64,
     instances: AtomicU64,
-    logged: Mutex<Logged>,
+    log_window: Mutex<LogWindow>,
     last: Mutex<Option<LastFault>>,
 }
 
@@ -44,12 +44,12 @@ pub struct LastFault {
 
 /// What was written into the log since when.
 #[derive(Debug)]
-struct Logged {
+struct LogWindow {
     since: Instant,
     bytes: usize,
 }
 
-impl Default for Logged {
+impl Default for LogWindow {
     fn default() -> Self {
         Self { since: Instant::now(), bytes: 0 }
     }
@@ -82,7 +82,7 @@ pub struct Counts {
 
 impl Counters {
     /// Counts one call, on this killmail.
-    pub fn judged(&self, answer: &Result<Verdict, Failure>, killmail_id: u32) {
+    pub fn record_call(&self, answer: &Result<Verdict, Failure>, killmail_id: u32) {
         let place = match answer {
             Ok(Verdict::Drop) => &self.drops,
             Ok(Verdict::Keep | Verdict::KeepWith(_)) => &self.keeps,
@@ -95,22 +95,22 @@ impl Counters {
     }
 
     /// Counts an answer from memory.
-    pub fn remembered(&self, killmails: u64) {
+    pub fn record_remembered(&self, killmails: u64) {
         self.remembered.fetch_add(killmails, Ordering::Relaxed);
     }
 
     /// Counts a killmail outside the interest.
-    pub fn passed_over(&self) {
+    pub fn record_passed_over(&self) {
         self.passed_over.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether a line of log of so many bytes fits what the component may write in a minute, with all its
     /// instances; if so, it counts.
     #[must_use]
-    pub fn may_log(&self, bytes: usize, bytes_max: usize) -> bool {
-        let mut logged = self.logged.lock();
+    pub fn try_log(&self, bytes: usize, bytes_max: usize) -> bool {
+        let mut logged = self.log_window.lock();
         if logged.since.elapsed() >= MINUTE {
-            *logged = Logged::default();
+            *logged = LogWindow::default();
         }
         let sum = logged.bytes.saturating_add(bytes).saturating_add(AROUND_LOG_LINE_BYTES);
         let fits = sum <= bytes_max;
@@ -122,32 +122,32 @@ impl Counters {
 
     /// The same for one line; one that does not fit counts as left out.
     #[must_use]
-    pub fn may_log_line(&self, bytes: usize, bytes_max: usize) -> bool {
-        let fits = self.may_log(bytes, bytes_max);
+    pub fn try_log_line(&self, bytes: usize, bytes_max: usize) -> bool {
+        let fits = self.try_log(bytes, bytes_max);
         if !fits {
-            self.log_lines_cut(1);
+            self.record_log_lines_cut(1);
         }
         fits
     }
 
     /// Counts a killmail answered with a fault while the pair rests.
-    pub fn at_rest(&self) {
+    pub fn record_at_rest(&self) {
         self.at_rest.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts lines of log cut or left out.
-    pub fn log_lines_cut(&self, lines: u64) {
+    pub fn record_log_lines_cut(&self, lines: u64) {
         self.log_lines_cut.fetch_add(lines, Ordering::Relaxed);
     }
 
     /// Counts an instance made.
-    pub fn instance(&self) {
+    pub fn record_instance(&self) {
         self.instances.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The counts now.
     #[must_use]
-    pub fn read(&self) -> Counts {
+    pub fn snapshot(&self) -> Counts {
         let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
         let faults =
             Fault::ALL.iter().map(|f| (f.word(), get(&self.faults[*f as usize]))).filter(|(_, n)| *n > 0);
@@ -195,9 +195,9 @@ mod tests {
     #[test]
     fn a_minute_holds_so_much_log_in_however_many_lines() {
         let counters = Counters::default();
-        assert_eq!((0..1_000).filter(|_| counters.may_log(1, 64 << 10)).count(), 163);
+        assert_eq!((0..1_000).filter(|_| counters.try_log(1, 64 << 10)).count(), 163);
         let counters = Counters::default();
-        assert_eq!((0..1_000).filter(|_| counters.may_log(1_024, 64 << 10)).count(), 46);
-        assert!(!counters.may_log(usize::MAX, 64 << 10));
+        assert_eq!((0..1_000).filter(|_| counters.try_log(1_024, 64 << 10)).count(), 46);
+        assert!(!counters.try_log(usize::MAX, 64 << 10));
     }
 }

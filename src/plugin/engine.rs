@@ -15,26 +15,26 @@ use crate::domain::hex::sha256_hex;
 use crate::plugin::build::Builder;
 use crate::plugin::build::compile;
 use crate::plugin::build::compile::UploadId;
-use crate::plugin::component_info::About;
+use crate::plugin::component_info::ComponentInfo;
 use crate::plugin::counters::{Counters, Counts};
 use crate::plugin::error::{EngineError, Refusal};
 use crate::plugin::history::History;
-use crate::plugin::judging::evaluator::{Evaluator, Key};
+use crate::plugin::judging::evaluator::{Evaluator, EvaluatorKey};
 use crate::plugin::judging::evaluator_cache;
-use crate::plugin::judging::evaluator_cache::{Kept, Told};
-use crate::plugin::judging::evaluator_setup::Making;
+use crate::plugin::judging::evaluator_cache::{CacheLookup, EvaluatorCache};
+use crate::plugin::judging::evaluator_setup::EvaluatorSetup;
 use crate::plugin::judging::job_queue::PagesWaiting;
-use crate::plugin::judging::pair_records::AtRest;
-use crate::plugin::judging::probe;
-use crate::plugin::judging::probe::Tried;
-use crate::plugin::judging::run::{Answer, Instance, Judged, Run};
-use crate::plugin::judging::threads::Pool;
+use crate::plugin::judging::pair_records::QuarantinedPairs;
+use crate::plugin::judging::repeatability_trial;
+use crate::plugin::judging::repeatability_trial::TrialReport;
+use crate::plugin::judging::run::{Answer, Instance, Judgment, Run};
+use crate::plugin::judging::worker_pool::WorkerPool;
 use crate::plugin::limits::Config;
 use crate::plugin::resources::capacity::Capacity;
-use crate::plugin::resources::capacity::Memory;
+use crate::plugin::resources::capacity::InstanceAllocation;
 use crate::plugin::resources::charge::Charge;
 use crate::plugin::resources::cpu_clock::Ticker;
-use crate::plugin::resources::purse::Payer;
+use crate::plugin::resources::memory_account::AddressBudget;
 use crate::plugin::sandbox::component::Component;
 use crate::plugin::sandbox::guest::Guest;
 use crate::plugin::sandbox::setup::Setup;
@@ -44,37 +44,37 @@ use crate::plugin::sandbox::state::HostServices;
 pub struct Engine {
     setup: Arc<Setup>,
     // Dropped in this order: threads end before the ticker that could interrupt their guests.
-    pool: Pool,
+    pool: WorkerPool,
     ticker: Ticker,
-    kept: Arc<Kept>,
-    counters: Mutex<AllCounters>,
+    cache: Arc<EvaluatorCache>,
+    counters: Mutex<CounterRegistry>,
     builder: Builder,
     next_shard: AtomicUsize,
 }
 
 /// Counts by digest of the component, and the sum of those that are gone.
 #[derive(Default)]
-struct AllCounters {
+struct CounterRegistry {
     by_digest: BTreeMap<String, Arc<Counters>>,
     /// Components that are forgotten as soon as nobody has them.
-    leaving: BTreeSet<String>,
-    gone: Counts,
+    removing: BTreeSet<String>,
+    removed: Counts,
 }
 
-impl AllCounters {
-    fn of(&mut self, digest: &str) -> Arc<Counters> {
-        self.leaving.remove(digest);
+impl CounterRegistry {
+    fn get_or_create(&mut self, digest: &str) -> Arc<Counters> {
+        self.removing.remove(digest);
         Arc::clone(self.by_digest.entry(digest.to_owned()).or_default())
     }
 
     fn forget(&mut self, digest: &str) {
-        self.leaving.insert(digest.to_owned());
-        let Self { by_digest, leaving, gone } = self;
+        self.removing.insert(digest.to_owned());
+        let Self { by_digest, removing: leaving, removed: gone } = self;
         leaving.retain(|digest| {
             let Some(counters) = by_digest.get(digest) else { return false };
             let is_in_use = Arc::strong_count(counters) > 1;
             if !is_in_use {
-                gone.add(&counters.read());
+                gone.add(&counters.snapshot());
                 by_digest.remove(digest);
             }
             is_in_use
@@ -100,17 +100,17 @@ impl Engine {
         history: Arc<dyn History>,
         json: fn(&Entry) -> Bytes,
     ) -> Result<Arc<Self>, EngineError> {
-        let setup = Arc::new(Setup::new(config, HostServices { history, json }, Memory::Pooled)?);
+        let setup = Arc::new(Setup::new(config, HostServices { history, json }, InstanceAllocation::Pooled)?);
         let ticker = Ticker::start(setup.weak())?;
-        let kept = Kept::new(&setup.config);
-        setup.capacity.let_go_of_evaluators_with(Arc::downgrade(&kept));
-        let pool = Pool::start(&setup, &ticker.handle(), &kept)?;
+        let kept = EvaluatorCache::new(&setup.config);
+        setup.capacity.set_evaluator_evictor(Arc::downgrade(&kept));
+        let pool = WorkerPool::start(&setup, &ticker.handle(), &kept)?;
         Ok(Arc::new(Self {
             builder: Builder::new(Arc::clone(&setup.config)),
             setup,
             pool,
             ticker,
-            kept,
+            cache: kept,
             counters: Mutex::default(),
             next_shard: AtomicUsize::new(0),
         }))
@@ -140,15 +140,15 @@ impl Engine {
     ///
     /// # Errors
     /// `NeverFits`.
-    pub fn admit(&self, about: &About) -> Result<(), Refusal> {
-        Charge::fits(&self.setup.capacity, about.class, about.loaded_bytes(0))
+    pub fn admit(&self, about: &ComponentInfo) -> Result<(), Refusal> {
+        Charge::check_fits(&self.setup.capacity, about.class, about.loaded_bytes(0))
     }
 
     /// Charges memory with what code of so many bytes takes loaded, before any of it is read.
     ///
     /// # Errors
     /// `Full` or `NeverFits` where there is no memory for it.
-    pub fn charge(&self, about: &About, code_bytes: u64) -> Result<Charge, Refusal> {
+    pub fn charge(&self, about: &ComponentInfo, code_bytes: u64) -> Result<Charge, Refusal> {
         compile::charge_memory(&self.setup, about, code_bytes)
     }
 
@@ -159,7 +159,7 @@ impl Engine {
     pub fn load(
         &self,
         upload: UploadId<'_>,
-        about: About,
+        about: ComponentInfo,
         code: &Path,
         charge: Charge,
     ) -> Result<Component, Refusal> {
@@ -174,21 +174,21 @@ impl Engine {
     /// # Errors
     /// What is wrong with it.
     pub fn compile(&self, bytes: &[u8]) -> Result<Component, Refusal> {
-        self.compiled(bytes).map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
+        self.try_compile(bytes).map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
     }
 
-    fn compiled(&self, bytes: &[u8]) -> Result<Component, Refusal> {
+    fn try_compile(&self, bytes: &[u8]) -> Result<Component, Refusal> {
         let compiled = compile::compile(&self.setup, bytes)?;
         let digest = sha256_hex(bytes);
         let upload = UploadId { digest: &digest, size_bytes: bytes.len() };
         let component = compile::check_linkage(&self.setup, &compiled, upload, self.counters(&digest))?;
-        let _awake = self.ticker.awake();
+        let _awake = self.ticker.keep_ticking();
         Guest::new(&self.setup, &component)?;
         Ok(component)
     }
 
     fn counters(&self, digest: &str) -> Arc<Counters> {
-        self.counters.lock().of(digest)
+        self.counters.lock().get_or_create(digest)
     }
 
     /// Judges a sample in several orders, each on an instance of its own. Blocks.
@@ -196,10 +196,15 @@ impl Engine {
     /// # Errors
     /// `Configure` where the configuration is refused, `NotRepeatable` where a verdict differs, `Deadline`
     /// and `HostBudget` where a call took too much twice, `TooMany` or `Full` where there is no room.
-    pub fn probe(&self, component: &Component, config: &str, sample: &[SharedEntry]) -> Result<(), Refusal> {
+    pub fn try_sample(
+        &self,
+        component: &Component,
+        config: &str,
+        sample: &[SharedEntry],
+    ) -> Result<(), Refusal> {
         let _place = self.setup.capacity.reserve(component.about())?;
-        let _awake = self.ticker.awake();
-        probe::probe(&self.setup, component, config, sample)
+        let _awake = self.ticker.keep_ticking();
+        repeatability_trial::try_sample(&self.setup, component, config, sample)
             .map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
     }
 
@@ -207,10 +212,10 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::probe`].
-    pub fn probe_by_default(&self, component: &Component, sample: &[SharedEntry]) -> Result<Tried, Refusal> {
+    pub fn try_upload(&self, component: &Component, sample: &[SharedEntry]) -> Result<TrialReport, Refusal> {
         let _place = self.setup.capacity.reserve(component.about())?;
-        let _awake = self.ticker.awake();
-        probe::by_default(&self.setup, component, sample)
+        let _awake = self.ticker.keep_ticking();
+        repeatability_trial::try_upload(&self.setup, component, sample)
             .map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
     }
 
@@ -227,7 +232,7 @@ impl Engine {
         config: &str,
         instance: Instance,
     ) -> Result<Evaluator, Refusal> {
-        self.paid(component, config, instance, None, None).await
+        self.evaluator_for_address(component, config, instance, None, None).await
     }
 
     /// The same for a component that was not tried yet: it is tried on the sample before it is configured for
@@ -235,27 +240,27 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::evaluator`] and [`Engine::probe`].
-    pub async fn tried(
+    pub async fn tried_evaluator(
         &self,
         component: &Component,
         config: &str,
         instance: Instance,
         sample: &[SharedEntry],
     ) -> Result<Evaluator, Refusal> {
-        self.paid(component, config, instance, Some(sample), None).await
+        self.evaluator_for_address(component, config, instance, Some(sample), None).await
     }
 
     /// The same as either, with its memory charged to the address that alone asks for it.
     ///
     /// # Errors
     /// As [`Engine::evaluator`] and [`Engine::probe`].
-    pub async fn paid(
+    pub async fn evaluator_for_address(
         &self,
         component: &Component,
         config: &str,
         instance: Instance,
         sample: Option<&[SharedEntry]>,
-        payer: Option<&Payer>,
+        payer: Option<&AddressBudget>,
     ) -> Result<Evaluator, Refusal> {
         let max = self.setup.config.config_bytes;
         if config.len() > max {
@@ -263,15 +268,20 @@ impl Engine {
                 format!("the configuration is {} bytes; at most {max} (plugin.config_bytes)", config.len());
             return Err(Refusal::Configure { message, limit: Some(max as u64) });
         }
-        let key = Key { digest: component.digest().to_owned(), config: config.to_owned(), instance };
+        let key = EvaluatorKey { digest: component.digest().to_owned(), config: config.to_owned(), instance };
         loop {
-            let (mut news, is_others) = match self.kept.ask(&key, sample.is_some(), payer) {
-                Told::Ready(evaluator) => return Ok(evaluator),
-                Told::Refused(refusal) => return Err(refusal),
-                Told::UnderWay(news) => (news, true),
-                Told::New(news, order) => {
+            let (mut news, is_others) = match self.cache.lookup(&key, sample.is_some(), payer) {
+                CacheLookup::Ready(evaluator) => return Ok(evaluator),
+                CacheLookup::Refused(refusal) => return Err(refusal),
+                CacheLookup::Pending(news) => (news, true),
+                CacheLookup::Missing(news, order) => {
                     let shard = self.next_shard.fetch_add(1, Ordering::Relaxed);
-                    self.pool.make(Making::new(order, component.clone(), sample.unwrap_or_default(), shard));
+                    self.pool.set_up(EvaluatorSetup::new(
+                        order,
+                        component.clone(),
+                        sample.unwrap_or_default(),
+                        shard,
+                    ));
                     (news, false)
                 }
             };
@@ -295,11 +305,11 @@ impl Engine {
 
     /// Has a page judged: an answer for each killmail, in order. Waits while the queue is full. An evaluator
     /// that may cost only so much ([`Evaluator::within`]) leaves out the last of them once it did.
-    pub async fn judge(&self, evaluator: &Evaluator, page: impl Into<Page>, run: Run) -> Vec<Judged> {
+    pub async fn judge(&self, evaluator: &Evaluator, page: impl Into<Page>, run: Run) -> Vec<Judgment> {
         let page = page.into();
         evaluator.touch();
         if run == Run::Live
-            && let Some(answers) = evaluator.recall(&page)
+            && let Some(answers) = evaluator.remembered_page(&page)
         {
             return answers;
         }
@@ -316,9 +326,9 @@ impl Engine {
     #[must_use]
     pub fn counts(&self) -> Counts {
         let counters = self.counters.lock();
-        let mut all = counters.gone.clone();
+        let mut all = counters.removed.clone();
         for each in counters.by_digest.values() {
-            all.add(&each.read());
+            all.add(&each.snapshot());
         }
         all
     }
@@ -326,37 +336,37 @@ impl Engine {
     /// What the guests of one component did so far; its SHA-256 in hex.
     #[must_use]
     pub fn counts_of(&self, digest: &str) -> Counts {
-        self.counters.lock().by_digest.get(digest).map(|counters| counters.read()).unwrap_or_default()
+        self.counters.lock().by_digest.get(digest).map(|counters| counters.snapshot()).unwrap_or_default()
     }
 
     /// Forgets a component that is gone: what it did so far stays in [`Engine::counts`] only.
     pub fn forget(&self, digest: &str) {
-        self.kept.records().forget(digest);
+        self.cache.records().forget(digest);
         self.counters.lock().forget(digest);
     }
 
     /// How many pairs of plugin and configuration are kept ready, in use or not.
     #[must_use]
     pub fn evaluators_kept(&self) -> usize {
-        self.kept.len()
+        self.cache.len()
     }
 
     /// How many pairs wait to be made ready, or are being made.
     #[must_use]
-    pub fn trials_waiting(&self) -> usize {
-        self.pool.trials_waiting()
+    pub fn setups_waiting(&self) -> usize {
+        self.pool.setups_waiting()
     }
 
     /// The pairs of one component that rest because of what they did; its SHA-256 in hex.
     #[must_use]
-    pub fn resting(&self, digest: &str) -> AtRest {
-        self.kept.records().resting(digest)
+    pub fn quarantined(&self, digest: &str) -> QuarantinedPairs {
+        self.cache.records().quarantined(digest)
     }
 
     /// How many pairs rest.
     #[must_use]
-    pub fn resting_count(&self) -> usize {
-        self.kept.records().count()
+    pub fn quarantined_count(&self) -> usize {
+        self.cache.records().quarantined_count()
     }
 
     /// The pages that wait to be judged.
@@ -380,9 +390,9 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        let kept = self.kept.clear();
+        let kept = self.cache.drain();
         if !kept.is_empty() {
-            evaluator_cache::end(kept);
+            evaluator_cache::drop_in_background(kept);
         }
     }
 }

@@ -48,7 +48,7 @@ pub struct Totals {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowance {
     max: u64,
-    left: u64,
+    remaining: u64,
 }
 
 /// More was asked of the host than it may still do.
@@ -71,13 +71,13 @@ impl Allowance {
     /// So much for one call, nanoseconds.
     #[must_use]
     pub const fn new(max: u64) -> Self {
-        Self { max, left: max }
+        Self { max, remaining: max }
     }
 
     /// What is left, nanoseconds.
     #[must_use]
-    pub const fn left(&self) -> u64 {
-        self.left
+    pub const fn remaining(&self) -> u64 {
+        self.remaining
     }
 
     /// Takes off what is about to be done, nanoseconds.
@@ -85,9 +85,9 @@ impl Allowance {
     /// # Errors
     /// More than is left; then nothing may be done.
     pub const fn charge(&mut self, nanos: u64) -> Result<(), Exhausted> {
-        match self.left.checked_sub(nanos) {
-            Some(left) => self.left = left,
-            None => return Err(Exhausted { needed: nanos, left: self.left, max: self.max }),
+        match self.remaining.checked_sub(nanos) {
+            Some(left) => self.remaining = left,
+            None => return Err(Exhausted { needed: nanos, left: self.remaining, max: self.max }),
         }
         Ok(())
     }
@@ -158,6 +158,6 @@ mod tests {
             refused.to_string(),
             "about 116 ms or more of the host's work, with 1 of 50 ms left (plugin.host_cpu_ms)"
         );
-        assert_eq!((allowance.left(), allowance.charge(500_000)), (500_000, Ok(())));
+        assert_eq!((allowance.remaining(), allowance.charge(500_000)), (500_000, Ok(())));
     }
 }

@@ -1,6 +1,6 @@
-//! Every limit a guest lives under, each with its unit and its reason.
+//! Every limit that applies to guests, with its unit and its reason.
 //!
-//! Must not know: what a guest does with what it may have.
+//! Must not know: what a guest does within its limits.
 
 use std::path::PathBuf;
 
@@ -8,93 +8,91 @@ use serde::{Deserialize, Serialize};
 
 use crate::plugin::class::Class;
 
-/// The limits of guests. Each can be set; the defaults suit a server of two cores that takes uploads from
-/// people it knows.
+/// The settings `plugin.*`. The defaults suit a server with two cores that accepts uploads from people its
+/// operator knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// CPU time of one `evaluate`, milliseconds (10): a killmail a second reaches thousands of subscriptions.
-    /// Host work is counted apart.
+    /// CPU time of one `evaluate` call, milliseconds (10): one killmail a second can reach thousands of
+    /// subscriptions. Work of the host is counted separately.
     pub evaluate_cpu_ms: u64,
-    /// CPU time to instantiate and configure, milliseconds (100): done once for each subscription's
-    /// configuration.
+    /// CPU time to instantiate and configure, milliseconds (100): done once per configuration.
     pub configure_cpu_ms: u64,
-    /// Wall time of any call, milliseconds (5,000): the backstop where the thread gets no CPU at all.
+    /// Wall-clock time of any call, milliseconds (5,000): the backstop when the thread gets no CPU at all.
     pub call_wall_ms: u64,
-    /// CPU time of the host's work for one call (history, large lists), milliseconds (50): it is not the
-    /// guest's, but it is asked for.
+    /// CPU time the host may spend on one call (history, large lists), milliseconds (50): it is not the
+    /// guest's own time, but the guest asks for it.
     pub host_cpu_ms: u64,
-    /// Questions to history in one call (1,000): each may touch a bitmap for every id named.
+    /// History queries in one call (1,000): each may touch one bitmap per id it names.
     pub history_calls_max: u32,
-    /// Memory of one instance, all its memories summed, bytes (64 MiB).
+    /// Memory of one instance, all its linear memories together, bytes (64 MiB).
     pub memory_bytes: usize,
-    /// Elements of one table (20,000): the pool reserves room for as many.
+    /// Elements of one table (20,000): the pool reserves room for that many.
     pub table_elements_max: usize,
-    /// Core instances in one component (200): what Rust and C make has fewer than ten.
+    /// Core instances in one component (200): components made from Rust or C have fewer than ten.
     pub core_instances_max: usize,
     /// Memories in one component (16), see `core_instances_max`.
     pub memories_max: usize,
     /// Tables in one component (64), see `core_instances_max`.
     pub tables_max: usize,
-    /// Handles to host things (streams) one instance may hold (256): an instance lives long, so a leak must
-    /// end.
+    /// Handles to host resources (streams) that one instance may hold (256): an instance lives long, so leaks
+    /// must be stopped.
     pub handles_max: usize,
-    /// Stack of a guest, bytes (512 KiB): ends runaway recursion well before the thread's own stack.
+    /// Stack of a guest, bytes (512 KiB): ends runaway recursion well before the thread's own stack
+    /// overflows.
     pub stack_bytes: usize,
-    /// Data a guest may hand over in one call of or to the host, bytes (4 MiB).
+    /// Data that a guest may pass in one call from or to the host, bytes (4 MiB).
     pub hostcall_bytes: usize,
     /// Annotations of one verdict, bytes (64 KiB): they travel with every copy of the killmail.
     pub verdict_bytes: usize,
-    /// A text of a guest in an answer or with a fault, bytes (1 KiB): an error it returns, the words of a
-    /// trap. The rest is cut.
+    /// Text from a guest in a response or with a fault, bytes (1 KiB): an error it returns, the message of a
+    /// trap. Longer text is cut.
     pub text_bytes: usize,
-    /// One line of log, bytes (1 KiB); the rest is cut.
+    /// One log line, bytes (1 KiB). A longer line is cut.
     pub log_line_bytes: usize,
-    /// Lines of log in one call (20); more are left out and counted.
+    /// Log lines in one call (20). Further lines are dropped and counted.
     pub log_lines_per_call: u32,
-    /// Log of one plugin in a minute, whatever its configurations, bytes (64 KiB); a line counts with 400
-    /// bytes for what stands around its text. More is left out and counted.
+    /// Log output of one plugin per minute, over all its configurations, bytes (64 KiB). Each line counts 400
+    /// bytes more than its text, for what the log adds to it. Lines over the limit are dropped and counted.
     pub log_bytes_per_minute: usize,
-    /// A component of the class `small`, bytes (4 MiB).
+    /// Size of a component of the class `small`, bytes (4 MiB).
     pub upload_bytes: usize,
-    /// A configuration, bytes (8 KiB): it stands in a URL.
+    /// Size of a configuration, bytes (8 KiB): it is sent in a URL.
     pub config_bytes: usize,
-    /// Ids a plugin may name as its interest (100,000): they go into the bell's index.
+    /// Ids that a plugin may name as its interest (100,000): they are added to the index that wakes readers.
     pub interest_ids_max: usize,
     /// Functions of a component (20,000): 400 KB of empty ones took 4.4 s and 573 MB to compile.
     pub functions_max: usize,
-    /// One function's body, bytes (256 KiB): compile time grows faster than the body.
+    /// Body of one function, bytes (256 KiB): compile time grows faster than the body.
     pub body_bytes_max: usize,
     /// Targets of one `br_table` (10,000), for the same reason.
     pub br_table_targets_max: u32,
-    /// Locals of one function (5,000), parameters among them, for the same reason.
+    /// Locals of one function (5,000), including parameters, for the same reason.
     pub locals_max: usize,
-    /// Blocks within one another in one function (500): 20,000 loops within one another compiled for two
-    /// minutes.
+    /// Nesting depth of blocks in one function (500): 20,000 nested loops took two minutes to compile.
     pub block_depth_max: usize,
-    /// Loops within one another in one function (64): some 130 with 500 locals compiled for 13 s, twice as
-    /// many for minutes.
+    /// Nesting depth of loops in one function (64): about 130 with 500 locals took 13 s to compile, twice as
+    /// many took minutes.
     pub loop_depth_max: usize,
-    /// Types of a component, in its core modules too (10,000): 50,000 compiled for 6.7 s.
+    /// Types of a component, including those of its core modules (10,000): 50,000 took 6.7 s to compile.
     pub types_max: usize,
-    /// Imports, exports, aliases, conversions and instances of a component (20,000): as written, and again as
-    /// often as instances within instances make them.
+    /// Imports, exports, aliases, conversions and instances of a component (20,000): those in the file, and
+    /// those that nested instantiation multiplies.
     pub items_max: usize,
-    /// Bytes of memory that data fills at the beginning, over all core modules (16 MiB): each is kept as an
-    /// image.
+    /// Memory that data segments initialize, over all core modules, bytes (16 MiB): each is kept as an image.
     pub image_bytes: usize,
-    /// Estimated work to compile one function (1,000,000), as `compile_work_max`: the memory it takes is free
-    /// again after it.
+    /// Estimated work to compile one function (1,000,000), in the units of `compile_work_max`. The memory for
+    /// it is freed after the function.
     pub function_work_max: u64,
-    /// Estimated work to compile a component (3,000,000), about a microsecond or 50 bytes of the compiler's
-    /// each. Beside the code it counts what takes more than linear time: values carried by branches, loops,
-    /// calls of the runtime, locals and operands that live across many blocks.
+    /// Estimated work to compile a component (3,000,000). One unit is about one microsecond or 50 bytes of
+    /// the compiler's memory. Beside the code, the estimate covers what takes more than linear time: values
+    /// carried by branches, loops, calls into the runtime, locals and operands that live across many blocks.
     pub compile_work_max: u64,
-    /// A component of the class `scripting`, bytes (32 MiB): componentize-js makes 12 MB, componentize-py 18
-    /// MB. Whatever exceeds one of the limits above is of this class.
+    /// Size of a component of the class `scripting`, bytes (32 MiB): componentize-js makes 12 MB,
+    /// componentize-py 18 MB. A component that exceeds one of the limits above is of this class.
     pub scripting_upload_bytes: usize,
-    /// As `evaluate_cpu_ms`, for the class `scripting` (50): Python reads the JSON of a fight of a thousand
-    /// in 30.
+    /// As `evaluate_cpu_ms`, for the class `scripting` (50): Python takes 30 to parse the JSON of a killmail
+    /// with a thousand attackers.
     pub scripting_evaluate_cpu_ms: u64,
     /// As `configure_cpu_ms`, for the class `scripting` (500).
     pub scripting_configure_cpu_ms: u64,
@@ -110,17 +108,17 @@ pub struct Config {
     pub scripting_tables_max: usize,
     /// As `functions_max`, for the class `scripting` (50,000): componentize-py makes 13,517.
     pub scripting_functions_max: usize,
-    /// As `body_bytes_max`, for the class `scripting` (2 MiB): the largest body of componentize-py has
+    /// As `body_bytes_max`, for the class `scripting` (2 MiB): the largest body from componentize-py has
     /// 426,843 bytes.
     pub scripting_body_bytes_max: usize,
-    /// As `br_table_targets_max`, for the class `scripting` (20,000): the largest of componentize-py has
+    /// As `br_table_targets_max`, for the class `scripting` (20,000): the largest from componentize-py has
     /// 3,202.
     pub scripting_br_table_targets_max: u32,
     /// As `locals_max`, for the class `scripting` (5,000): the largest known function has 271.
     pub scripting_locals_max: usize,
-    /// As `block_depth_max`, for the class `scripting` (2,500): componentize-py has 782.
+    /// As `block_depth_max`, for the class `scripting` (2,500): componentize-py reaches 782.
     pub scripting_block_depth_max: usize,
-    /// As `loop_depth_max`, for the class `scripting` (64): componentize-qjs has 21.
+    /// As `loop_depth_max`, for the class `scripting` (64): componentize-qjs reaches 21.
     pub scripting_loop_depth_max: usize,
     /// As `types_max`, for the class `scripting` (10,000): componentize-py makes 1,792.
     pub scripting_types_max: usize,
@@ -128,111 +126,112 @@ pub struct Config {
     pub scripting_items_max: usize,
     /// As `image_bytes`, for the class `scripting` (64 MiB): componentize-py fills 12 MiB.
     pub scripting_image_bytes: usize,
-    /// As `function_work_max`, for the class `scripting` (6,000,000): componentize-js takes under two
+    /// As `function_work_max`, for the class `scripting` (6,000,000): componentize-js takes less than two
     /// million.
     pub scripting_function_work_max: u64,
     /// As `compile_work_max`, for the class `scripting` (125,000,000): componentize-js takes 40 million.
     pub scripting_compile_work_max: u64,
-    /// The program that compiles and tries uploads, apart from the server (empty: the one that runs). It gets
-    /// the hidden command `compile-plugin`.
+    /// The program that compiles and tries uploads in a separate process (empty: the running one). It is
+    /// started with the hidden command `compile-plugin`.
     pub compile_program: PathBuf,
-    /// How far the compiling process stands back when others want the CPU: the system's niceness, 0 to 19
-    /// (19).
+    /// Niceness of the compiling process, 0 to 19 (19): how far it yields the CPU to other processes.
     pub compile_nice: u8,
-    /// CPU time to look a component through before it is compiled, seconds (5): good ones take milliseconds.
+    /// CPU time to scan a component before it is compiled, seconds (5): valid ones take milliseconds.
     pub scan_cpu_secs: u64,
-    /// Components up to so many bytes have a lane of their own (1 MiB), so that they never wait for a large
-    /// one.
+    /// Components up to this size, bytes (1 MiB), are compiled in a separate lane, so that they never wait
+    /// for a large one.
     pub compile_small_bytes: usize,
-    /// CPU time to compile and try such a component, seconds (20).
+    /// CPU time to compile and try a component in that lane, seconds (20).
     pub compile_small_cpu_secs: u64,
-    /// Address space that may take, bytes (1 GiB).
+    /// Address space for compiling and trying it, bytes (1 GiB).
     pub compile_small_memory_bytes: u64,
     /// CPU time to compile and try a larger component, seconds (180).
     pub compile_large_cpu_secs: u64,
-    /// Address space that may take, bytes (3 GiB).
+    /// Address space for compiling and trying it, bytes (3 GiB).
     pub compile_large_memory_bytes: u64,
-    /// Compiled code on disk, bytes (4 GiB): beyond it that of versions that are not active goes, and is made
-    /// again when it is asked for.
+    /// Compiled code on disk, bytes (4 GiB). Above it, the code of versions that are not active is deleted;
+    /// it is compiled again when needed.
     pub compiled_max_bytes: u64,
-    /// Uploads of up to `compile_small_bytes` on their way at a time, being sent or waiting to be compiled
+    /// Uploads of up to `compile_small_bytes` in progress at a time, being received or waiting to be compiled
     /// (16), and three quarters as many larger ones.
     pub uploads_max: usize,
-    /// For tests and tools without a program at hand: compile in this process, without any of the above.
+    /// For tests and tools without a program at hand: compile in this process, without the limits above.
     #[serde(skip)]
     pub compile_here: bool,
-    /// Memory of all guests together, bytes (0: a quarter of what the machine, or the control group the
-    /// server runs in, has). Memories count as large as they are, tables with 8 bytes an element, a loaded
-    /// component with what it takes.
+    /// Memory of all guests together, bytes (0: a quarter of the memory of the machine, or of the control
+    /// group the server runs in). Linear memories count with their current size, tables with 8 bytes per
+    /// element, a loaded component with what it takes.
     pub guests_memory_bytes: u64,
-    /// What those of the class `scripting` may have of it, bytes (0: three quarters), so that they never push
-    /// out all others.
+    /// The part of it that the class `scripting` may use, bytes (0: three quarters), so that it never
+    /// displaces all others.
     pub scripting_guests_memory_bytes: u64,
-    /// Places for core instances of small components (16,000). An evaluator holds as many as two instances of
-    /// its component have, from its beginning.
+    /// Slots for core instances of small components (16,000). An evaluator reserves the slots of two
+    /// instances when it is created.
     pub pool_core_instances: u32,
-    /// Places for memories of small components (4,000), see `pool_core_instances`; each reserves address
-    /// space, `memory_bytes` of it.
+    /// Slots for memories of small components (4,000), see `pool_core_instances`. Each reserves
+    /// `memory_bytes` of address space.
     pub pool_memories: u32,
-    /// Places for tables of small components (8,000), see `pool_core_instances`.
+    /// Slots for tables of small components (8,000), see `pool_core_instances`.
     pub pool_tables: u32,
-    /// Pairs of plugin and configuration in use at once (1,000): each may keep two warm instances.
+    /// Pairs of plugin and configuration in use at a time (1,000): each may keep two warm instances.
     pub evaluators_max: usize,
-    /// Those among them whose component is of the class `scripting` (64): each takes tens of megabytes.
+    /// How many of them may be of the class `scripting` (64): each takes tens of megabytes.
     pub scripting_evaluators_max: usize,
-    /// Such pairs for one client address (16); kept by the doors.
+    /// Pairs per client address (16). The transports enforce it.
     pub evaluators_per_address_max: usize,
-    /// Unused pairs are let go after this, seconds (60): a client that comes right back finds it warm.
+    /// Unused pairs are evicted after this time, seconds (60): a client that reconnects soon finds its pair
+    /// warm.
     pub evaluator_idle_secs: u64,
-    /// CPU time of one trial of a configuration, milliseconds (10,000): some 600 calls.
+    /// CPU time of one trial of a configuration, milliseconds (10,000): about 600 calls.
     pub trial_cpu_ms: u64,
-    /// CPU time that configuring and trying takes of each judging thread in a second, at most, milliseconds
-    /// (250; 0: any): pages go on meanwhile.
+    /// CPU time per second that configuring and trials may take of each worker thread, milliseconds (250; 0:
+    /// no limit), so that pages continue in the meantime.
     pub trials_cpu_ms_per_sec: u64,
-    /// Configurations waiting to be tried (256); who brings more hears 503.
+    /// Configurations waiting to be set up (256). Further requests get a 503.
     pub trials_waiting_max: usize,
-    /// Outcomes of configurations remembered (4,096), refusals too, so that each is tried once.
+    /// Outcomes of configurations that are remembered (4,096), including refusals, so that each is tried
+    /// once.
     pub outcomes_max: usize,
-    /// Refusals are remembered for so long, seconds (60); what passed is as long as somebody has the
-    /// component, and at least so long.
+    /// How long a refusal is remembered, seconds (60). A passed trial is remembered at least as long, and for
+    /// as long as the component is loaded.
     pub outcome_secs: u64,
-    /// Faults after which a pair of plugin and configuration rests: its killmails are then answered with the
-    /// last fault, without a call (5; 0: none rests).
+    /// Faults after which a pair of plugin and configuration rests: its killmails then get the last fault
+    /// without a call (5; 0: no pair rests).
     pub rest_faults: usize,
-    /// They count within so long, seconds (60).
+    /// The window in which these faults count, seconds (60).
     pub rest_window_secs: u64,
-    /// CPU time a pair may take within as long beyond its turns of 2 ms while others wait, milliseconds
-    /// (5,000; 0: any); more, and it rests.
+    /// CPU time that a pair may take in that window beyond its time slices of 2 ms while others wait,
+    /// milliseconds (5,000; 0: no limit). A pair that takes more rests.
     pub rest_excess_ms: u64,
-    /// The first rest, seconds (30). A call shows whether it was enough; else the next is twice as long.
+    /// Length of the first rest, seconds (30). After it, one call shows whether the pair works again;
+    /// otherwise it rests for twice as long.
     pub rest_secs: u64,
-    /// The longest rest, seconds (3,600).
+    /// Length of the longest rest, seconds (3,600).
     pub rest_max_secs: u64,
-    /// Calls that have to go well until a pair counts as one that works (20); twice as many after each fault
-    /// beyond its turn of 2 ms, up to 32 times.
+    /// Successful calls after which a pair is proven (20). The number doubles with each fault that takes
+    /// longer than the time slice of 2 ms, up to 32 times the setting.
     pub proof_calls: u32,
-    /// CPU time beyond their turns that calls ending in a fault may take of a second for all pairs of one
-    /// component together, milliseconds (10; 0: any). Beyond it the pairs that do not count as working wait,
-    /// and once it was `rest_faults` calls each rests after its first.
+    /// CPU time per second beyond their time slices that calls ending in a fault may take for all pairs of
+    /// one component together, milliseconds (10; 0: no limit). Above it, unproven pairs wait, and after
+    /// `rest_faults` such calls each unproven pair rests after its first one.
     pub faults_cpu_ms_per_sec: u64,
-    /// Threads that judge (0: one for each core, at least two so that one busy guest does not hold up all).
+    /// Worker threads (0: one per core, at least two so that one busy guest does not block everything).
     pub workers: usize,
-    /// Pages of live killmails waiting for one plugin (1,024), and as many of pairs that do not count as
-    /// working; readers wait beyond it.
+    /// Pages of live killmails waiting for one plugin (1,024), and as many again for its unproven pairs.
+    /// Readers wait when the queue is full.
     pub queue_live_max: usize,
-    /// Pages of history waiting for one plugin (64), and as many of pairs that do not count as working;
-    /// readers wait beyond it.
+    /// Pages of history waiting for one plugin (64), and as many again for its unproven pairs. Readers wait
+    /// when the queue is full.
     pub queue_history_max: usize,
-    /// Verdicts remembered for one pair (2,048): equal pairs judge a live killmail once.
+    /// Verdicts remembered per pair (2,048): equal pairs evaluate a live killmail once.
     pub memo_entries: usize,
-    /// Annotations remembered for one pair, bytes (1 MiB).
+    /// Annotations remembered per pair, bytes (1 MiB).
     pub memo_bytes: usize,
 }
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// The defaults, as the fields tell them.
 const DEFAULT: Config = Config {
     evaluate_cpu_ms: 10,
     configure_cpu_ms: 100,
@@ -331,7 +330,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// How many threads judge.
+    /// The number of worker threads: the setting, or one per core and at least two.
     #[must_use]
     pub fn worker_count(&self) -> usize {
         match self.workers {
@@ -340,11 +339,11 @@ impl Config {
         }
     }
 
-    /// What a component of this class may have.
+    /// The limits that differ between the classes, for a component of this class.
     #[must_use]
-    pub const fn bounds(&self, class: Class) -> Bounds {
+    pub const fn class_limits(&self, class: Class) -> ClassLimits {
         match class {
-            Class::Small => Bounds {
+            Class::Small => ClassLimits {
                 prefix: "plugin.",
                 upload_bytes: self.upload_bytes,
                 evaluate_cpu_ms: self.evaluate_cpu_ms,
@@ -366,7 +365,7 @@ impl Config {
                 function_work_max: self.function_work_max,
                 compile_work_max: self.compile_work_max,
             },
-            Class::Scripting => Bounds {
+            Class::Scripting => ClassLimits {
                 prefix: "plugin.scripting_",
                 upload_bytes: self.scripting_upload_bytes,
                 evaluate_cpu_ms: self.scripting_evaluate_cpu_ms,
@@ -391,14 +390,14 @@ impl Config {
         }
     }
 
-    /// Locals of a function and work to compile it beyond which it is of no class.
+    /// The most locals a function may have and the most work it may take to compile, whatever the class.
     #[must_use]
-    pub fn widest(&self) -> (u64, u64) {
+    pub fn function_limits_max(&self) -> (u64, u64) {
         let locals = self.locals_max.max(self.scripting_locals_max);
         (locals as u64, self.function_work_max.max(self.scripting_function_work_max))
     }
 
-    /// The largest upload of any class, bytes, and the setting that says so.
+    /// The largest upload of any class, bytes, and the name of the setting.
     #[must_use]
     pub const fn upload_max(&self) -> (usize, &'static str) {
         if self.scripting_upload_bytes > self.upload_bytes {
@@ -409,21 +408,21 @@ impl Config {
     }
 }
 
-/// What a component of one class may have; the fields are those of [`Config`]. They are written out there
-/// once for each class, since serde cannot both flatten a struct and refuse settings it does not know.
+/// The limits of one class. The fields repeat those of [`Config`], which lists them once for each class:
+/// serde cannot both flatten a struct and reject unknown settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Bounds {
-    /// What stands before the names of these settings.
+pub struct ClassLimits {
+    /// Prefix of the names of these settings.
     pub prefix: &'static str,
-    /// Its size, bytes.
+    /// Size of the component, bytes.
     pub upload_bytes: usize,
-    /// CPU time of one `evaluate`, milliseconds.
+    /// CPU time of one `evaluate` call, milliseconds.
     pub evaluate_cpu_ms: u64,
     /// CPU time to instantiate and configure, milliseconds.
     pub configure_cpu_ms: u64,
-    /// All memories of an instance, bytes.
+    /// All linear memories of an instance, bytes.
     pub memory_bytes: usize,
-    /// Elements of a table.
+    /// Elements of one table.
     pub table_elements_max: usize,
     /// Core instances.
     pub core_instances_max: usize,
@@ -433,24 +432,24 @@ pub struct Bounds {
     pub tables_max: usize,
     /// Functions.
     pub functions_max: usize,
-    /// A function's body, bytes.
+    /// Body of one function, bytes.
     pub body_bytes_max: usize,
-    /// Targets of a `br_table`.
+    /// Targets of one `br_table`.
     pub br_table_targets_max: u32,
-    /// Locals of a function.
+    /// Locals of one function.
     pub locals_max: usize,
-    /// Blocks within one another.
+    /// Nesting depth of blocks.
     pub block_depth_max: usize,
-    /// Loops within one another.
+    /// Nesting depth of loops.
     pub loop_depth_max: usize,
     /// Types.
     pub types_max: usize,
     /// Imports, exports, aliases, conversions and instances.
     pub items_max: usize,
-    /// Memory that data fills, bytes.
+    /// Memory that data segments initialize, bytes.
     pub image_bytes: usize,
-    /// Estimated work to compile a function.
+    /// Estimated work to compile one function.
     pub function_work_max: u64,
-    /// Estimated work to compile it.
+    /// Estimated work to compile the component.
     pub compile_work_max: u64,
 }

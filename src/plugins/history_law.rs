@@ -4,6 +4,8 @@
 //!
 //! Must not know: how an answer is found, or what it is charged for.
 
+use bytes::Bytes;
+
 use crate::domain::entry::Origin;
 use crate::domain::filter::{IdSet, RoleClause};
 use crate::domain::killmail::Killmail;
@@ -69,12 +71,12 @@ fn answer_all(
     for (query, max) in questions.iter().flat_map(|query| ALLOWANCES.map(|max| (query, max))) {
         let mut allowance = Allowance::new(max);
         let count = history.count(query, bound, &mut allowance).ok();
-        answers.push((count, allowance.left()));
+        answers.push((count, allowance.remaining()));
         let totals = history.totals(query, bound, &mut allowance).ok();
-        answers.push((totals.map(|totals| totals.killmails), allowance.left()));
+        answers.push((totals.map(|totals| totals.killmails), allowance.remaining()));
         if let [term] = &query.terms[..] {
             let seen = history.last_seen(term, bound, &mut allowance).ok().flatten();
-            answers.push((seen.map(i64::unsigned_abs), allowance.left()));
+            answers.push((seen.map(i64::unsigned_abs), allowance.remaining()));
         }
     }
     answers
@@ -83,7 +85,8 @@ fn answer_all(
 #[test]
 fn law_7_a_question_is_charged_the_same_whenever_it_is_asked() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(Config { dir: dir.path().to_owned(), ..Config::default() }).unwrap();
+    let store =
+        Store::open(Config { dir: dir.path().to_owned(), ..Config::default() }, |_| Bytes::new()).unwrap();
     let history = StoreHistory::new(&store);
     // A third of the killmails arrive hours or days after others with higher ids.
     let recipe = Recipe { killmails: 9_000, days: 3.0, late: 0.3, revised: 0.0, ..Recipe::default() };
@@ -116,7 +119,7 @@ fn law_7_a_question_is_charged_the_same_whenever_it_is_asked() {
         for (at, (then, now)) in answers.iter().zip(&now).enumerate() {
             assert_eq!(
                 then, now,
-                "answer {at} about what lies before killmail {} up to {}",
+                "answer {at} about the killmails before {} up to {}",
                 bound.below, bound.head
             );
         }

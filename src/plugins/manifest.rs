@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(
             manifest.state_of(&digest(2)),
             VersionState::Waiting,
-            "what was rolled back waits to be promoted again"
+            "the version rolled back waits to be promoted again"
         );
         manifest.activate(&digest(1));
         assert_eq!(manifest.before, [digest(0)], "promoting the active one changes nothing");
@@ -218,20 +218,20 @@ mod tests {
     }
 
     #[test]
-    fn old_versions_leave_and_the_active_and_the_newest_stay() {
+    fn old_versions_are_dropped_but_not_the_active_or_the_newest() {
         let mut manifest = Manifest { versions: (0..40).map(version).collect(), ..Manifest::default() };
         manifest.activate(&version(3).digest);
         manifest.activate(&version(0).digest);
         let gone = manifest.drop_old_versions();
         assert_eq!(gone.len(), 20);
-        assert_eq!(gone[0], version(3).digest, "what was active before leaves first");
+        assert_eq!(gone[0], version(3).digest, "a retired version is dropped first");
         assert!(
             manifest.version(&version(0).digest).is_some() && manifest.version(&version(39).digest).is_some()
         );
     }
 
     #[test]
-    fn a_version_is_named_by_any_beginning_that_is_its_alone() {
+    fn a_version_is_found_by_any_unambiguous_prefix() {
         let digests = [
             "0123456789abcdef".repeat(4),
             format!("{}{}", "0123456789", "f".repeat(54)),
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn law_4_the_first_record_speaks() {
+    fn law_4_the_first_record_can_still_be_read() {
         let text = r#"{"versions":[{"digest":"ab","size_bytes":5,"uploaded_at":7}],"active":"ab"}"#;
         let manifest: Manifest = serde_json::from_str(text).unwrap();
         assert_eq!(manifest.state_of("ab"), VersionState::Active);

@@ -31,10 +31,10 @@ use crate::plugin::class::Class;
 use crate::plugin::counters::Counts;
 use crate::plugin::engine::Engine;
 use crate::plugin::judging::evaluator::Evaluator;
-use crate::plugin::judging::pair_records::AtRest;
-use crate::plugin::judging::probe::{NO_CONFIG, Tried};
+use crate::plugin::judging::pair_records::QuarantinedPairs;
+use crate::plugin::judging::repeatability_trial::{NO_CONFIG, TrialReport};
 use crate::plugin::judging::run::Instance;
-use crate::plugin::resources::purse::Payer;
+use crate::plugin::resources::memory_account::AddressBudget;
 use crate::plugin::sandbox::component::Component;
 use crate::plugins::components::{Components, KeptComponent, LoadError, Readiness};
 use crate::plugins::error::PluginsError;
@@ -142,7 +142,7 @@ impl Plugins {
     pub async fn resolve_for(
         self: &Arc<Self>,
         requested: &PluginUse,
-        payer: Option<&Payer>,
+        payer: Option<&AddressBudget>,
     ) -> Result<Evaluator, PluginsError> {
         let version = self.pick_version(requested)?;
         let component = match self.components.get_loaded(&version.digest) {
@@ -156,7 +156,7 @@ impl Plugins {
         let config = if requested.config.trim().is_empty() { NO_CONFIG } else { &requested.config };
         // A trial with one configuration says nothing about another one.
         let sample = if version.probed || version.fresh { None } else { Some(self.sample.as_slice()) };
-        Ok(self.engine.paid(&component, config, version.instance(), sample, payer).await?)
+        Ok(self.engine.evaluator_for_address(&component, config, version.instance(), sample, payer).await?)
     }
 
     /// Checks whether a plugin of this name may be uploaded: it exists, or there is room for one more.
@@ -220,11 +220,15 @@ impl Plugins {
     ///
     /// # Errors
     /// The upload is refused, or the file cannot be read.
-    pub fn compile_here(&self, file: &UploadFile, probe: bool) -> Result<(Component, Tried), PluginsError> {
+    pub fn compile_here(
+        &self,
+        file: &UploadFile,
+        probe: bool,
+    ) -> Result<(Component, TrialReport), PluginsError> {
         let bytes = file.read()?;
         let component = self.engine.compile(&bytes)?;
         let tried =
-            if probe { self.engine.probe_by_default(&component, &self.sample)? } else { Tried::default() };
+            if probe { self.engine.try_upload(&component, &self.sample)? } else { TrialReport::default() };
         Ok((component, tried))
     }
 
@@ -327,13 +331,13 @@ impl Plugins {
     ///
     /// # Errors
     /// There is no such plugin.
-    pub fn resting(&self, name: &str) -> Result<AtRest, PluginsError> {
+    pub fn resting(&self, name: &str) -> Result<QuarantinedPairs, PluginsError> {
         let manifest = self.manifest(name)?;
         Ok(manifest
             .versions
             .iter()
-            .map(|version| self.engine.resting(&version.digest))
-            .fold(AtRest::default(), AtRest::and))
+            .map(|version| self.engine.quarantined(&version.digest))
+            .fold(QuarantinedPairs::default(), QuarantinedPairs::merged_with))
     }
 
     fn counts_of(&self, manifest: &Manifest) -> Counts {

@@ -52,11 +52,11 @@ impl StoreHistory {
 fn charge(store: &Store, query: &HistoryQuery<'_>, allowance: &mut Allowance) -> Result<(), Exhausted> {
     let asked: u64 = query.filter.each.iter().map(|term| term.ids.as_slice().len() as u64).sum();
     let least = asked.saturating_mul(LIST);
-    if least > allowance.left() {
+    if least > allowance.remaining() {
         return allowance.charge(least);
     }
     let Effort { lists, read, united, lookups, rows } =
-        store.estimate_effort(query, allowance.left() / READ + 1);
+        store.estimate_effort(query, allowance.remaining() / READ + 1);
     let costs = [(lists, LIST), (read, READ), (united, UNITED), (lookups, LOOKUP), (rows, ROW)];
     let nanos =
         costs.into_iter().map(|(count, each)| count.saturating_mul(each)).fold(0, u64::saturating_add);
@@ -87,7 +87,7 @@ fn with_lookups<T: Default>(
     ask: impl FnOnce(&mut u64) -> Result<Option<T>, StoreError>,
 ) -> Result<T, Exhausted> {
     let each = FACTS + FACTS_TERM * terms as u64;
-    let most = allowance.left() / each;
+    let most = allowance.remaining() / each;
     let mut left = most;
     let answer = ask(&mut left);
     allowance.charge((most - left) * each)?;

@@ -17,7 +17,8 @@ use parking_lot::Mutex;
 use crate::budget::Budget;
 use crate::domain::key_counts::KeyCounts;
 use crate::domain::subscription::PluginUse;
-use crate::plugin::resources::purse::Payer;
+use crate::plugin::resources::memory_account::AddressBudget;
+use crate::quota::{Lease, LimitReached, Quota, QuotaLimits};
 
 /// The client a request is counted against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,15 +90,9 @@ pub struct PluginQuota {
     evaluators: Mutex<HashMap<IpAddr, KeyCounts<PluginUse>>>,
     /// The memory budget of each address, for as long as a permit or a kept evaluator of the address holds it.
     memory: Mutex<HashMap<IpAddr, Weak<Budget>>>,
-    requests: Mutex<RequestCounts>,
+    requests: Arc<Quota<IpAddr>>,
     /// The warning about a shared address was logged.
     warned: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct RequestCounts {
-    total: usize,
-    by_address: HashMap<IpAddr, usize>,
 }
 
 /// A quota is used up.
@@ -168,7 +163,7 @@ impl PluginQuota {
         }))
     }
 
-    fn memory_of(&self, address: IpAddr, max: u64) -> Payer {
+    fn memory_of(&self, address: IpAddr, max: u64) -> AddressBudget {
         let mut memory = self.memory.lock();
         if let Some(budget) = memory.get(&address).and_then(Weak::upgrade) {
             return budget;
@@ -182,7 +177,7 @@ impl PluginQuota {
     /// The budget that the memory of an evaluator is charged to: that of its address, if only one address uses
     /// it.
     #[must_use]
-    pub fn payer(&self, plugin: &PluginUse) -> Option<Payer> {
+    pub fn payer(&self, plugin: &PluginUse) -> Option<AddressBudget> {
         let evaluators = self.evaluators.lock();
         let mut users =
             evaluators.iter().filter(|(_, counts)| counts.of(plugin) > 0).map(|(address, _)| *address);
@@ -196,27 +191,21 @@ impl PluginQuota {
     /// # Errors
     /// The address, or all of them together, have as many requests open as they may.
     pub fn acquire_request(
-        self: &Arc<Self>,
+        &self,
         limits: &Limits,
         caller: Option<Caller>,
     ) -> Result<Option<RequestPermit>, QuotaExceeded> {
         let Some(caller) = caller.map(Caller::normalized) else { return Ok(None) };
         let SettingLimit { max, setting } = limits.requests_of(caller);
-        let mut requests = self.requests.lock();
-        if requests.by_address.get(&caller.address).copied().unwrap_or_default() >= max {
-            return Err(QuotaExceeded::Requests { max, setting, from_this_address: true });
-        }
-        if requests.total >= limits.requests_total {
-            return Err(QuotaExceeded::Requests {
-                max: limits.requests_total,
-                setting: "feed.judged_requests_max",
-                from_this_address: false,
-            });
-        }
-        requests.total += 1;
-        *requests.by_address.entry(caller.address).or_default() += 1;
-        drop(requests);
-        Ok(Some(RequestPermit { quota: Arc::clone(self), address: caller.address }))
+        let limits = QuotaLimits { total: limits.requests_total, per_key: Some(max) };
+        let permit = self.requests.acquire(limits, Some(caller.address));
+        permit.map(Some).map_err(|limit| match limit {
+            LimitReached::PerKey { max } => QuotaExceeded::Requests { max, setting, from_this_address: true },
+            LimitReached::Total { max } => {
+                let setting = "feed.judged_requests_max";
+                QuotaExceeded::Requests { max, setting, from_this_address: false }
+            }
+        })
     }
 
     /// Logged once: only the operator can tell the clients behind one address apart.
@@ -236,7 +225,7 @@ pub struct EvaluatorPermit {
     quota: Arc<PluginQuota>,
     address: IpAddr,
     plugin: PluginUse,
-    _memory: Payer,
+    _memory: AddressBudget,
 }
 
 impl Drop for EvaluatorPermit {
@@ -251,23 +240,7 @@ impl Drop for EvaluatorPermit {
 }
 
 /// The right to one open request for judged history; given back on drop.
-#[derive(Debug)]
-pub struct RequestPermit {
-    quota: Arc<PluginQuota>,
-    address: IpAddr,
-}
-
-impl Drop for RequestPermit {
-    fn drop(&mut self) {
-        let mut requests = self.quota.requests.lock();
-        requests.total = requests.total.saturating_sub(1);
-        let Some(count) = requests.by_address.get_mut(&self.address) else { return };
-        *count = count.saturating_sub(1);
-        if *count == 0 {
-            requests.by_address.remove(&self.address);
-        }
-    }
-}
+pub type RequestPermit = Lease<IpAddr>;
 
 #[cfg(test)]
 mod tests {
@@ -394,6 +367,6 @@ mod tests {
         assert_eq!(refused, QuotaExceeded::Requests { max: 5, setting, from_this_address: false });
         drop((held, more));
         assert!(request("2.2.2.2", false).is_ok() && quota.acquire_request(&LIMITS, None).unwrap().is_none());
-        assert!(quota.requests.lock().by_address.is_empty() && quota.requests.lock().total == 0);
+        assert_eq!(quota.requests.in_use(), 0);
     }
 }

@@ -23,12 +23,9 @@ fn open(dir: &Path) -> Arc<Plugins> {
 }
 
 fn open_within(dir: &Path, limits: limits::Config) -> Arc<Plugins> {
-    let store = Store::open(store::config::Config {
-        dir: dir.to_owned(),
-        min_free_bytes: 0,
-        ..store::config::Config::default()
-    })
-    .unwrap();
+    let config =
+        store::config::Config { dir: dir.to_owned(), min_free_bytes: 0, ..store::config::Config::default() };
+    let store = Store::open(config, |_| Bytes::new()).unwrap();
     let engine =
         Engine::new(limits::Config { compile_here: true, ..limits }, Arc::new(NoHistory), |_| Bytes::new())
             .unwrap();
@@ -50,7 +47,7 @@ async fn the_first_version_is_active_and_later_ones_wait() {
     assert_eq!((second.state, second.new), (VersionState::Waiting, true));
     assert!(!plugins.upload("mine", GATECAMP, UploadOptions::default()).unwrap().new);
     assert_eq!(plugins.resolve(&used("mine", "")).await.unwrap().digest(), first.version.digest);
-    assert!(!changes.has_changed().unwrap(), "nobody is told of a version that waits");
+    assert!(!changes.has_changed().unwrap(), "a waiting version is not a change");
 
     plugins.promote("mine", &format!("sha256:{}", second.version.digest)).unwrap();
     assert!(changes.has_changed().unwrap());
@@ -69,7 +66,7 @@ async fn the_first_version_is_active_and_later_ones_wait() {
 }
 
 #[tokio::test]
-async fn plugins_outlive_the_server() {
+async fn plugins_survive_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let before = {
         let plugins = open(dir.path());
@@ -92,7 +89,7 @@ async fn plugins_outlive_the_server() {
 }
 
 #[tokio::test]
-async fn a_record_that_cannot_be_read_does_not_take_the_others_along() {
+async fn an_unreadable_record_does_not_affect_other_plugins() {
     let dir = tempfile::tempdir().unwrap();
     {
         let plugins = open(dir.path());
@@ -107,7 +104,7 @@ async fn a_record_that_cannot_be_read_does_not_take_the_others_along() {
 }
 
 #[tokio::test]
-async fn a_component_leaves_with_the_last_plugin_that_uses_it() {
+async fn a_component_is_removed_with_the_last_plugin_that_uses_it() {
     let dir = tempfile::tempdir().unwrap();
     let plugins = open(dir.path());
     let digest = plugins.upload("one", HIGH_VALUE, UploadOptions::default()).unwrap().version.digest;
@@ -132,7 +129,7 @@ async fn errors_name_the_parameter_to_blame() {
     let refused = async |using: PluginUse| plugins.resolve(&using).await.unwrap_err();
     let config = refused(used("watch", "{}")).await;
     assert_eq!(config.parameter(), Some("plugin_config"));
-    assert!(config.to_string().contains("characters"), "the guest's words: {config}");
+    assert!(config.to_string().contains("characters"), "the guest's own text: {config}");
     assert_eq!(refused(used("watch", "no json")).await.parameter(), Some("plugin_config"));
     let unknown = refused(used("other", "{}")).await;
     assert_eq!(unknown.parameter(), Some("plugin"));
@@ -167,7 +164,7 @@ async fn a_changed_file_is_not_run() {
         let other = plugins.store.upload_file().unwrap();
         other.write(GATECAMP).unwrap();
         plugins.store.keep_component(&digest, &other).unwrap();
-        plugins.store.remove_compiled(&digest).unwrap();
+        plugins.store.remove_code(&digest).unwrap();
         digest
     };
     let plugins = open(dir.path());
@@ -176,7 +173,7 @@ async fn a_changed_file_is_not_run() {
 }
 
 #[tokio::test]
-async fn components_that_nobody_uses_give_way_to_others() {
+async fn unused_components_are_unloaded_to_make_room() {
     let dir = tempfile::tempdir().unwrap();
     let (loaded, instance) = {
         let plugins = open(dir.path());
@@ -200,7 +197,7 @@ async fn components_that_nobody_uses_give_way_to_others() {
     assert_eq!(
         (is_loaded("one"), is_loaded("two")),
         (true, false),
-        "what nobody uses is unloaded for what is used"
+        "the unused one is unloaded for the used one"
     );
     let refused = plugins.resolve(&used("two", "{}")).await.unwrap_err();
     assert!(
@@ -210,7 +207,7 @@ async fn components_that_nobody_uses_give_way_to_others() {
     assert_eq!(
         plugins.state(plugins.manifest("two").unwrap().versions.last().unwrap()),
         Readiness::Usable,
-        "it is no worse for it"
+        "a refusal does not make it unusable"
     );
     // Once nobody uses it, its evaluator is evicted, then the component itself.
     drop(evaluator);
@@ -224,7 +221,7 @@ async fn components_that_nobody_uses_give_way_to_others() {
 }
 
 #[tokio::test]
-async fn a_class_is_told_only_of_what_todays_limits_let_in() {
+async fn a_class_is_reported_only_if_the_current_limits_accept_the_version() {
     let dir = tempfile::tempdir().unwrap();
     let version = open(dir.path()).upload("one", HIGH_VALUE, UploadOptions::default()).unwrap().version;
     let small = limits::Config { functions_max: 0, ..limits::Config::default() };

@@ -2,7 +2,7 @@
 //!
 //! Must not know: how components are compiled.
 
-use crate::plugin::judging::probe::Tried;
+use crate::plugin::judging::repeatability_trial::TrialReport;
 use crate::plugin::judging::run::Instance;
 use crate::plugins::components::KeptComponent;
 use crate::plugins::manifest::{Version, VersionState};
@@ -25,7 +25,7 @@ pub struct CheckedUpload<'a> {
     /// The component made from it.
     pub component: KeptComponent,
     /// The result of its trial.
-    pub tried: Tried,
+    pub tried: TrialReport,
     /// The options it was uploaded with.
     pub options: UploadOptions,
 }

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::domain::hex::hex;
 use crate::plugin::build::QueuedUpload;
 use crate::plugin::build::protocol::Stage;
-use crate::plugin::judging::probe::Tried;
+use crate::plugin::judging::repeatability_trial::TrialReport;
 use crate::plugins::Plugins;
 use crate::plugins::components::{BuildOrder, KeptComponent};
 use crate::plugins::error::PluginsError;
@@ -224,7 +224,7 @@ async fn process(
     let (component, tried) = match known {
         Some((kept, version)) if version.probed || !plugins.needs_trial(&job.name, &digest, options) => {
             drop(queued);
-            (kept, Tried { probed: version.probed, warnings: version.warnings })
+            (kept, TrialReport { probed: version.probed, warnings: version.warnings })
         }
         _ => {
             let build = UploadBuild { file: &file, digest: &digest, size_bytes, options };
@@ -268,7 +268,7 @@ async fn compile_and_try(
     job: &UploadJob,
     queued: QueuedUpload,
     build: UploadBuild<'_>,
-) -> Result<(KeptComponent, Tried), PluginsError> {
+) -> Result<(KeptComponent, TrialReport), PluginsError> {
     let UploadBuild { file, digest, size_bytes, options } = build;
     let probe = plugins.needs_trial(&job.name, digest, options);
     let engine = plugins.engine();

@@ -1,7 +1,7 @@
-//! zKillboard's block for a killmail that has none: prices by a simple rule, flags and labels by
-//! zKillboard's.
+//! Makes up zKillboard's `zkb` block for a killmail without one: prices by a simple rule, flags and labels by
+//! zKillboard's rules.
 //!
-//! Must not know: how the block is spelled on any wire.
+//! Must not know: how the block is serialized.
 
 use crate::clock::DAY_SECS;
 use crate::domain::killmail::{Attacker, Extra, Killmail};
@@ -11,15 +11,15 @@ use crate::sample::prices;
 use crate::sample::rng::Dice;
 use crate::universe::{self, Space};
 
-/// Units of a stack that count: fuel and ore come by the hundred thousand and cost next to nothing.
+/// Units of a stack that are priced: fuel and ore come in hundreds of thousands and cost next to nothing.
 const STACK_MAX: u64 = 1_000;
-/// Characters and corporations up to these are NPCs.
+/// Characters and corporations with ids up to these are NPCs.
 const NPC_CHARACTERS: u32 = 3_999_999;
 const NPC_CORPORATIONS: u32 = 1_999_999;
-/// Capsules, shuttles, rookie ships: losing one is neither solo nor awox.
+/// Groups of capsules, shuttles and rookie ships: losing one is neither solo nor awox.
 const TRIFLES: [u32; 3] = [29, 31, 237];
 
-/// What zKillboard would say of a made-up killmail. `dice` decide the hull's price and the points.
+/// The block of a made-up killmail. The price of the hull and the points are random.
 pub fn appraise(killmail: &Killmail, dice: &mut Dice) -> Zkb {
     let ship = killmail.victim.ship_type_id.unwrap_or_default();
     let hull =
@@ -28,8 +28,7 @@ pub fn appraise(killmail: &Killmail, dice: &mut Dice) -> Zkb {
     Zkb { location_id: Some(location), ..block(killmail, hull, dice) }
 }
 
-/// A block for a real killmail that came without one, marked `estimated`: the same killmail always gets the
-/// same.
+/// A block for a real killmail that has none, marked `estimated`. The same killmail always gets the same one.
 #[must_use]
 pub fn estimate(killmail: &Killmail) -> Zkb {
     let mut dice = Dice::new(u64::from(killmail.killmail_id));
@@ -83,7 +82,7 @@ fn block(killmail: &Killmail, hull: f64, dice: &mut Dice) -> Zkb {
     }
 }
 
-/// The same killmail's block after zKillboard worked on it again: another price, marked as a gank.
+/// Changes a block as zKillboard does when it processes a killmail again: other prices, marked as a gank.
 pub fn appraise_again(zkb: &mut Zkb, dice: &mut Dice) {
     let turn = 1.0 + 0.1 * dice.normal();
     for value in

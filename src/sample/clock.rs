@@ -1,56 +1,66 @@
-//! When killmails happen: the hours of a day, the noise of minutes, battles.
+//! When made-up killmails happen: by hour of the day, with noise per minute, and in battles.
 //!
-//! Must not know: what a killmail is, or what time it is now.
+//! Must not know: what a killmail is; the current time.
 
 use crate::clock::DAY_SECS;
 use crate::sample::rng::Dice;
+use crate::universe::activity::KILLMAILS_BY_HOUR;
 
-/// Killmails of one week by hour of day, UTC: quiet at downtime (11), busiest at 19.
-const HOURS: [f64; 24] = [
-    3515.0, 3587.0, 3301.0, 3328.0, 3598.0, 2721.0, 2348.0, 2052.0, 2190.0, 2285.0, 2426.0, 1744.0, 3293.0,
-    3889.0, 3735.0, 3755.0, 3870.0, 4187.0, 4490.0, 5732.0, 5589.0, 4980.0, 3632.0, 2981.0,
-];
-/// Days between two battles, on average.
+/// The average time between two battles, days.
 const DAYS_PER_BATTLE: f64 = 3.0;
-/// A battle's killmails a minute, least and most, in means of all minutes (9 killmails): 30 to 96.
+/// The fewest and the most killmails a minute of a battle, in multiples of an average minute (9 killmails);
+/// that is 30 to 96.
 const BATTLE: (f64, f64) = (3.3, 10.7);
 
-/// One killmail's time.
+/// The time of one killmail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
     /// Unix seconds.
     pub time: i64,
-    /// The battle it belongs to.
+    /// The number of the battle it belongs to.
     pub battle: Option<u32>,
 }
 
-/// The times of a given number of killmails, ascending.
+/// Iterates over the times of a given number of killmails, ascending.
 #[derive(Debug)]
 pub struct Moments {
     from: i64,
     dice: Dice,
-    /// What each minute weighs: its share for everyday losses, its share for a battle, and which.
-    minutes: Vec<(f64, f64, u32)>,
+    minutes: Vec<Minute>,
+    /// The sum of all weights.
     total: f64,
     next_minute: usize,
-    /// Weight and number of killmails before `next_minute`.
+    /// The weight of the minutes before `next_minute`.
     passed: f64,
+    /// The number of killmails in the minutes before `next_minute`.
     given: u64,
     killmails: u64,
+    /// The times of the current minute, latest first.
     waiting: Vec<Moment>,
 }
 
+/// The weights of one minute.
+#[derive(Debug, Clone, Copy)]
+struct Minute {
+    everyday: f64,
+    /// 0 without a battle.
+    in_battle: f64,
+    battle: u32,
+}
+
 impl Moments {
-    /// Times of exactly so many killmails in the days from `from` (unix seconds).
+    /// Times of exactly this many killmails in the days from `from` (unix seconds) on.
     #[must_use]
     pub fn new(seed: u64, from: i64, days: f64, killmails: u64) -> Self {
         let mut dice = Dice::new(seed ^ 0x636c_6f63_6b00_0001);
         let count = ((days * 1440.0).ceil() as usize).max(1);
-        let mean = HOURS.iter().sum::<f64>() / 24.0;
-        let mut minutes: Vec<(f64, f64, u32)> = (0..count)
+        let mean = f64::from(KILLMAILS_BY_HOUR.iter().sum::<u32>()) / 24.0;
+        let mut minutes: Vec<Minute> = (0..count)
             .map(|minute| {
                 let hour = (from + minute as i64 * 60).rem_euclid(DAY_SECS) / 3600;
-                (HOURS[hour as usize] / mean * (0.45 * dice.normal()).exp(), 0.0, 0)
+                let everyday =
+                    f64::from(KILLMAILS_BY_HOUR[hour as usize]) / mean * (0.45 * dice.normal()).exp();
+                Minute { everyday, in_battle: 0.0, battle: 0 }
             })
             .collect();
         for battle in 0..(days / DAYS_PER_BATTLE).round() as u32 {
@@ -58,10 +68,10 @@ impl Moments {
             let weight = BATTLE.0 + (BATTLE.1 - BATTLE.0) * dice.fraction();
             let end = (start + 10 + dice.below(51) as usize).min(count);
             for minute in &mut minutes[start..end] {
-                (minute.1, minute.2) = (weight * (0.25 * dice.normal()).exp(), battle);
+                (minute.in_battle, minute.battle) = (weight * (0.25 * dice.normal()).exp(), battle);
             }
         }
-        let total = minutes.iter().map(|m| m.0 + m.1).sum();
+        let total = minutes.iter().map(|minute| minute.everyday + minute.in_battle).sum();
         Self {
             from,
             dice,
@@ -75,19 +85,19 @@ impl Moments {
         }
     }
 
-    /// Throws the seconds of the next minute's killmails.
-    fn minute(&mut self) -> Option<()> {
-        let (plain, fought, battle) = *self.minutes.get(self.next_minute)?;
+    /// Draws the times within the next minute; `None` at the end.
+    fn draw_minute(&mut self) -> Option<()> {
+        let Minute { everyday, in_battle: fought, battle } = *self.minutes.get(self.next_minute)?;
         let start = self.from + self.next_minute as i64 * 60;
-        self.passed += plain + fought;
+        self.passed += everyday + fought;
         self.next_minute += 1;
         let last = self.next_minute == self.minutes.len();
         let due =
             if last { self.killmails } else { (self.killmails as f64 * self.passed / self.total) as u64 };
         let mut second = 0;
         for _ in self.given..due {
-            let in_battle = self.dice.chance(fought / (plain + fought));
-            // In battles many die in the same second.
+            let in_battle = self.dice.chance(fought / (everyday + fought));
+            // In a battle many killmails share a second.
             if !(in_battle && self.dice.chance(0.4)) {
                 second = self.dice.below(60);
             }
@@ -105,7 +115,7 @@ impl Iterator for Moments {
 
     fn next(&mut self) -> Option<Moment> {
         while self.waiting.is_empty() {
-            self.minute()?;
+            self.draw_minute()?;
         }
         self.waiting.pop()
     }
@@ -116,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_ascend_and_all_are_given() {
+    fn times_are_ascending_and_complete() {
         let moments: Vec<Moment> = Moments::new(5, 1_700_000_000, 7.0, 83_228).collect();
         assert_eq!(moments.len(), 83_228);
         assert!(moments.is_sorted_by_key(|m| m.time));
@@ -124,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn hours_and_minutes_are_those_of_a_real_week() {
+    fn hours_and_minutes_are_distributed_as_in_a_real_week() {
         let from = 1_699_920_000;
         let moments: Vec<Moment> = Moments::new(6, from, 70.0, 900_000).collect();
         let share = |hour: i64| {
@@ -142,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_killmails_in_a_short_time_are_fine() {
+    fn a_few_killmails_in_a_short_time_are_possible() {
         assert_eq!(Moments::new(1, 0, 0.001, 3).count(), 3);
         assert_eq!(Moments::new(1, 0, 1.0, 0).count(), 0);
     }

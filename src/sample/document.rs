@@ -1,4 +1,4 @@
-//! Made-up killmails as R2Z2 publishes them: what a fake feed serves.
+//! Serializes made-up killmails as R2Z2 publishes them, for fake feeds.
 //!
 //! Must not know: who reads them.
 
@@ -22,7 +22,7 @@ pub fn r2z2(killmail: &Killmail, uploaded_at: i64, sequence: u64) -> String {
     without_nulls(document).to_string()
 }
 
-/// The killmail as ESI gives it.
+/// The killmail as ESI returns it.
 #[must_use]
 pub fn esi(killmail: &Killmail) -> Value {
     without_nulls(json!({

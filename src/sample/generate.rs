@@ -1,7 +1,8 @@
-//! Made-up killmails of the real shape, as many as wanted: for benches, examples and tests.
+//! Generates any number of realistic made-up killmails, for benches, examples and tests.
 //!
-//! Numbers of attackers and items, systems, characters, hours, battles, late ones and revisions follow a real
-//! week of 83,228 killmails (2021-11-27 to 12-03). The same recipe gives the same killmails on every machine.
+//! Attackers, items, systems, characters, hours, battles, late killmails and revisions are distributed as in
+//! a real week of 83,228 killmails (2021-11-27 to 12-03). The same recipe gives the same killmails on every
+//! machine.
 //!
 //! Must not know: where they go.
 
@@ -10,36 +11,36 @@ use std::collections::BTreeMap;
 use crate::domain::killmail::{Killmail, Position, Victim};
 use crate::sample::appraise::{appraise, appraise_again};
 use crate::sample::clock::{Moment, Moments};
-use crate::sample::fight::Gang;
+use crate::sample::fight::Attackers;
 use crate::sample::loot;
 use crate::sample::participants::{Character, Participants};
 use crate::sample::rng::Dice;
 
-/// Victims without a character: structures, deployables.
+/// Share of victims without a character: structures, deployables.
 const UNMANNED: f64 = 0.018;
-/// Victims drawn from everyone; the others are looked for outside alliances.
+/// Share of victims drawn from everyone; the others are preferably not in an alliance.
 const FROM_ALL: f64 = 0.745;
-/// Killmails that nobody submits leave holes between ids: the chance that the next id is the next killmail.
+/// Killmails that nobody submits use up ids: the probability that the next id belongs to the next killmail.
 const SUBMITTED: f64 = 0.58;
 
-/// What to make.
+/// What to generate.
 #[derive(Debug, Clone)]
 pub struct Recipe {
-    /// Decides everything that is left to chance.
+    /// Determines everything random.
     pub seed: u64,
-    /// How many killmails; revisions come on top.
+    /// The number of killmails, without revisions.
     pub killmails: u64,
-    /// When the first may happen, unix seconds.
+    /// The earliest killmail time, unix seconds.
     pub from: i64,
-    /// Days they are spread over.
+    /// The days over which they are distributed.
     pub days: f64,
     /// The first id.
     pub first_id: u32,
-    /// Characters that appear.
+    /// The number of characters.
     pub characters: usize,
-    /// Share that is uploaded 1 to 72 hours after it happened.
+    /// Share that is published 1 to 72 hours after it happened.
     pub late: f64,
-    /// Share that comes a second time with another zkb block.
+    /// Share that is published a second time with another zkb block.
     pub revised: f64,
 }
 
@@ -59,52 +60,52 @@ impl Default for Recipe {
     }
 }
 
-/// A made-up killmail as its source would bring it.
+/// A made-up killmail as a source would deliver it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Made {
-    /// The killmail, zkb block included.
+    /// The killmail, including its zkb block.
     pub killmail: Killmail,
     /// When the source published it, unix seconds; never before it happened.
     pub uploaded_at: i64,
-    /// It came before, with another zkb block.
+    /// Whether it was delivered before, with another zkb block.
     pub revision: bool,
 }
 
 impl Recipe {
-    /// Begins to make them. They come in the order of `uploaded_at`.
+    /// Generates them in the order of `uploaded_at`.
     #[must_use]
     pub fn generate(self) -> Generator {
         let until = self.from + (self.days * 86_400.0) as i64;
         Generator {
-            cast: Participants::new(self.seed, self.characters),
+            participants: Participants::new(self.seed, self.characters),
             dice: Dice::new(self.seed),
             moments: Moments::new(self.seed, self.from, self.days, self.killmails),
-            gang: Gang::default(),
+            attackers: Attackers::default(),
             next_id: self.first_id,
             until,
-            grounds: BTreeMap::new(),
+            battle_systems: BTreeMap::new(),
             waiting: BTreeMap::new(),
-            ticket: 0,
+            next_order: 0,
             recipe: self,
         }
     }
 }
 
-/// Makes killmails as it goes: a few hundred thousand a second.
+/// Generates killmails lazily, a few hundred thousand a second.
 #[derive(Debug)]
 pub struct Generator {
     recipe: Recipe,
-    cast: Participants,
+    participants: Participants,
     dice: Dice,
     moments: Moments,
-    gang: Gang,
+    attackers: Attackers,
     next_id: u32,
     until: i64,
-    /// Where each battle is fought.
-    grounds: BTreeMap<u32, u32>,
-    /// What happened but is not uploaded yet, by upload time and order.
+    /// The system of each battle.
+    battle_systems: BTreeMap<u32, u32>,
+    /// What happened but is not published yet, by publication time and order.
     waiting: BTreeMap<(i64, u64), Made>,
-    ticket: u64,
+    next_order: u64,
 }
 
 impl Iterator for Generator {
@@ -116,7 +117,7 @@ impl Iterator for Generator {
                 return self.waiting.pop_first().map(|(_, made)| made);
             };
             self.make(moment);
-            // Nothing that happens later is uploaded before it happens.
+            // Whatever happens later is published later.
             if self.waiting.first_key_value().is_some_and(|((uploaded_at, _), _)| *uploaded_at <= moment.time)
             {
                 return self.waiting.pop_first().map(|(_, made)| made);
@@ -126,10 +127,10 @@ impl Iterator for Generator {
 }
 
 impl Generator {
-    /// The characters that appear, the most active first.
+    /// The characters, the most active first.
     #[must_use]
     pub fn characters(&self) -> &[Character] {
-        self.cast.characters()
+        self.participants.characters()
     }
 
     fn make(&mut self, moment: Moment) {
@@ -148,14 +149,14 @@ impl Generator {
                 appraise_again(zkb, dice);
             }
             let again = uploaded_at + 60 + i64::from(dice.below(86_400));
-            self.wait(Made { killmail, uploaded_at: again, revision: true });
+            self.schedule(Made { killmail, uploaded_at: again, revision: true });
         }
-        self.wait(Made { killmail, uploaded_at, revision: false });
+        self.schedule(Made { killmail, uploaded_at, revision: false });
     }
 
-    fn wait(&mut self, made: Made) {
-        self.ticket += 1;
-        self.waiting.insert((made.uploaded_at, self.ticket), made);
+    fn schedule(&mut self, made: Made) {
+        self.next_order += 1;
+        self.waiting.insert((made.uploaded_at, self.next_order), made);
     }
 
     fn killmail(&mut self, moment: Moment) -> Killmail {
@@ -166,12 +167,14 @@ impl Generator {
             self.next_id += 1;
         }
         let solar_system_id = match moment.battle {
-            Some(battle) => *self.grounds.entry(battle).or_insert_with(|| self.cast.systems.draw(dice)),
-            None => self.cast.systems.draw(dice),
+            Some(battle) => {
+                *self.battle_systems.entry(battle).or_insert_with(|| self.participants.systems.draw(dice))
+            }
+            None => self.participants.systems.draw(dice),
         };
-        let lost = victim(&self.cast, dice);
+        let lost = draw_victim(&self.participants, dice);
         let (attackers, damage) =
-            self.gang.attack(&self.cast, lost.unwrap_or(u32::MAX), moment.battle.is_some(), dice);
+            self.attackers.draw(&self.participants, lost.unwrap_or(u32::MAX), moment.battle.is_some(), dice);
         let unreported = if damage > 0 && dice.chance(0.007) { 1 + i64::from(dice.below(300)) } else { 0 };
         let mut killmail = Killmail {
             killmail_id,
@@ -180,7 +183,7 @@ impl Generator {
             moon_id: dice.chance(0.0023).then(|| 40_000_000 + u64::from(dice.below(400_000))),
             war_id: dice.chance(0.014).then(|| 600_000 + u64::from(dice.below(100_000))),
             hash: Some(hex(dice)),
-            victim: wreck(&self.cast, lost, damage + unreported, dice),
+            victim: victim(&self.participants, lost, damage + unreported, dice),
             attackers,
             ..Killmail::default()
         };
@@ -189,25 +192,28 @@ impl Generator {
     }
 }
 
-/// Whose ship it is: a place in the cast, or nobody's.
-fn victim(cast: &Participants, dice: &mut Dice) -> Option<u32> {
+/// Draws the index of the victim's character; `None` for a structure.
+fn draw_victim(participants: &Participants, dice: &mut Dice) -> Option<u32> {
     if dice.chance(UNMANNED) {
         return None;
     }
-    let place = cast.anyone(dice);
+    let index = participants.draw_character(dice);
     if dice.chance(FROM_ALL) {
-        return Some(place);
+        return Some(index);
     }
-    (0..40).map(|_| cast.anyone(dice)).find(|place| cast.character(*place).alliance == 0).or(Some(place))
+    (0..40)
+        .map(|_| participants.draw_character(dice))
+        .find(|index| participants.character(*index).alliance == 0)
+        .or(Some(index))
 }
 
-fn wreck(cast: &Participants, lost: Option<u32>, damage_taken: i64, dice: &mut Dice) -> Victim {
+fn victim(participants: &Participants, lost: Option<u32>, damage_taken: i64, dice: &mut Dice) -> Victim {
     let some = |id: u32| (id != 0).then_some(id);
     let ship = match lost {
-        Some(_) => loot::hull(cast, dice),
-        None => dice.pick(&cast.structures),
+        Some(_) => loot::hull(participants, dice),
+        None => dice.pick(&participants.structures),
     };
-    let owner = cast.character(lost.unwrap_or_else(|| cast.anyone(dice)));
+    let owner = participants.character(lost.unwrap_or_else(|| participants.draw_character(dice)));
     let mut axis = |reach: f64| (dice.normal() * reach * 100.0).round() / 100.0;
     let position = Some(Position { x: axis(1e12), y: axis(1e11), z: axis(1e12) });
     Victim {
@@ -218,7 +224,7 @@ fn wreck(cast: &Participants, lost: Option<u32>, damage_taken: i64, dice: &mut D
         ship_type_id: Some(ship),
         damage_taken,
         position,
-        items: Some(if lost.is_some() { loot::items(cast, ship, dice) } else { Vec::new() }),
+        items: Some(if lost.is_some() { loot::items(participants, ship, dice) } else { Vec::new() }),
         ..Victim::default()
     }
 }

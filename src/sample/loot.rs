@@ -1,16 +1,16 @@
-//! What was lost: the hull and what was in it.
+//! What a made-up victim lost: the hull and the items in it.
 //!
-//! Must not know: who did it.
+//! Must not know: who killed it.
 
 use crate::domain::killmail::Item;
 use crate::sample::participants::Participants;
 use crate::sample::rng::{Counts, Dice};
 
-/// The capsule.
+/// The type id of the capsule.
 pub const CAPSULE: u32 = 670;
 const IMPLANT_FLAG: i64 = 89;
 const CARGO_FLAG: i64 = 5;
-/// Where things are fitted, in the order a ship is filled: high, medium and low slots, drone bay, rigs.
+/// Slot flags in the order in which a ship is fitted: high, medium and low slots, drone bay, rigs.
 const SLOTS: [i64; 28] = [
     27, 28, 29, 30, 19, 20, 21, 22, 11, 12, 13, 14, 87, 87, 92, 93, 94, 31, 32, 33, 34, 23, 24, 15, 16, 17,
     18, 125,
@@ -33,17 +33,17 @@ const ITEMS: Counts = Counts(&[
     (1.0, 151, 756),
 ]);
 
-/// The ship lost.
-pub fn hull(cast: &Participants, dice: &mut Dice) -> u32 {
-    if dice.chance(0.274) { CAPSULE } else { cast.lost.draw(dice) }
+/// Draws the ship that was lost.
+pub fn hull(participants: &Participants, dice: &mut Dice) -> u32 {
+    if dice.chance(0.274) { CAPSULE } else { participants.ships_lost.draw(dice) }
 }
 
-/// What was in it.
-pub fn items(cast: &Participants, hull: u32, dice: &mut Dice) -> Vec<Item> {
+/// Draws the items in it.
+pub fn items(participants: &Participants, hull: u32, dice: &mut Dice) -> Vec<Item> {
     if hull == CAPSULE {
         let count = IMPLANTS.draw(dice);
         return (0..count)
-            .map(|_| item(u64::from(dice.pick(&cast.implants)), IMPLANT_FLAG, false, 1))
+            .map(|_| item(u64::from(dice.pick(&participants.implants)), IMPLANT_FLAG, false, 1))
             .collect();
     }
     let count = ITEMS.draw(dice) as usize;
@@ -53,21 +53,27 @@ pub fn items(cast: &Participants, hull: u32, dice: &mut Dice) -> Vec<Item> {
         let slot = SLOTS.get(n).filter(|_| !throw.is_multiple_of(4));
         let (cargo, flag) = (slot.is_none(), slot.copied().unwrap_or(CARGO_FLAG));
         let quantity = if cargo { 1 + (throw >> 8) % 400 } else { 1 };
-        items.push(item(u64::from(cast.modules.draw(dice)), flag, (throw >> 20) % 100 < 45, quantity));
+        items.push(item(
+            u64::from(participants.modules.draw(dice)),
+            flag,
+            (throw >> 20) % 100 < 45,
+            quantity,
+        ));
     }
-    rare(cast, &mut items, dice);
+    add_rare_items(participants, &mut items, dice);
     items
 }
 
-/// Blueprint copies and full containers, as rare as they are.
-fn rare(cast: &Participants, items: &mut [Item], dice: &mut Dice) {
+/// Adds blueprint copies and full containers, as rarely as they occur.
+fn add_rare_items(participants: &Participants, items: &mut [Item], dice: &mut Dice) {
     let count = items.len() as u32;
     if count > 0 && dice.chance(0.05) {
         items[dice.below(count) as usize].singleton = 2;
     }
     if count > 0 && dice.chance(0.0095) {
-        let inside =
-            (0..1 + dice.below(6)).map(|_| item(u64::from(cast.modules.draw(dice)), 0, true, 3)).collect();
+        let inside = (0..1 + dice.below(6))
+            .map(|_| item(u64::from(participants.modules.draw(dice)), 0, true, 3))
+            .collect();
         items[dice.below(count) as usize].items = Some(inside);
     }
 }

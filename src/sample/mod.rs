@@ -1,9 +1,11 @@
 //! A few thousand real killmails, embedded in the binary, to try killstream without waiting for a feed; and a
 //! generator of any number of made-up ones.
 //!
-//! Must not know: any other upstream forms than those it writes. The real ones are handed out as lines of
-//! JSON as they came, oldest first, and nothing reads them here; they are public in-game records, CCP hf.'s
-//! property (see `sample/NOTICE`); `cargo run --release --example sample_pack -- DIR` refreshes them.
+//! The real ones are public in-game records and the property of CCP hf. (see `sample/NOTICE`); refresh them
+//! with
+//! `cargo run --release --example sample_pack -- DIR`.
+//!
+//! Must not know: how upstream documents are parsed. The real ones are returned as lines of JSON as received.
 
 pub mod appraise;
 mod clock;
@@ -20,18 +22,19 @@ use std::io::{BufRead, BufReader};
 static EMBEDDED: &[u8] = include_bytes!("killmails.ndjson.zst");
 
 /// The killmails of the sample, one JSON document each, in killmail id order, which is time order. They are
-/// decompressed as the iterator goes. Upstream forms are mixed, as they are in real life:
+/// decompressed lazily. The upstream formats are mixed, as in real life:
 ///
-/// - most are as ESI gives them, with `killmail_hash` beside the killmail's own fields: some twelve busy
+/// - most are as ESI returns them, with `killmail_hash` next to the killmail's own members: some twelve busy
 ///   hours of 2021-12-02, about half of the killmails that happened then;
 /// - some hundred are RedisQ packages, `{"package": {"killID", "killmail", "zkb"}}`, with real `zkb` values;
-/// - a handful are ESI killmails with a top-level `zkb`, as zKillboard's websocket sends them; two of these
-///   also come as packages.
+/// - a handful are ESI killmails with a top-level `zkb`, as zKillboard's websocket sent them; two of these
+/// also
+///   occur as packages.
 pub fn lines() -> impl Iterator<Item = String> {
     let decoder = zstd::Decoder::new(EMBEDDED).expect("a decoder needs nothing but memory");
     BufReader::new(decoder)
         .lines()
-        .map(|line| line.expect("the embedded sample is whole: a unit test reads it"))
+        .map(|line| line.expect("the embedded sample is intact: a unit test reads it"))
 }
 
 #[cfg(test)]
@@ -55,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sample_holds_every_form() {
+    fn the_sample_contains_every_format() {
         let documents = documents();
         let packages = documents.iter().filter(|document| document.get("package").is_some()).count();
         let websocket = documents.iter().filter(|document| document.get("zkb").is_some()).count();
@@ -76,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn the_busy_stretch_has_camps_and_familiar_faces() {
+    fn the_sample_contains_busy_systems_and_recurring_characters() {
         let mut systems: HashMap<u64, usize> = HashMap::new();
         let mut attackers: HashMap<u64, usize> = HashMap::new();
         for document in documents().iter().filter(|document| document.get("killmail_hash").is_some()) {
@@ -91,7 +94,7 @@ mod tests {
         assert!(systems.values().any(|&killmails| killmails > 30), "a system with many killmails");
         assert!(
             attackers.values().filter(|&&killmails| killmails >= 5).count() > 100,
-            "characters seen again and again"
+            "characters that occur repeatedly"
         );
     }
 }

@@ -1,11 +1,11 @@
-//! Who takes part, in what: characters with their corporations and alliances, systems, hulls, weapons,
-//! modules; each as often as in life.
+//! What made-up killmails are drawn from: characters with their corporations and alliances, systems, hulls,
+//! weapons, modules; each as often as in reality.
 //!
-//! Anchors are a real week's counts (2021-11-27 to 12-03, EVE Ref): rank and appearances in ten thousand.
+//! The tables are from a real week (2021-11-27 to 12-03, EVE Ref): rank, and occurrences per ten thousand.
 //!
-//! Must not know: how a killmail is put together from them.
+//! Must not know: how a killmail is composed of them.
 
-use crate::sample::rng::{Dice, Skew, bent};
+use crate::sample::rng::{AliasTable, Dice, power_law_weights};
 use crate::universe;
 
 const CHARACTERS: &[(f64, f64)] = &[
@@ -67,7 +67,7 @@ const CAPSULE_GROUP: u32 = 29;
 /// Energy, projectile and hybrid weapons.
 const TURRETS: [u32; 3] = [53, 55, 74];
 
-/// A character with what they belong to; 0 is none.
+/// A character and what it belongs to; 0 means none.
 #[derive(Debug, Clone, Copy)]
 pub struct Character {
     /// Character id.
@@ -76,23 +76,24 @@ pub struct Character {
     pub corporation: u32,
     /// Alliance id.
     pub alliance: u32,
-    /// Militia they fight for.
+    /// Faction id of the militia.
     pub faction: u32,
     /// Security status in tenths.
     pub security: i8,
 }
 
-/// Characters who fly together, each drawn by how active they are.
+/// Characters who fly together, each drawn in proportion to its activity.
 #[derive(Debug, Default)]
 struct Fleet {
     members: Vec<u32>,
-    upto: Vec<f64>,
+    /// Cumulative weights.
+    cumulative: Vec<f64>,
 }
 
 impl Fleet {
     fn draw(&self, dice: &mut Dice) -> Option<u32> {
-        let drawn = dice.fraction() * self.upto.last()?;
-        self.members.get(self.upto.partition_point(|upto| *upto <= drawn)).copied()
+        let drawn = dice.fraction() * self.cumulative.last()?;
+        self.members.get(self.cumulative.partition_point(|upto| *upto <= drawn)).copied()
     }
 }
 
@@ -100,53 +101,53 @@ impl Fleet {
 #[derive(Debug)]
 pub struct Ranked {
     ids: Vec<u32>,
-    skew: Skew,
+    table: AliasTable,
 }
 
 impl Ranked {
     fn new(ids: Vec<u32>, points: &[(f64, f64)]) -> Self {
-        Self { skew: Skew::new(&bent(points, ids.len())), ids }
+        Self { table: AliasTable::new(&power_law_weights(points, ids.len())), ids }
     }
 
     /// An id.
     pub fn draw(&self, dice: &mut Dice) -> u32 {
-        self.ids[self.skew.draw(dice)]
+        self.ids[self.table.draw(dice)]
     }
 }
 
-/// Everyone and everything that can appear.
+/// Everyone and everything that can occur.
 #[derive(Debug)]
 pub struct Participants {
     characters: Vec<Character>,
-    activity: Skew,
+    activity: AliasTable,
     fleets: Vec<Fleet>,
     /// The fleet of each character.
     fleet_of: Vec<u32>,
     /// Solar systems.
     pub systems: Ranked,
-    /// Ships people fly.
-    pub flown: Ranked,
-    /// Ships people lose, capsules left out.
-    pub lost: Ranked,
-    /// What people shoot with.
+    /// Ships of attackers.
+    pub ships_flown: Ranked,
+    /// Ships of victims, without capsules.
+    pub ships_lost: Ranked,
+    /// Weapons of attackers.
     pub weapons: Ranked,
-    /// What is fitted and carried.
+    /// Items that are fitted or carried.
     pub modules: Ranked,
     /// Implants.
     pub implants: Vec<u32>,
     /// Structures and deployables.
     pub structures: Vec<u32>,
-    /// What NPCs fly.
-    pub entities: Vec<u32>,
+    /// Ships of NPCs.
+    pub npc_ships: Vec<u32>,
 }
 
 impl Participants {
-    /// A cast of so many characters.
+    /// With this many characters.
     #[must_use]
     pub fn new(seed: u64, characters: usize) -> Self {
         let mut dice = Dice::new(seed ^ 0x6361_7374_0000_0001);
-        let characters = people(&mut dice, characters.max(10));
-        let weights = bent(CHARACTERS, characters.len());
+        let characters = draw_characters(&mut dice, characters.max(10));
+        let weights = power_law_weights(CHARACTERS, characters.len());
         let (fleets, fleet_of) = fleets(&characters, &weights);
         let of_category = |categories: &[u32]| types_where(|_, category| categories.contains(&category));
         let mut hulls = types_where(|group, category| category == SHIP && group != CAPSULE_GROUP);
@@ -162,35 +163,35 @@ impl Participants {
         shuffle(&mut dice, &mut modules);
         modules.truncate(6000);
         Self {
-            activity: Skew::new(&weights),
+            activity: AliasTable::new(&weights),
             characters,
             fleets,
             fleet_of,
             systems: Ranked::new(systems(&mut dice), SYSTEMS),
-            flown: Ranked::new(flown, FLOWN),
-            lost: Ranked::new(hulls, LOST),
+            ships_flown: Ranked::new(flown, FLOWN),
+            ships_lost: Ranked::new(hulls, LOST),
             weapons: Ranked::new(weapons, WEAPONS),
             modules: Ranked::new(modules, MODULES),
             implants: of_category(&[20]),
             structures: of_category(&[22, 65]),
-            entities: of_category(&[11]),
+            npc_ships: of_category(&[11]),
         }
     }
 
-    /// The place of someone in the cast, the active ones more often.
-    pub fn anyone(&self, dice: &mut Dice) -> u32 {
+    /// Draws the index of a character, active ones more often.
+    pub fn draw_character(&self, dice: &mut Dice) -> u32 {
         self.activity.draw(dice) as u32
     }
 
-    /// Someone who flies with this one: of the same alliance, else the same corporation.
-    pub fn comrade(&self, of: u32, dice: &mut Dice) -> u32 {
+    /// Draws a character of the same fleet: of the same alliance, or else of the same corporation.
+    pub fn fleet_mate(&self, of: u32, dice: &mut Dice) -> u32 {
         self.fleets[self.fleet_of[of as usize] as usize].draw(dice).unwrap_or(of)
     }
 
-    /// The character at a place in the cast.
+    /// The character with this index.
     #[must_use]
-    pub fn character(&self, place: u32) -> &Character {
-        &self.characters[place as usize]
+    pub fn character(&self, index: u32) -> &Character {
+        &self.characters[index as usize]
     }
 
     /// Every character, the most active first.
@@ -210,7 +211,7 @@ fn types_where(wanted: impl Fn(u32, u32) -> bool) -> Vec<u32> {
     universe::types().map(|(id, _)| id).filter(fits).collect()
 }
 
-/// Systems in the order of how busy they are: known space, wormholes and abyssal pockets as their shares are.
+/// Systems from the busiest on, with the real shares of known space, wormholes and abyssal pockets.
 fn systems(dice: &mut Dice) -> Vec<u32> {
     let mut all: Vec<u32> =
         universe::systems().map(|system| system.id).filter(|id| !BUSIEST.contains(id)).collect();
@@ -233,7 +234,7 @@ fn systems(dice: &mut Dice) -> Vec<u32> {
     ranked
 }
 
-/// Ids as they are spread over the years: `(share, from, below)`.
+/// Draws an id from ranges of `(share, from, below)`, as ids were assigned over the years.
 fn id_in(dice: &mut Dice, ranges: &[(f64, u32, u32)]) -> u32 {
     let mut share = dice.fraction();
     for (part, from, below) in ranges {
@@ -257,7 +258,7 @@ fn distinct(dice: &mut Dice, count: usize, ranges: &[(f64, u32, u32)]) -> Vec<u3
     ids
 }
 
-fn people(dice: &mut Dice, count: usize) -> Vec<Character> {
+fn draw_characters(dice: &mut Dice, count: usize) -> Vec<Character> {
     let ids = distinct(
         dice,
         count,
@@ -275,7 +276,7 @@ fn people(dice: &mut Dice, count: usize) -> Vec<Character> {
     );
     let alliances =
         distinct(dice, 653, &[(0.64, 99_000_000, 99_013_000), (0.36, 100_000_000, 2_090_000_000)]);
-    let alliance_of = Skew::new(&bent(ALLIANCES, alliances.len()));
+    let alliance_of = AliasTable::new(&power_law_weights(ALLIANCES, alliances.len()));
     let homes: Vec<(u32, u32, u32)> = corporations
         .into_iter()
         .map(|corporation| {
@@ -285,7 +286,7 @@ fn people(dice: &mut Dice, count: usize) -> Vec<Character> {
             (corporation, alliance, faction)
         })
         .collect();
-    let home_of = Skew::new(&bent(CORPORATIONS, homes.len()));
+    let home_of = AliasTable::new(&power_law_weights(CORPORATIONS, homes.len()));
     ids.into_iter()
         .map(|id| {
             let (corporation, alliance, faction) = homes[home_of.draw(dice)];
@@ -305,9 +306,9 @@ fn fleets(characters: &[Character], weights: &[f64]) -> (Vec<Fleet>, Vec<u32>) {
             fleets.push(Fleet::default());
             fleets.len() as u32 - 1
         });
-        let Fleet { members, upto } = &mut fleets[fleet as usize];
+        let Fleet { members, cumulative } = &mut fleets[fleet as usize];
         members.push(place as u32);
-        upto.push(upto.last().copied().unwrap_or_default() + weights[place]);
+        cumulative.push(cumulative.last().copied().unwrap_or_default() + weights[place]);
         fleet_of.push(fleet);
     }
     (fleets, fleet_of)

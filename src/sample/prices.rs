@@ -1,5 +1,5 @@
-//! What hulls and items cost in the sample, until real prices are known: by group for hulls, a lasting price
-//! of its own for every item.
+//! Prices of hulls and items in the sample: by group for hulls, and a fixed made-up price for every item
+//! type.
 //!
 //! Must not know: who lost them.
 
@@ -10,8 +10,8 @@ use crate::universe;
 /// A capsule without implants, ISK.
 pub const CAPSULE_ISK: f64 = 10_000.0;
 
-/// What hulls of a ship group cost, millions of ISK, to the order of magnitude they had in 2026. Groups that
-/// are not listed cost as much as their category does.
+/// Prices of hulls by ship group, millions of ISK, in the order of magnitude of 2026. Other groups have the
+/// price of their category.
 const HULLS: [(u32, f64); 47] = [
     (25, 0.6),
     (26, 11.0),
@@ -61,14 +61,14 @@ const HULLS: [(u32, f64); 47] = [
     (5087, 500.0),
     (5120, 4_000.0),
 ];
-/// Structures, and everything else that can be lost, millions of ISK.
+/// Prices of structures, and of everything else that can be lost, millions of ISK.
 const STRUCTURE: f64 = 900.0;
 const OTHER: f64 = 5.0;
 
 /// The category of structures.
 const STRUCTURES: u32 = 65;
 
-/// The price of a hull, ISK: always the same for a type, up to a third above or below what its group costs.
+/// The price of a hull, ISK: always the same for a type, up to a third above or below that of its group.
 #[must_use]
 pub fn hull(ship: u32) -> f64 {
     if ship == CAPSULE {
@@ -82,7 +82,7 @@ pub fn hull(ship: u32) -> f64 {
     cents(millions * 1e6 * (0.67 + 0.67 * spread(u64::from(ship))))
 }
 
-/// The price of one of a stack, ISK: always the same for a type, small for what lies in the hold.
+/// The price of one unit, ISK: always the same for a type, and low in the cargo hold.
 #[must_use]
 pub fn item(item: &Item) -> f64 {
     let spread = spread(item.item_type_id);
@@ -90,12 +90,12 @@ pub fn item(item: &Item) -> f64 {
     cents(if in_hold { 10.0 + 9_000.0 * spread * spread } else { 1_000.0 + 4e6 * spread * spread * spread })
 }
 
-/// A fraction that every type has for itself, spread evenly over 0 to 1.
+/// A fraction from 0 to 1 that is fixed for a type and evenly distributed over types.
 fn spread(type_id: u64) -> f64 {
     (type_id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64 / f64::from(1 << 24)
 }
 
-/// ISK with two digits.
+/// Rounds to two decimals.
 #[must_use]
 pub fn cents(isk: f64) -> f64 {
     (isk * 100.0).round() / 100.0

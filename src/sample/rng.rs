@@ -1,19 +1,19 @@
-//! Repeatable chance: the same seed throws the same numbers on every machine.
+//! Reproducible random numbers: the same seed gives the same numbers on every machine.
 //!
-//! Must not know: what is decided by it.
+//! Must not know: what they are used for.
 
-/// A small generator of numbers (splitmix64).
+/// A small random number generator (splitmix64).
 #[derive(Debug, Clone)]
 pub struct Dice(u64);
 
 impl Dice {
-    /// Numbers that follow from this seed.
+    /// Starts from a seed.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// Any number.
+    /// Any 64-bit number.
     pub const fn throw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -22,7 +22,7 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`, and 0 where `end` is 0.
+    /// A number below `end`; 0 if `end` is 0.
     pub const fn below(&mut self, end: u32) -> u32 {
         (((self.throw() >> 32) * end as u64) >> 32) as u32
     }
@@ -37,29 +37,33 @@ impl Dice {
         self.fraction() < probability
     }
 
-    /// About normal, mean 0 and deviation 1: four small throws added up. Never beyond 3.5.
+    /// Approximately normally distributed with mean 0 and standard deviation 1 (a sum of four numbers).
+    /// Never beyond 3.5.
     pub fn normal(&mut self) -> f64 {
         let throw = self.throw();
         let sum: u64 = (0..4).map(|n| (throw >> (16 * n)) & 0xffff).sum();
         (sum as f64 / 65_535.0 - 2.0) * 3_f64.sqrt()
     }
 
-    /// One of these; they must not be empty.
+    /// One of the elements.
+    ///
+    /// # Panics
+    /// There are none.
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(u32::try_from(from.len()).unwrap_or(u32::MAX)) as usize]
     }
 }
 
-/// Draws ranks by weight in constant time (the alias method).
+/// Draws ranks in proportion to their weights in constant time (the alias method).
 #[derive(Debug, Clone)]
-pub struct Skew {
-    /// Below this the rank itself is drawn, else its alias; in units of 2^-32.
+pub struct AliasTable {
+    /// Below this the rank itself is drawn, otherwise its alias; in units of 2^-32.
     keep: Vec<u32>,
     alias: Vec<u32>,
 }
 
-impl Skew {
-    /// Ranks 0.. with these weights, of which none is negative and one at least is positive.
+impl AliasTable {
+    /// Ranks from 0 on with these weights. None may be negative, and at least one must be positive.
     #[must_use]
     pub fn new(weights: &[f64]) -> Self {
         let mean = weights.iter().sum::<f64>() / weights.len() as f64;
@@ -80,17 +84,17 @@ impl Skew {
         Self { keep, alias }
     }
 
-    /// A rank.
+    /// Draws a rank.
     pub fn draw(&self, dice: &mut Dice) -> usize {
         let rank = dice.below(self.keep.len() as u32) as usize;
         if dice.throw() as u32 <= self.keep[rank] { rank } else { self.alias[rank] as usize }
     }
 }
 
-/// Weights of `ranks` ranks along a power law that bends at given ranks: `(rank from 1, weight there)`, both
-/// ascending in rank.
+/// Weights of `ranks` ranks by a piecewise power law through the given points `(rank from 1, weight)`, which
+/// must be ascending in rank.
 #[must_use]
-pub fn bent(points: &[(f64, f64)], ranks: usize) -> Vec<f64> {
+pub fn power_law_weights(points: &[(f64, f64)], ranks: usize) -> Vec<f64> {
     let weight = |rank: f64| {
         let after = points.iter().position(|(at, _)| *at >= rank).unwrap_or(points.len() - 1).max(1);
         let ((r0, w0), (r1, w1)) = (points[after - 1], points[after]);
@@ -99,13 +103,13 @@ pub fn bent(points: &[(f64, f64)], ranks: usize) -> Vec<f64> {
     (1..=ranks).map(|rank| weight(rank as f64)).collect()
 }
 
-/// How often a count lies in which range: `(cumulative share, least, most)`; small counts of a range are
-/// likelier.
+/// A distribution of counts as ranges of `(cumulative share, least, most)`; low counts of a range are more
+/// likely.
 #[derive(Debug, Clone, Copy)]
 pub struct Counts(pub &'static [(f64, u32, u32)]);
 
 impl Counts {
-    /// A count.
+    /// Draws a count.
     pub fn draw(&self, dice: &mut Dice) -> u32 {
         let share = dice.fraction();
         let (_, least, most) = self.0.iter().find(|(upto, ..)| share < *upto).copied().unwrap_or_default();
@@ -123,12 +127,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranks_come_as_often_as_they_weigh() {
-        let skew = Skew::new(&[6.0, 0.0, 3.0, 1.0]);
+    fn ranks_are_drawn_in_proportion_to_their_weights() {
+        let table = AliasTable::new(&[6.0, 0.0, 3.0, 1.0]);
         let mut dice = Dice::new(1);
         let mut seen = [0_u32; 4];
         for _ in 0..100_000 {
-            seen[skew.draw(&mut dice)] += 1;
+            seen[table.draw(&mut dice)] += 1;
         }
         assert_eq!(seen[1], 0);
         for (rank, share) in [(0, 60_000_u32), (2, 30_000), (3, 10_000)] {
@@ -147,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn normal_throws_are_centred() {
+    fn normal_numbers_have_mean_0_and_deviation_1() {
         let mut dice = Dice::new(3);
         let thrown: Vec<f64> = (0..50_000).map(|_| dice.normal()).collect();
         let mean = thrown.iter().sum::<f64>() / 50_000.0;

@@ -7,6 +7,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use crate::http::request::connections::Place;
+use crate::http::request::connections::ConnectionLease;
 use crate::server::connection_error::ConnectionError;
 use crate::server::watcher::Watcher;
 use crate::tasks;
@@ -45,11 +46,11 @@ impl Acceptor {
     }
 
     /// Waits for the next connection within the limit.
-    pub async fn accept(&self) -> (TcpStream, SocketAddr, Place) {
+    pub async fn accept(&self) -> (TcpStream, SocketAddr, ConnectionLease) {
         loop {
             match self.listener.accept().await {
-                Ok((socket, from)) => match self.place().await {
-                    Some(place) => return (socket, from, place),
+                Ok((socket, from)) => match self.acquire().await {
+                    Some(lease) => return (socket, from, lease),
                     None => self.refuse(socket),
                 },
                 Err(error) if is_aborted(&error) => {}
@@ -61,21 +62,21 @@ impl Acceptor {
         }
     }
 
-    async fn place(&self) -> Option<Place> {
+    async fn acquire(&self) -> Option<ConnectionLease> {
         let connections = self.watcher.connections();
-        if let Some(place) = connections.enter() {
-            return Some(place);
+        if let Some(lease) = connections.acquire() {
+            return Some(lease);
         }
         for _ in 0..EVICTIONS_MAX {
             if !self.watcher.evict_idle() {
                 break;
             }
-            if let Ok(place) = timeout(EVICTION, connections.wait()).await {
-                connections.made_room();
-                return Some(place);
+            if let Ok(lease) = timeout(EVICTION, connections.acquire_when_free()).await {
+                connections.evicted.fetch_add(1, Ordering::Relaxed);
+                return Some(lease);
             }
         }
-        connections.refuse();
+        connections.refused.fetch_add(1, Ordering::Relaxed);
         None
     }
 

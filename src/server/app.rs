@@ -64,14 +64,14 @@ impl App {
     /// # Errors
     /// The store is damaged or in use, the token cannot be created, or the plugin engine cannot run here.
     pub async fn open(
-        mut config: Config,
+        config: Config,
         connections: Arc<Connections>,
         bodies_max: usize,
     ) -> Result<Self, Error> {
-        config.store.encode = wire::killmail::encode;
         let data_dir = config.server.data_dir.clone();
         let store_config = config.store.clone();
-        let store = tasks::blocking("open store", move || Store::open(store_config)).await??;
+        let open = move || Store::open(store_config, wire::killmail::encode);
+        let store = tasks::blocking("open store", open).await??;
         let token = match config.server.api_token.clone() {
             Some(token) => token,
             None => {
@@ -92,14 +92,14 @@ impl App {
         let feed = Feed::start(store, plugins, config.feed)?;
         let proxies = config.http.trusted_proxies.clone();
         let whence = Box::new(move |parts: &Parts| phoenix::Caller {
-            address: address::of(parts, &proxies),
-            judged: address::caller(parts, &proxies),
+            address: address::client_address(parts, &proxies),
+            judged: address::plugin_caller(parts, &proxies),
         });
         let channels = phoenix::ChannelState::new(Arc::clone(&feed), config.channels, whence);
-        let (started, kept, others) = (SystemTime::now(), token.clone(), channels.router());
+        let (started, kept, other_routes) = (SystemTime::now(), token.clone(), channels.router());
         let in_flight = Arc::new(Budget::new(config.http.in_flight_max_bytes));
         let bytes = Arc::clone(&in_flight);
-        let state = http::state::State {
+        let dependencies = http::state::HttpDependencies {
             config: config.http,
             feed: Arc::clone(&feed),
             body_requests: Arc::clone(&body_requests),
@@ -107,9 +107,9 @@ impl App {
             started,
             connections,
             in_flight: bytes,
-            others,
+            other_routes,
         };
-        Ok(Self { router: http::router(state), feed, body_requests, channels, token: kept, in_flight })
+        Ok(Self { router: http::router(dependencies), feed, body_requests, channels, token: kept, in_flight })
     }
 
     /// The feed.

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::budget::Share;
-use crate::http::request::connections::Place;
+use crate::http::request::connections::ConnectionLease;
 use crate::server::connection_error::ConnectionError;
 use crate::server::progress::{Phase, Progress, TimeLimits, Timeout};
 use crate::server::request_head::{HeadLimits, RequestHead};
@@ -102,13 +102,13 @@ pub struct Connection {
     has_unread_body: AtomicBool,
     /// The budget's share of a large head.
     head_share: Mutex<Option<Share>>,
-    _place: Place,
+    _lease: ConnectionLease,
 }
 
 impl Connection {
     /// A connection just accepted, with the id the watcher gave it.
     #[must_use]
-    pub fn new(watcher: Arc<Watcher>, id: u64, place: Place) -> Self {
+    pub fn new(watcher: Arc<Watcher>, id: u64, lease: ConnectionLease) -> Self {
         Self {
             progress: Progress::new(watcher.now()),
             watcher,
@@ -117,7 +117,7 @@ impl Connection {
             waker: AtomicWaker::new(),
             has_unread_body: AtomicBool::new(false),
             head_share: Mutex::new(None),
-            _place: place,
+            _lease: lease,
         }
     }
 

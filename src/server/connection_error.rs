@@ -46,7 +46,10 @@ impl ConnectionError {
 
     fn message(self, config: &Config) -> (String, Option<u64>) {
         match self {
-            Self::Full { max } => (format!("Too many open connections (max {max})"), Some(max as u64)),
+            Self::Full { max } => {
+                let why = "the open file limit less reserved_files";
+                (format!("Too many open connections (max {max}): {why}"), Some(max as u64))
+            }
             Self::HeadTimeout => {
                 let limit = config.head_ms;
                 (
@@ -90,7 +93,8 @@ impl ConnectionError {
         let (status, reason) = self.status();
         let (message, limit) = self.message(config);
         if matches!(self, Self::Full { .. }) {
-            return json!({ "error": { "type": "connection_limit_reached", "message": message } });
+            let details = json!({ "limit": limit, "setting": "reserved_files" });
+            return json!({ "error": { "type": "connection_limit_reached", "message": message, "details": details } });
         }
         let mut body = json!({ "error": reason, "status": status.to_string(), "message": message });
         if let Some(limit) = limit {
@@ -132,7 +136,7 @@ mod tests {
     #[test]
     fn an_error_is_a_complete_response_that_names_its_limit() {
         let all = [
-            (ConnectionError::Full { max: 7 }, "503", "(max 7)"),
+            (ConnectionError::Full { max: 7 }, "503", r#""details":{"limit":7,"setting":"reserved_files"}"#),
             (ConnectionError::HeadTimeout, "408", "10000 ms (connections.head_ms)"),
             (ConnectionError::TooLong(TooLong::RequestLine), "414", "65534 bytes"),
             (

@@ -28,7 +28,7 @@ use tower::ServiceExt;
 use tracing::Instrument;
 
 use crate::domain::skip::DELIVERY;
-use crate::http::request::connections::OwnPace;
+use crate::http::request::connections::ClientPaced;
 use crate::server::acceptor::{Acceptor, send_and_close};
 use crate::server::connection::{Connection, Signal, Socket};
 use crate::server::connection_error::ConnectionError;
@@ -126,7 +126,7 @@ fn final_response(connection: &Connection, socket: Socket, end: End) -> Option<(
     let watcher = connection.watcher();
     let (stream, mut error) = socket.into_parts();
     if let End::TimedOut(timeout) = end {
-        watcher.connections().timed_out(timeout == Timeout::Write);
+        watcher.connections().count_timeout(timeout == Timeout::Write);
         match timeout {
             Timeout::Head => error = Some(ConnectionError::HeadTimeout),
             Timeout::Write => reset(&stream),
@@ -186,7 +186,7 @@ async fn respond(
     connection.release_head();
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         connection.progress.upgraded(watcher.now());
-    } else if response.extensions().get::<OwnPace>().is_some() {
+    } else if response.extensions().get::<ClientPaced>().is_some() {
         connection.progress.stream_started(watcher.now());
     }
     Ok(response.map(|body| ResponseBody { body, connection }))

@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use crate::budget::Budget;
-use crate::http::request::connections::{Connections, Place};
+use crate::http::request::connections::{ConnectionLease, Connections};
 use crate::server::connection::{Config, Connection};
 use crate::server::progress::Progress;
 
@@ -85,9 +85,9 @@ impl Watcher {
 
     /// Registers a new connection, which takes this place in the count.
     #[must_use]
-    pub fn register(self: &Arc<Self>, place: Place) -> Arc<Connection> {
+    pub fn register(self: &Arc<Self>, lease: ConnectionLease) -> Arc<Connection> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let connection = Arc::new(Connection::new(Arc::clone(self), id, place));
+        let connection = Arc::new(Connection::new(Arc::clone(self), id, lease));
         self.open.lock().insert(id, Arc::downgrade(&connection));
         if self.is_shutting_down.load(Ordering::Acquire) {
             connection.shut_down();
@@ -177,7 +177,7 @@ mod tests {
     }
 
     fn open(watcher: &Arc<Watcher>) -> Arc<Connection> {
-        watcher.register(watcher.connections().enter().unwrap())
+        watcher.register(watcher.connections().acquire().unwrap())
     }
 
     fn signal(connection: &Connection) -> Option<Signal> {

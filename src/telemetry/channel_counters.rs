@@ -1,29 +1,26 @@
-//! What a door with standing connections did, in numbers: the door counts, others tell.
+//! Counters of a transport with long-lived connections. The transport counts, the HTTP API reports.
 //!
-//! Must not know: what a connection speaks.
+//! Must not know: the protocol of the connections.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Connections and what went over them, since the start.
+/// Counts since the start.
 #[derive(Debug, Default)]
 pub struct ChannelCounters {
-    /// Connections opened.
     pub opened: AtomicU64,
-    /// Connections closed.
     pub closed: AtomicU64,
-    /// Connections refused: too many, or from an origin that may not.
+    /// Connections refused: too many, or from an origin that is not allowed.
     pub refused: AtomicU64,
-    /// Subscriptions begun on them.
+    /// Subscriptions started.
     pub joined: AtomicU64,
     /// Subscriptions ended.
     pub left: AtomicU64,
-    /// Subscriptions refused.
     pub join_refused: AtomicU64,
-    /// Killmails pushed live.
+    /// Live killmails pushed.
     pub pushed: AtomicU64,
     /// Killmails pushed by preloads.
     pub preloaded: AtomicU64,
-    /// Counts pushed.
+    /// Killmail counts of systems pushed.
     pub counts: AtomicU64,
 }
 
@@ -46,11 +43,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_open_is_what_was_not_closed() {
-        let traffic = ChannelCounters::default();
-        traffic.opened.fetch_add(3, Ordering::Relaxed);
-        traffic.closed.fetch_add(1, Ordering::Relaxed);
-        traffic.joined.fetch_add(1, Ordering::Relaxed);
-        assert_eq!((traffic.open(), traffic.subscribed()), (2, 1));
+    fn open_connections_are_those_not_closed() {
+        let counters = ChannelCounters::default();
+        counters.opened.fetch_add(3, Ordering::Relaxed);
+        counters.closed.fetch_add(1, Ordering::Relaxed);
+        counters.joined.fetch_add(1, Ordering::Relaxed);
+        assert_eq!((counters.open(), counters.subscribed()), (2, 1));
     }
 }

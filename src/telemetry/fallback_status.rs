@@ -1,7 +1,7 @@
-//! How the sources beside the first one are doing, and the fetching of bodies: written by ingest, read by
-//! whoever reports.
+//! The status of the sources beside the first one, and counters of fetching bodies: written by ingest, read
+//! by the HTTP API.
 //!
-//! Must not know: what the sources are.
+//! Must not know: how a source is followed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
@@ -14,45 +14,41 @@ use crate::telemetry::source_status::SourceStatus;
 /// A source beside the first one.
 #[derive(Debug)]
 pub struct FallbackSource {
-    /// The name it was given.
+    /// The configured or default name.
     pub name: String,
     pub kind: SourceKind,
-    /// Whether it stands in for those before it while they are away; else it always runs.
+    /// Whether it only runs while the sources before it are unavailable; otherwise it always runs.
     pub fallback: bool,
-    /// Whether it runs now.
+    /// Whether it is running.
     pub active: AtomicBool,
-    /// When that last changed, unix milliseconds; 0: never.
+    /// When `active` last changed, unix milliseconds; 0: never.
     pub since_ms: AtomicI64,
-    /// How often it began to stand in.
+    /// How often it started to stand in.
     pub switches: AtomicU64,
-    /// How it is doing.
     pub status: Arc<SourceStatus>,
 }
 
-/// Requests to one server outside, counted when they are sent.
+/// Requests to one upstream server.
 #[derive(Debug, Default)]
 pub struct Requests {
-    /// Sent.
     pub sent: AtomicU64,
-    /// Those that brought no body.
+    /// Requests that returned no body.
     pub failed: AtomicU64,
-    /// Time spent in them, milliseconds.
+    /// The time they took together.
     pub took_ms: AtomicU64,
 }
 
-/// All that runs beside the first source.
+/// The state of everything that runs beside the first source.
 #[derive(Debug, Default)]
 pub struct FallbackStatus {
-    /// The other sources, in the order of the configuration.
+    /// In the order of the configuration.
     pub sources: RwLock<Vec<Arc<FallbackSource>>>,
-    /// Requests to ESI.
     pub esi: Requests,
-    /// Bodies fetched.
     pub fetched: AtomicU64,
-    /// Tries to fetch one that failed.
+    /// Failed tries to fetch a body.
     pub fetch_failures: AtomicU64,
-    /// Bodies given up; their documents are among the refused.
+    /// Bodies given up; their documents are stored with the refused ones.
     pub fetch_given_up: AtomicU64,
-    /// Bodies still to be fetched.
+    /// Bodies waiting to be fetched.
     pub fetch_waiting: AtomicU64,
 }

@@ -57,7 +57,7 @@ impl Doing {
 
 /// Numbers of the feed that are missing and not recovered yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MissingNumbers {
+pub struct StillMissing {
     pub first: u64,
     pub last: u64,
     /// How many numbers from `first` to `last` are missing.
@@ -94,7 +94,7 @@ pub struct SourceStatus {
     /// Live killmails that were over an hour old on arrival.
     pub late: AtomicU64,
     /// Killmails stored as new or revised.
-    pub kept: AtomicU64,
+    pub stored: AtomicU64,
     /// Killmails not stored: known, in conflict with a stored one, or too large.
     pub skipped: AtomicU64,
     pub refused: AtomicU64,
@@ -105,7 +105,7 @@ pub struct SourceStatus {
     /// Missing numbers that were recovered or given up.
     pub recovered: AtomicU64,
     /// The missing numbers that are still looked for.
-    pub still_missing: Mutex<Vec<MissingNumbers>>,
+    pub still_missing: Mutex<Vec<StillMissing>>,
     /// Killmails that came from archives.
     pub backfilled: AtomicU64,
     /// Requests sent.

@@ -1,7 +1,7 @@
-//! Which members of killmails could not be read: counted by field, and told in the log once an hour for each
-//! field, with an example.
+//! Members of killmails that could not be read: counted by field, and logged once an hour per field with an
+//! example.
 //!
-//! Must not know: which source sent them, where the numbers are shown.
+//! Must not know: which source sent them, where the counts are shown.
 
 use std::collections::BTreeMap;
 
@@ -11,22 +11,22 @@ use parking_lot::Mutex;
 use crate::domain::killmail::Killmail;
 use crate::domain::merge::members::{Part, any_unreadable, each_unreadable};
 
-/// A field is told in the log so often at most, milliseconds.
-const TOLD_EVERY_MS: i64 = 3_600_000;
-/// Characters of an example.
+/// The minimum time between two log lines about the same field.
+const LOG_EVERY_MS: i64 = 3_600_000;
+/// The length of an example, characters.
 const EXAMPLE_MAX: usize = 60;
 
-/// How many killmails had which field unreadable, since the start.
+/// Counts of killmails by unreadable field, since the start.
 #[derive(Debug, Default)]
 pub struct Unreadable(Mutex<BTreeMap<String, Field>>);
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Field {
     killmails: u64,
-    told_ms: Option<i64>,
+    logged_ms: Option<i64>,
 }
 
-/// What of some killmails could not be read, found before they are handed over.
+/// The unreadable members of some killmails, collected before these are handed over.
 #[derive(Debug, Default)]
 pub struct Found(Vec<Finding>);
 
@@ -38,14 +38,14 @@ struct Finding {
 }
 
 impl Found {
-    /// Looks through killmails.
-    pub fn among<'a>(killmails: impl Iterator<Item = &'a Killmail>) -> Self {
+    /// Collects the unreadable members of these killmails.
+    pub fn collect<'a>(killmails: impl Iterator<Item = &'a Killmail>) -> Self {
         let mut found = Vec::new();
         for killmail in killmails.filter(|killmail| any_unreadable(killmail)) {
             let mut fields: HashMap<String, String> = HashMap::new();
             each_unreadable(killmail, &mut |part, name, raw| {
                 fields
-                    .entry(field_of(part, name))
+                    .entry(field_name(part, name))
                     .or_insert_with(|| raw.to_string().chars().take(EXAMPLE_MAX).collect());
             });
             found.extend(fields.into_iter().map(|(field, example)| Finding {
@@ -58,9 +58,9 @@ impl Found {
     }
 }
 
-/// The name of a field over all killmails. Names nobody knows are one field of their part, so that nobody can
-/// make any number of them.
-fn field_of(part: Part, name: Option<&str>) -> String {
+/// The name of a field, for counting. All unknown members of a part count as one field, so that a sender
+/// cannot create any number of fields.
+fn field_name(part: Part, name: Option<&str>) -> String {
     let name = name.unwrap_or("other");
     match part {
         Part::Killmail => name.to_owned(),
@@ -72,36 +72,36 @@ fn field_of(part: Part, name: Option<&str>) -> String {
 }
 
 impl Unreadable {
-    /// Counts what was found in killmails that were taken in, and tells of fields that were not told within
+    /// Counts what was found in killmails that were stored, and logs the fields that were not logged within
     /// the last hour.
     pub fn note(&self, found: &Found, now_ms: i64) {
         for Finding { killmail_id, field, example } in self.count(found, now_ms) {
             tracing::warn!(
                 killmail.id = killmail_id,
-                "{field} of killmail {killmail_id} cannot be read and counts as unknown: {example}; this is logged once an hour, \
+                "{field} of killmail {killmail_id} cannot be read and counts as unknown: {example}; this is logged once an hour, and \
                  killstream_unreadable_fields_total counts all"
             );
         }
     }
 
-    /// Killmails by field.
+    /// How many killmails had each field unreadable.
     pub fn counts(&self) -> BTreeMap<String, u64> {
         self.0.lock().iter().map(|(field, counted)| (field.clone(), counted.killmails)).collect()
     }
 
-    /// Counts, and gives back what is to be told.
+    /// Counts, and returns what to log.
     fn count<'a>(&self, found: &'a Found, now_ms: i64) -> Vec<&'a Finding> {
-        let mut told = Vec::new();
+        let mut to_log = Vec::new();
         let mut fields = self.0.lock();
         for finding in &found.0 {
             let field = fields.entry(finding.field.clone()).or_default();
             field.killmails += 1;
-            if field.told_ms.is_none_or(|at| now_ms - at >= TOLD_EVERY_MS) {
-                field.told_ms = Some(now_ms);
-                told.push(finding);
+            if field.logged_ms.is_none_or(|at| now_ms - at >= LOG_EVERY_MS) {
+                field.logged_ms = Some(now_ms);
+                to_log.push(finding);
             }
         }
-        told
+        to_log
     }
 }
 
@@ -124,9 +124,9 @@ mod tests {
     }
 
     #[test]
-    fn each_field_counts_once_a_killmail() {
+    fn each_field_counts_once_per_killmail() {
         let unreadable = Unreadable::default();
-        unreadable.note(&Found::among([killmail(1), Killmail::default(), killmail(2)].iter()), 0);
+        unreadable.note(&Found::collect([killmail(1), Killmail::default(), killmail(2)].iter()), 0);
         let counts: Vec<(String, u64)> = unreadable.counts().into_iter().collect();
         assert_eq!(
             counts,
@@ -136,20 +136,20 @@ mod tests {
     }
 
     #[test]
-    fn each_field_is_told_once_an_hour() {
+    fn each_field_is_logged_once_an_hour() {
         let unreadable = Unreadable::default();
-        let told = |id, now_ms| {
-            let found = Found::among([killmail(id)].iter());
-            let mut told: Vec<String> =
-                unreadable.count(&found, now_ms).iter().map(|one| one.field.clone()).collect();
-            told.sort_unstable();
-            told
+        let logged = |id, now_ms| {
+            let found = Found::collect([killmail(id)].iter());
+            let mut fields: Vec<String> =
+                unreadable.count(&found, now_ms).iter().map(|finding| finding.field.clone()).collect();
+            fields.sort_unstable();
+            fields
         };
         let all = ["attackers.damage_done", "zkb.other", "zkb.points"].map(str::to_owned).to_vec();
-        assert_eq!((told(1, 5), told(2, 5), told(3, 3_600_004)), (all.clone(), Vec::new(), Vec::new()));
-        assert_eq!(told(4, 3_600_005), all);
+        assert_eq!((logged(1, 5), logged(2, 5), logged(3, 3_600_004)), (all.clone(), Vec::new(), Vec::new()));
+        assert_eq!(logged(4, 3_600_005), all);
         assert_eq!(
-            Found::among([killmail(1)].iter()).0.iter().map(|one| one.example.len()).max(),
+            Found::collect([killmail(1)].iter()).0.iter().map(|finding| finding.example.len()).max(),
             Some(EXAMPLE_MAX)
         );
     }

@@ -1,19 +1,14 @@
-//! How killmails usually come through the day: when it is quiet, and when it is too quiet.
+//! The usual rate of killmails through the day: when the feed is quiet, and when it is too quiet.
 //!
-//! Must not know: clocks; who is told.
+//! Must not know: clocks; who is notified.
 
 use crate::clock::DAY_SECS;
+use crate::universe::activity::KILLMAILS_BY_HOUR;
 
-/// The game is down from 11:00 UTC, and back within a quarter of an hour.
+/// The game goes down at 11:00 UTC and is back within a quarter of an hour (`docs/sources.md`).
 const DOWNTIME_FROM_SECS: i64 = 11 * 3600;
-/// How long that is, seconds.
+/// The length of the daily downtime.
 pub const DOWNTIME_SECS: u32 = 15 * 60;
-
-/// Killmails by hour of the day (UTC), of one week: 83,228 real ones, 2021-11-27 to 12-03.
-const BY_HOUR: [u32; 24] = [
-    3515, 3587, 3301, 3328, 3598, 2721, 2348, 2052, 2190, 2285, 2426, 1744, 3293, 3889, 3735, 3755, 3870,
-    4187, 4490, 5732, 5589, 4980, 3632, 2981,
-];
 
 /// Whether the game is in its daily downtime at this time, unix seconds.
 #[must_use]
@@ -22,7 +17,7 @@ pub const fn is_downtime(unix_secs: i64) -> bool {
     DOWNTIME_FROM_SECS <= of_day && of_day < DOWNTIME_FROM_SECS + DOWNTIME_SECS as i64
 }
 
-/// How long nothing came between two times, unix seconds, daily downtimes of so many seconds not counted.
+/// The time between two times (unix seconds) without daily downtimes of this length.
 #[must_use]
 pub fn silence_secs(since: i64, now: i64, downtime_secs: u32) -> i64 {
     let downtime_secs = i64::from(downtime_secs);
@@ -33,15 +28,15 @@ pub fn silence_secs(since: i64, now: i64, downtime_secs: u32) -> i64 {
     (now - since - (down_until(now) - down_until(since))).max(0)
 }
 
-/// Killmails that usually come in an hour at this time (unix seconds), where so many come in a day.
+/// The usual number of killmails in the hour of this time (unix seconds), at this many a day.
 #[must_use]
 pub fn usual_per_hour(unix_secs: i64, per_day: f64) -> f64 {
     let hour = usize::try_from(unix_secs.rem_euclid(DAY_SECS) / 3600).unwrap_or(0);
-    per_day * f64::from(BY_HOUR[hour]) / f64::from(BY_HOUR.iter().sum::<u32>())
+    per_day * f64::from(KILLMAILS_BY_HOUR[hour]) / f64::from(KILLMAILS_BY_HOUR.iter().sum::<u32>())
 }
 
-/// How long it may be silent at this time (unix seconds): as long as `killmails` usually take to come, but
-/// `least_secs` at least.
+/// How long the feed may be silent at this time (unix seconds): as long as `killmails` usually take to
+/// arrive, but at least `least_secs`.
 #[must_use]
 #[expect(clippy::cast_possible_truncation, reason = "seconds, and floats saturate")]
 pub fn silent_max_secs(unix_secs: i64, least_secs: u64, killmails: f64, per_day: f64) -> i64 {
@@ -58,7 +53,7 @@ mod tests {
     const ELEVEN: i64 = NOON - 3600;
 
     #[test]
-    fn the_downtime_is_the_quarter_of_an_hour_after_eleven() {
+    fn the_downtime_is_the_first_quarter_of_an_hour_after_eleven() {
         assert_eq!(
             [ELEVEN - 1, ELEVEN, ELEVEN + 899, ELEVEN + 900, NOON].map(is_downtime),
             [false, true, true, false, false]
@@ -66,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn downtimes_are_no_silence() {
+    fn downtimes_do_not_count_as_silence() {
         assert_eq!(silence_secs(ELEVEN - 60, ELEVEN + 600, 900), 60);
         assert_eq!(silence_secs(ELEVEN - 60, ELEVEN + 960, 900), 120);
         assert_eq!(silence_secs(ELEVEN + 300, ELEVEN + 600, 900), 0);
@@ -76,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_hour_may_be_silent_for_longer() {
+    fn a_quiet_hour_allows_a_longer_silence() {
         let max = |at, per_day| silent_max_secs(at, 300, 8.0, per_day);
         assert_eq!(max(NOON, 12_000.0), 300, "the real feed is never that quiet");
         assert_eq!(max(NOON, 0.0), i64::MAX);

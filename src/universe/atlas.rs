@@ -1,6 +1,6 @@
-//! The facts in memory: read once from the embedded pack, then looked up by binary search.
+//! The data in memory: read once from the embedded pack, then looked up by binary search.
 //!
-//! Must not know how the pack was made from exports, nor what a question means.
+//! Must not know: how the pack is made from exports; what the data means.
 
 use std::sync::LazyLock;
 
@@ -8,7 +8,7 @@ use crate::universe::System;
 use crate::universe::format::{Damage, Reader};
 
 static EMBEDDED: &[u8] = include_bytes!("data/universe.bin.zst");
-/// More than any pack will need; a damaged frame must not make us reserve without end.
+/// More than any pack needs. It limits what a damaged frame can make us allocate.
 const PACK_BYTES_MAX: usize = 16 << 20;
 
 static ATLAS: LazyLock<Atlas> = LazyLock::new(|| {
@@ -16,7 +16,7 @@ static ATLAS: LazyLock<Atlas> = LazyLock::new(|| {
     Atlas::read(&pack).expect("the embedded pack is whole: a unit test opens it")
 });
 
-/// The facts, read on the first call (some milliseconds) and shared from then on.
+/// The data, read on the first call (which takes some milliseconds) and shared from then on.
 pub(super) fn atlas() -> &'static Atlas {
     &ATLAS
 }
@@ -26,22 +26,22 @@ pub(super) fn embedded_pack() -> std::io::Result<Vec<u8>> {
     zstd::bulk::decompress(EMBEDDED, PACK_BYTES_MAX)
 }
 
-/// Everything there is to know. A row is a place in a table, an id is what the world calls it.
+/// All data. A row is an index into a table, an id is the game's.
 pub(super) struct Atlas {
     pub(super) regions: Names,
     pub(super) constellations: Names,
     pub(super) systems: Box<[System]>,
-    /// The ids of `systems` alone, so that a search touches 33 KiB and not half a megabyte.
+    /// Only the ids of `systems`, so that a search touches 33 KiB rather than half a megabyte.
     system_ids: Box<[u32]>,
-    /// Where the gates of each system's row begin in `gates`, and one more for the end.
+    /// Where the gates of each system start in `gates`, and one more for the end.
     gates_from: Box<[u32]>,
-    /// The system rows that gates lead to.
+    /// The rows of the systems that gates lead to.
     gates: Box<[u32]>,
     pub(super) categories: Names,
     pub(super) groups: Names,
     pub(super) category_of_group: Box<[u32]>,
     pub(super) types: Names,
-    /// Group id + 1 of each type's row, 0 for unknown (group 0 exists).
+    /// The group id + 1 of each type, 0 if unknown (group 0 exists).
     pub(super) group_of_type: Box<[u32]>,
 }
 
@@ -50,7 +50,7 @@ impl Atlas {
         self.system_ids.binary_search(&id).ok()
     }
 
-    /// The rows a gate of this row leads to.
+    /// The rows of the systems that the gates of this one lead to.
     pub(super) fn gates(&self, row: usize) -> &[u32] {
         match self.gates_from.get(row..row + 2) {
             Some(&[from, to]) => self.gates.get(from as usize..to as usize).unwrap_or_default(),
@@ -58,7 +58,7 @@ impl Atlas {
         }
     }
 
-    /// Reads a whole pack. The names it holds live as long as the program.
+    /// Reads a pack. Its names are leaked: they live as long as the program.
     pub(super) fn read(pack: &[u8]) -> Result<Atlas, Damage> {
         let mut reader = Reader::open(pack)?;
         let regions = Column::read(&mut reader, "region")?;
@@ -99,16 +99,16 @@ impl Atlas {
     }
 }
 
-/// Ids below this are looked up in a table: almost all types, asked for with every attacker of every
-/// killmail.
+/// Ids below this are looked up in a table. These are almost all types, which are looked up for every
+/// attacker of every killmail.
 const SMALL_IDS: usize = 1 << 17;
 
-/// Ids and their names: two numbers a row and one text for all.
+/// Ids and their names: two numbers per row and one text for all.
 pub(super) struct Names {
     ids: Box<[u32]>,
-    /// The row of each small id, and one more; 0: none.
+    /// The row + 1 of each small id; 0: none.
     rows_of_small: Box<[u32]>,
-    /// Where each row's name begins in `text`, and one more for the end.
+    /// Where the name of each row starts in `text`, and one more for the end.
     bounds: Box<[u32]>,
     text: &'static str,
 }
@@ -135,7 +135,7 @@ impl Names {
     }
 }
 
-/// Ids and the lengths of their names, before the text is known.
+/// Ids and the lengths of their names, before the text is read.
 struct Column {
     what: &'static str,
     ids: Box<[u32]>,
@@ -149,7 +149,7 @@ impl Column {
         Ok(Column { what, ids, lengths })
     }
 
-    /// Takes this column's share of the text, from `at` on, and moves `at` behind it.
+    /// Takes this column's part of the text, from `at` on, and moves `at` to its end.
     fn named(self, text: &'static str, at: &mut u32) -> Result<Names, Damage> {
         let mut bounds = Vec::with_capacity(self.lengths.len() + 1);
         bounds.push(*at);
@@ -169,7 +169,7 @@ impl Column {
     }
 }
 
-/// What is known of each system beside id and name.
+/// The data of systems other than id and name.
 struct Places {
     constellation_rows: Box<[u32]>,
     security: Vec<f32>,

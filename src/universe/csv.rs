@@ -1,22 +1,22 @@
-//! A reader of comma separated values as RFC 4180 has them, for the tool that refreshes the pack.
+//! A CSV parser (RFC 4180) for the tool that refreshes the pack. It is strict: a misplaced quote is an error.
 //!
-//! Must not know what the columns mean. It is strict: a quote out of place is an error, not a guess.
+//! Must not know: what the columns mean.
 
-/// A CSV file taken apart: the header, and the records with the line each began on.
+/// A parsed CSV file: the header, and the records with the line on which each starts.
 #[derive(Debug, PartialEq)]
 pub(super) struct Sheet {
     pub(super) header: Vec<String>,
     pub(super) records: Vec<(usize, Vec<String>)>,
 }
 
-/// Why a text is no CSV, and on which line.
+/// Why a text is not valid CSV, and on which line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Malformed {
     pub(super) line: usize,
     pub(super) reason: &'static str,
 }
 
-/// Takes a text apart. Every record must have as many fields as the header.
+/// Parses a text. Every record must have as many fields as the header.
 pub(super) fn parse(text: &str) -> Result<Sheet, Malformed> {
     let mut scanner = Scanner { rest: text.strip_prefix('\u{feff}').unwrap_or(text), line: 1 };
     let header = scanner.record()?.ok_or(Malformed { line: 1, reason: "no header" })?;
@@ -70,7 +70,7 @@ impl Scanner<'_> {
         Ok(field.to_owned())
     }
 
-    /// The rest of a quoted field, after its opening quote; two quotes stand for one.
+    /// The rest of a quoted field, after its opening quote. Two quotes stand for one.
     fn quoted(&mut self) -> Result<String, Malformed> {
         let mut field = String::new();
         loop {
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_commas_and_line_ends_survive() {
+    fn quotes_commas_and_line_ends_are_kept() {
         assert_eq!(fields("a,b\r\n1,\"x, \"\"y\"\"\r\nz\"\r\n"), [["1", "x, \"y\"\r\nz"]]);
         assert_eq!(fields("\u{feff}a,b\n,\"\"\n1,2"), [["", ""], ["1", "2"]]);
         assert_eq!(fields("a\n\"\"\"\"\n"), [["\""]]);
@@ -116,13 +116,13 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_counted_through_quoted_ones() {
+    fn line_numbers_include_quoted_line_ends() {
         let sheet = parse("a\n\"1\n2\"\n3\n").expect("well-formed");
         assert_eq!(sheet.records.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 4]);
     }
 
     #[test]
-    fn what_is_no_csv_is_refused_with_its_line() {
+    fn malformed_csv_is_refused_with_its_line() {
         for (text, line) in [
             ("", 1),
             ("a\nb\"c\n", 2),

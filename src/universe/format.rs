@@ -1,7 +1,7 @@
-//! The bytes of a pack: six letters, a version, a crc32, and then columns of variable-length integers, floats
-//! and one text.
+//! The format of a pack: magic, version, crc32, then columns of variable-length integers and floats, and one
+//! text.
 //!
-//! Must not know what the columns mean: `pack` writes them and `atlas` reads them, in the same order.
+//! Must not know: what the columns mean. `pack` writes them and `atlas` reads them, in the same order.
 
 const MAGIC: &[u8; 6] = b"KSUNIV";
 const VERSION: u16 = 1;
@@ -11,24 +11,24 @@ const HEADER_BYTES: usize = 12;
 /// What is wrong with the bytes of a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
-    /// Not a pack at all.
+    /// It does not start with the magic.
     #[error("these bytes are not a universe pack")]
     NotAPack,
-    /// A pack of a version this program does not read.
+    /// This program does not read that version.
     #[error("universe pack version {0} is not version {VERSION}")]
     Version(u16),
     /// The checksum does not match.
     #[error("the checksum of the universe pack does not match")]
     Checksum,
-    /// It ends too early, or does not end where it should.
+    /// It is too short or too long.
     #[error("the universe pack has the wrong length")]
     Length,
-    /// A column holds something that cannot be.
+    /// A column holds an impossible value.
     #[error("column {0} of the universe pack is malformed")]
     Column(&'static str),
 }
 
-/// Builds the body of a pack, column after column.
+/// Writes the body of a pack, column by column.
 #[derive(Default)]
 pub(super) struct Writer {
     body: Vec<u8>,
@@ -47,7 +47,8 @@ impl Writer {
         values.into_iter().for_each(|value| self.number(value));
     }
 
-    /// A counted column of ids, which must ascend: each is written as its distance from the one before.
+    /// A column of ids with its length. They must be ascending: each is written as the difference to the one
+    /// before.
     pub(super) fn ids(&mut self, ids: &[u32]) {
         self.number(ids.len() as u32);
         let mut last = 0;
@@ -81,13 +82,13 @@ impl Writer {
     }
 }
 
-/// Reads the body of a pack in the order it was written.
+/// Reads the body of a pack in the order in which it was written.
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    /// Checks magic, version and checksum, and stands before the first column.
+    /// Checks magic, version and checksum. The first column is read next.
     pub(super) fn open(pack: &'a [u8]) -> Result<Reader<'a>, Damage> {
         let mut reader = Reader { rest: pack };
         if reader.take::<6>() != Ok(*MAGIC) {
@@ -148,7 +149,7 @@ impl<'a> Reader<'a> {
         (0..count).map(|_| self.take().map(f64::from_le_bytes)).collect()
     }
 
-    /// The text, which is the last column: nothing may follow it.
+    /// The text, which is the last column.
     pub(super) fn last_text(mut self) -> Result<&'a str, Damage> {
         if self.number()? as usize != self.rest.len() {
             return Err(Damage::Length);

@@ -1,10 +1,12 @@
-//! Static EVE facts, embedded in the binary: solar systems and their gates, constellations, regions, item
+//! Static EVE data, embedded in the binary: solar systems and their gates, constellations, regions, item
 //! types, groups, categories.
 //!
-//! Must not know killmails, filters, JSON, the disk or the network: a question is an id, the answer is a fact
-//! or `None`. The facts are CCP hf.'s (see `data/NOTICE`); `cargo run --release --example universe_pack --
-//! DIR` refreshes them.
+//! Must not know: killmails, filters, JSON, the disk or the network. Every lookup takes an id and returns
+//! what is known of it, or `None`. The data is CCP hf.'s (see `data/NOTICE`); refresh it with `cargo run
+//! --release
+//! --example universe_pack -- DIR`.
 
+pub mod activity;
 mod atlas;
 mod csv;
 pub mod format;
@@ -16,17 +18,17 @@ use crate::universe::atlas::atlas;
 /// Metres in a light year.
 const LIGHT_YEAR_M: f64 = 9.460_730_472_580_8e15;
 const POCHVEN: u32 = 10_000_070;
-/// Yasna Zakh, the region of Zarzakh alone: neither null security space nor a wormhole.
+/// Yasna Zakh, whose only system is Zarzakh: neither null security space nor a wormhole.
 const YASNA_ZAKH: u32 = 10_001_000;
-/// From here a gate is guarded: 0.45 is what the client rounds up to 0.5.
+/// The lowest security of high security space: the client rounds 0.45 up to 0.5.
 const HIGH_FROM: f32 = 0.45;
 
 /// A solar system.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct System {
-    /// Solar system id.
+    /// The solar system id.
     pub id: u32,
-    /// English name, as the client shows it.
+    /// The English name, as the game client shows it.
     pub name: &'static str,
     /// True security, not rounded: Jita is 0.945913.
     pub security: f32,
@@ -34,20 +36,20 @@ pub struct System {
     pub constellation_id: u32,
     /// The region it belongs to.
     pub region_id: u32,
-    /// Where its star stands, x, y, z in metres.
+    /// The position of its star: x, y, z in metres.
     pub position: [f64; 3],
 }
 
-/// The kind of space a solar system lies in. Kinds by place come before kinds by security.
+/// The kind of space a solar system is in. The region takes precedence over security.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Space {
-    /// Known space, true security 0.45 and more.
+    /// Known space with true security of 0.45 or more.
     High,
-    /// Known space, true security from 0 to below 0.45.
+    /// Known space with true security from 0 to below 0.45.
     Low,
-    /// Known space, true security below 0.
+    /// Known space with true security below 0.
     Null,
-    /// Wormhole space: Thera, the shattered and the drifter systems too.
+    /// Wormhole space, including Thera, shattered and drifter systems.
     Wormhole,
     /// An abyssal deadspace pocket.
     Abyssal,
@@ -55,12 +57,12 @@ pub enum Space {
     Pochven,
     /// A void system.
     Void,
-    /// None of these: Zarzakh and the hidden system of the game masters.
+    /// Zarzakh and the hidden system of the game masters.
     Other,
 }
 
 impl System {
-    /// The kind of space this system lies in.
+    /// The kind of space this system is in.
     pub fn class(&self) -> Space {
         match self.region_id {
             POCHVEN => Space::Pochven,
@@ -87,31 +89,31 @@ pub fn systems() -> impl Iterator<Item = &'static System> {
     atlas().systems.iter()
 }
 
-/// The solar systems of a region, in id order; none for an unknown region.
+/// The solar systems of a region, in id order; empty for an unknown region.
 pub fn systems_in_region(region_id: u32) -> impl Iterator<Item = &'static System> {
     systems().filter(move |system| system.region_id == region_id)
 }
 
-/// The solar systems of a constellation, in id order; none for an unknown constellation.
+/// The solar systems of a constellation, in id order; empty for an unknown constellation.
 pub fn systems_in_constellation(constellation_id: u32) -> impl Iterator<Item = &'static System> {
     systems().filter(move |system| system.constellation_id == constellation_id)
 }
 
-/// The solar systems that a stargate of this one leads to; none if it has no gates or is unknown.
+/// The solar systems connected to this one by a stargate; empty if it has no gates or is unknown.
 pub fn neighbors(id: u32) -> impl Iterator<Item = u32> {
     let atlas = atlas();
     let gates = atlas.system_row(id).map(|row| atlas.gates(row)).unwrap_or_default();
     gates.iter().filter_map(|&row| atlas.systems.get(row as usize).map(|system| system.id))
 }
 
-/// Fewest stargate jumps from one solar system to another: 0 to itself; `None` if either is unknown, if no
-/// gates connect them, or if it takes more than `max`.
+/// The fewest stargate jumps between two solar systems: 0 to itself; `None` if either is unknown, if gates do
+/// not connect them, or if it takes more than `max`.
 pub fn jumps(a: u32, b: u32, max: u32) -> Option<u32> {
     let atlas = atlas();
     route::fewest_jumps(atlas, atlas.system_row(a)?, atlas.system_row(b)?, max)
 }
 
-/// The straight line between two solar systems in light years; `None` if either is unknown.
+/// The distance between two solar systems in light years; `None` if either is unknown.
 pub fn light_years(a: u32, b: u32) -> Option<f64> {
     let (a, b) = (system(a)?, system(b)?);
     let squares = a.position.iter().zip(&b.position).map(|(a, b)| (a - b) * (a - b));
@@ -138,17 +140,17 @@ pub fn region_name(id: u32) -> Option<&'static str> {
     atlas().regions.name_of(id)
 }
 
-/// Every item type as id and name, in id order. The eight types CCP left nameless have an empty name here.
+/// Every item type as id and name, in id order. The name is empty for the eight types without one.
 pub fn types() -> impl Iterator<Item = (u32, &'static str)> {
     atlas().types.iter()
 }
 
-/// The name of an item type; `None` also for the few types CCP left nameless.
+/// The name of an item type; `None` also for the few types without one.
 pub fn type_name(id: u32) -> Option<&'static str> {
     atlas().types.name_of(id).filter(|name| !name.is_empty())
 }
 
-/// The group of an item type; `None` also for the few types whose group the export does not tell.
+/// The group of an item type; `None` also for the few types without a group in the export.
 pub fn group_of(type_id: u32) -> Option<u32> {
     let atlas = atlas();
     let row = atlas.types.row(type_id)?;

@@ -1,18 +1,19 @@
-//! The shortest way between two solar systems by stargate.
-//!
-//! Must not know ships, fuel or danger, nor remember any answer: it is asked from inside plugins, about any
+//! The shortest route between two solar systems by stargate. Nothing is cached: plugins may ask about any
 //! pair.
+//!
+//! Must not know: ships, fuel, danger.
 
 use crate::universe::atlas::Atlas;
 
-/// Fewest jumps between two rows, searched from both ends; `None` if there is no way of at most `max`.
+/// The fewest jumps between two rows, searched from both ends; `None` if there is no route of at most `max`.
 pub(super) fn fewest_jumps(atlas: &Atlas, from: usize, to: usize, max: u32) -> Option<u32> {
     if from == to {
         return Some(0);
     }
     let mut near = Wave::around(from, atlas);
     let mut far = Wave::around(to, atlas);
-    // Both waves are whole balls that do not touch, so the first touch is the shortest way.
+    // Both waves cover every system within their radius and have not met so far, so the first contact is on a
+    // shortest route.
     for walked in 1..=max {
         let (small, large) =
             if near.edge.len() <= far.edge.len() { (&mut near, &far) } else { (&mut far, &near) };
@@ -26,7 +27,8 @@ pub(super) fn fewest_jumps(atlas: &Atlas, from: usize, to: usize, max: u32) -> O
     None
 }
 
-/// All systems within some jumps of a start. At most a kilobyte of flags and the rows of two edges.
+/// All systems within some number of jumps of a start. Takes about a kilobyte of flags, plus the rows of two
+/// edges.
 struct Wave {
     seen: Box<[u64]>,
     edge: Vec<u32>,
@@ -41,7 +43,7 @@ impl Wave {
         wave
     }
 
-    /// Takes one more jump in every direction; true, at once, if that reaches the other wave.
+    /// Extends the wave by one jump in every direction; returns true as soon as that reaches the other wave.
     fn grow_until_touching(&mut self, other: &Wave, atlas: &Atlas) -> bool {
         let edge = std::mem::take(&mut self.edge);
         for &row in &edge {
@@ -63,7 +65,7 @@ impl Wave {
         self.seen[row as usize / 64] & (1 << (row % 64)) != 0
     }
 
-    /// Marks the row; true if it was not marked before.
+    /// Marks a row; returns true if it was not marked before.
     fn see(&mut self, row: u32) -> bool {
         let fresh = !self.has_seen(row);
         self.seen[row as usize / 64] |= 1 << (row % 64);

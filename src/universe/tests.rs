@@ -1,6 +1,7 @@
-//! Checks the embedded facts against what any pilot knows, and against the exports where they are at hand.
+//! Checks the embedded data against what any pilot knows, and against the exports if they are present;
+//! without them it says what was skipped.
 //!
-//! Must not know killmails, nor need the exports: without them it says what it skipped.
+//! Must not know: killmails.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ const THERA: u32 = 31_000_005;
 const RIFTER: u32 = 587;
 
 #[test]
-fn nothing_is_missing() {
+fn the_tables_are_complete() {
     assert_eq!(systems().count(), 8_437);
     assert_eq!(systems().map(|system| neighbors(system.id).count()).sum::<usize>(), 13_776);
     assert_eq!(types().count(), 50_517);
@@ -26,7 +27,7 @@ fn nothing_is_missing() {
 }
 
 #[test]
-fn jita_is_where_it_was() {
+fn jita_is_as_pilots_know_it() {
     let jita = system(JITA).expect("Jita");
     assert_eq!((jita.id, jita.name, jita.security), (JITA, "Jita", 0.945_913));
     assert_eq!(jita.position, [-1.29064861735e17, 6.075530691e16, 1.1746922706e17]);
@@ -90,7 +91,7 @@ fn a_rifter_is_a_frigate_and_a_frigate_is_a_ship() {
 }
 
 #[test]
-fn the_unknown_is_none() {
+fn unknown_ids_are_none() {
     for id in [1, 29_999_999, 33_000_000, u32::MAX] {
         assert_eq!(system(id), None);
         assert_eq!((type_name(id), group_of(id)), (None, None));
@@ -147,8 +148,8 @@ fn every_distance(start: u32) -> HashMap<u32, u32> {
 }
 
 #[test]
-fn light_years_are_those_of_the_map() {
-    // Both worked out apart from this code, from the positions in the exports.
+fn distances_match_the_map() {
+    // Both were computed independently, from the positions in the exports.
     let near = light_years(JITA, PERIMETER).expect("both known");
     assert!((near - 2.1025).abs() < 0.0001, "{near}");
     let far = light_years(JITA, AMARR).expect("both known");
@@ -158,7 +159,7 @@ fn light_years_are_those_of_the_map() {
 }
 
 #[test]
-fn a_damaged_pack_is_refused_and_not_half_read() {
+fn a_damaged_pack_is_refused() {
     let pack = atlas::embedded_pack().expect("decompresses");
     assert!(atlas::Atlas::read(&pack).is_ok());
     let refused = atlas::Atlas::read(&pack[..pack.len() - 1]).err();
@@ -203,14 +204,14 @@ fn exports_that_contradict_themselves_are_refused() {
     let one_way = refusal("system_jumps.csv", |text| text.replacen("30000001,30000003\n", "", 1));
     assert!(one_way.contains("the way back is missing"), "{one_way}");
     let twice = refusal("regions.csv", |text| text + "10000002,Again,,0,0,0\n");
-    assert!(twice.contains("line 115: region_id 10000002 is there twice"), "{twice}");
+    assert!(twice.contains("line 115: region_id 10000002 occurs twice"), "{twice}");
     let elsewhere = refusal("systems.csv", |text| text.replacen(",10000001,Derelik", ",10000002,Derelik", 1));
     assert!(elsewhere.contains("line 2: its region is not its constellation's"), "{elsewhere}");
     let no_column = refusal("types.csv", |text| text.replacen("group_id", "group", 1));
     assert!(no_column.contains("line 1: no column group_id"), "{no_column}");
 }
 
-/// Where the exports are, if they are.
+/// The folder of the exports, if it is present.
 fn exports() -> Option<PathBuf> {
     let data = std::env::var_os("KILLSTREAM_DATA").map(PathBuf::from);
     let data = data.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"));

@@ -170,7 +170,7 @@ pub fn writing(out: &str, err: &str, text: &Text<'_>) -> Vec<u8> {
     let mut resolve = Resolve::default();
     resolve.push_str("plugin.wit", CONTRACT).expect("the contract is WIT");
     let package = resolve.push_str("guest.wit", WITH_STDIO).expect("it is WIT");
-    let world = resolve.select_world(&[package], Some("guest")).expect("there is the world");
+    let world = resolve.select_world(&[package], Some("guest")).expect("the package has the world");
     wit_component::embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8, false)
         .expect("the world fits");
     bytes

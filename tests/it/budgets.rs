@@ -1,7 +1,7 @@
-//! What strangers can make the server hold: JSON with countless parts, filters with countless ids, answers
-//! nobody reads. And what history says where a plugin's faults hide killmails.
+//! Limits on what clients can make the server keep in memory: JSON with very many members, filters with very
+//! many ids, responses that nobody reads. Also what history reports when plugin faults hide killmails.
 //!
-//! Must not know: how any of it is held inside.
+//! Must not know: how any of it is stored inside.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -19,8 +19,8 @@ use crate::support::until;
 
 const MIB: u64 = 1 << 20;
 
-/// The most memory the server had so far, bytes.
-fn most_memory(server: &Server) -> u64 {
+/// The peak resident memory of the server, bytes.
+fn peak_memory(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
@@ -33,13 +33,13 @@ async fn post(server: &Server, path: &str, body: String) -> Reply {
 }
 
 #[tokio::test]
-async fn countless_parts_of_what_nobody_asked_for_are_not_built() {
+async fn unknown_members_of_a_body_take_no_memory() {
     let server = Setup::quiet().start();
     let junk = |bytes: usize| "{\"a\":1},".repeat(bytes / 8);
-    // What is read for the first time takes memory of its own.
+    // A first request, since it takes memory that later ones do not.
     let body = format!("{{\"system_ids\":[30000142],\"junk\":[{}0]}}", junk(1000));
     post(&server, "/api/v1/kills/systems", body).await.expect(200);
-    let before = most_memory(&server);
+    let before = peak_memory(&server);
     let body = format!("{{\"system_ids\":[30000142],\"junk\":[{}0]}}", junk(4 << 20));
     post(&server, "/api/v1/kills/systems", body.clone()).await.expect(200);
     let unknown = post(&server, "/api/v1/killmails/search", body.clone()).await.expect(400);
@@ -50,12 +50,12 @@ async fn countless_parts_of_what_nobody_asked_for_are_not_built() {
     let part = json!({ "a": 1 });
     let joined = client.join(json!({ "systems": [30_000_142], "junk": vec![part; 100_000] })).await;
     assert!(joined["subscription_id"].is_string(), "{joined}");
-    let grown = most_memory(&server).saturating_sub(before);
+    let grown = peak_memory(&server).saturating_sub(before);
     assert!(grown < 24 * MIB, "{grown} bytes for a body of 4 MiB");
 }
 
 #[tokio::test]
-async fn lists_stand_so_deep_in_one_another_and_no_deeper() {
+async fn nesting_has_a_limit() {
     let server = Setup::quiet().start();
     let nested = |levels: usize| {
         format!("{{\"system_ids\":[30000142],\"more\":{}{}}}", "[".repeat(levels), "]".repeat(levels))
@@ -72,7 +72,7 @@ async fn lists_stand_so_deep_in_one_another_and_no_deeper() {
     assert!(answer.to_string().contains("64 deep"), "{answer}");
 }
 
-/// So many systems, beginning with this one.
+/// A filter of this many systems.
 fn systems(first: u32, count: u32) -> Value {
     json!({ "system_ids": (first..first + count).collect::<Vec<u32>>() })
 }
@@ -84,8 +84,11 @@ async fn all_filters_together_have_a_limit_and_equal_ones_count_once() {
     let first = open(systems(30_000_000, 5_000)).await;
     let (one, equal) = (first.status, open(systems(30_000_000, 5_000)).await);
     assert_eq!((one, equal.status), (200, 200));
-    let told = server.get("/status").await.expect(200)["metrics"]["filters"].clone();
-    assert!(told["bytes"].as_u64().is_some_and(|bytes| (5_000 * 4..200_000).contains(&bytes)), "{told}");
+    let filters = server.get("/status").await.expect(200)["metrics"]["filters"].clone();
+    assert!(
+        filters["bytes"].as_u64().is_some_and(|bytes| (5_000 * 4..200_000).contains(&bytes)),
+        "{filters}"
+    );
     let refused = server.post("/api/v1/kills/stream", &systems(30_001_000, 5_000)).await;
     let error = refused.expect(503)["error"].clone();
     assert!(
@@ -118,7 +121,10 @@ async fn all_filters_together_have_a_limit_and_equal_ones_count_once() {
     );
 
     drop((first, equal));
-    until("room again", async || (open(systems(30_001_000, 5_000)).await.status == 200).then_some(())).await;
+    until("room for the filter", async || {
+        (open(systems(30_001_000, 5_000)).await.status == 200).then_some(())
+    })
+    .await;
     let metrics = server.get("/metrics/prometheus").await.text();
     assert!(
         metrics.contains("killstream_feed_filters_bytes")
@@ -126,8 +132,8 @@ async fn all_filters_together_have_a_limit_and_equal_ones_count_once() {
     );
 }
 
-/// Asks and never reads.
-async fn deaf(server: &Server, path: &str) -> TcpStream {
+/// Sends a request and never reads the response.
+async fn send_without_reading(server: &Server, path: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut socket = socket.connect(server.address()).await.unwrap();
@@ -136,7 +142,7 @@ async fn deaf(server: &Server, path: &str) -> TcpStream {
 }
 
 #[tokio::test]
-async fn an_answer_nobody_reads_is_not_made() {
+async fn a_response_nobody_reads_is_not_written() {
     let server = Setup::quiet().start();
     let mut dice = Dice::new(5);
     let giants: Vec<Value> = (1..=10).map(|id| esi(&giant(&mut dice, id, began()))).collect();
@@ -158,21 +164,21 @@ async fn an_answer_nobody_reads_is_not_made() {
     assert_eq!((&body["data"]["count"], &body["data"]["complete"]), (&json!(10), &json!(true)));
     assert!(body["timestamp"].is_string() && body["data"]["filter"].is_object());
 
-    let before = most_memory(&server);
+    let before = peak_memory(&server);
     let mut sockets = Vec::new();
     for _ in 0..30 {
-        sockets.push(deaf(&server, path).await);
+        sockets.push(send_without_reading(&server, path).await);
     }
-    // Whoever reads is answered beside them, and by then each of them was.
+    // Clients that read are served meanwhile, and by then the server has handled all of the others.
     for _ in 0..3 {
         server.get(path).await.expect(200);
     }
-    let grown = most_memory(&server).saturating_sub(before);
-    assert!(grown < 30 * length / 3, "{grown} bytes for 30 answers of {length} bytes nobody reads");
+    let grown = peak_memory(&server).saturating_sub(before);
+    assert!(grown < 30 * length / 3, "{grown} bytes for 30 responses of {length} bytes that nobody reads");
 }
 
 #[tokio::test]
-async fn a_page_cut_into_portions_is_the_page_it_was() {
+async fn a_page_written_in_portions_is_the_same_page() {
     let server = Setup::quiet().start();
     let all: Vec<Value> = (1..=600).map(|id| killmail(id).system(30_000_142).esi()).collect();
     post(&server, "/api/v1/killmails", json!(all).to_string()).await.expect(200);
@@ -191,7 +197,7 @@ async fn a_page_cut_into_portions_is_the_page_it_was() {
     let plain = [("accept-encoding", "identity")];
     let short =
         http::request(Method::GET, &server.url("/api/v1/killmails?limit=3"), &plain, Vec::new()).await;
-    assert!(short.header("content-length").is_some(), "a short answer has its length");
+    assert!(short.header("content-length").is_some(), "a short response has a length");
     let several = json!({ "system_ids": [30_000_142, 5, -1], "limit": 1000, "since_hours": 1_000_000 });
     let body = server.post("/api/v1/kills/systems", &several).await.expect(200);
     let kills = &body["data"]["systems_kills"];
@@ -202,8 +208,8 @@ async fn a_page_cut_into_portions_is_the_page_it_was() {
 }
 
 #[tokio::test]
-async fn history_says_what_a_plugins_faults_hide() {
-    // It is asked several times, and must not rest in between.
+async fn history_reports_what_plugin_faults_hide() {
+    // The plugin is used several times and must not be put to rest in between.
     let server = Setup::quiet().config("[plugin]\nrest_faults = 0").start();
     // Traps on every third killmail, keeps the others.
     let trapping =
@@ -212,10 +218,10 @@ async fn history_says_what_a_plugins_faults_hide() {
     server.upload("good", &guests::evaluating(guests::KEEP)).await;
     let all: Vec<Value> = (1..=9).map(|id| killmail(id).esi()).collect();
     post(&server, "/api/v1/killmails", json!(all).to_string()).await.expect(200);
-    let of = async |query: &str| {
+    let history = async |query: &str| {
         server.get(&format!("/api/v1/killmails?{query}")).await.expect(200)["data"].clone()
     };
-    let data = of("plugin=trapping").await;
+    let data = history("plugin=trapping").await;
     assert_eq!(
         (&data["count"], &data["complete"], &data["faults"]),
         (&json!(6), &json!(false), &json!({ "trap": 3 })),
@@ -227,19 +233,19 @@ async fn history_says_what_a_plugins_faults_hide() {
         "{example}"
     );
     assert_eq!(data["next_cursor"], Value::Null);
-    let data = of("plugin=trapping&limit=1&order=oldest").await;
+    let data = history("plugin=trapping&limit=1&order=oldest").await;
     assert_eq!(
         (&data["complete"], &data["faults"], &data["fault_example"]),
         (&json!(true), &json!({}), &Value::Null),
-        "none was hidden yet"
+        "no killmail was hidden yet"
     );
-    let data = of("plugin=good").await;
+    let data = history("plugin=good").await;
     assert_eq!(
         (&data["count"], &data["complete"], &data["faults"]),
         (&json!(9), &json!(true), &json!({})),
         "{data}"
     );
-    let data = of("").await;
+    let data = history("").await;
     assert!(data.get("faults").is_none() && data["complete"] == json!(true), "{data}");
     let output = server
         .setup()

@@ -1,6 +1,6 @@
 //! The acceptance cases of the feed (docs/cases.md, 33 to 40): the server against a fake R2Z2 on loopback.
 //!
-//! Must not know: how the follower is built; only what it asks and what comes of it.
+//! Must not know: how the follower is built; only its requests and their effects.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::support::server::{Server, Setup};
 use crate::support::upstream::{Canned, FIRST, Seen, Upstream};
 use crate::support::{long, until};
 
-/// Every wait of the follower small, for tests that are not about waits.
+/// Short waits, for tests that are not about waits.
 const HASTY: &str =
     "[ingest]\nr2z2_missing_ms = 300\nr2z2_limited_ms = 300\nr2z2_forbidden_ms = 600\nr2z2_failed_ms = 20\n";
 
-/// The killmail as the server has it.
+/// The killmail as the server returns it.
 async fn stored(server: &Server, id: u32) -> Value {
     until(&format!("killmail {id} to be stored"), async || {
         let reply = server.get(&format!("/api/v1/killmail/{id}")).await;
@@ -59,7 +59,7 @@ async fn late_killmails_are_numbered_by_arrival_and_marked() {
     let metrics = server.get("/metrics/prometheus").await.text();
     assert!(metrics.contains("\nkillstream_source_late_total 1\n"), "{metrics}");
     let oldest = server.get("/api/v1/killmails?order=oldest").await.expect(200);
-    assert_eq!(oldest["data"]["killmails"][0]["killmail_id"], 2, "history goes by time all the same");
+    assert_eq!(oldest["data"]["killmails"][0]["killmail_id"], 2, "history is still ordered by time");
 }
 
 #[tokio::test]
@@ -75,18 +75,18 @@ async fn case_34_a_malformed_document_is_passed_over_and_the_feed_goes_on() {
     broken(1, |esi| drop(esi.as_object_mut().unwrap().remove("victim")));
     broken(2, |esi| esi["attackers"] = json!("none"));
     broken(3, |esi| esi["killmail_time"] = json!("yesterday"));
-    upstream.publish_raw(upstream.hole(), "<html>not today</html>");
+    upstream.publish_raw(upstream.skip_number(), "<html>not today</html>");
     upstream.publish(killmail(5));
     assert_eq!(stream.killmails(1).await, [5]);
     for id in 1..=4 {
         assert_eq!(server.get(&format!("/api/v1/killmail/{id}")).await.status, 404, "killmail {id}");
     }
     assert_eq!(server.log().matches("was refused").count(), 4, "{}", server.log());
-    // Each document is counted once; one known already is skipped.
+    // Each document is counted once; a known killmail counts as skipped.
     upstream.publish(killmail(5));
     upstream.publish(killmail(6));
     assert_eq!(stream.killmails(1).await, [6]);
-    // It is counted a moment after it is told.
+    // It is counted a moment after it is announced.
     let stats = until("the last one is counted", async || {
         let stats = server.get("/status").await.expect(200)["metrics"]["parser_stats"].clone();
         (stats["total_processed"] == 7).then_some(stats)
@@ -116,7 +116,7 @@ async fn case_35_a_first_start_begins_at_the_pointer_and_waits_after_a_404() {
     let file = |number: u64| format!("/ephemeral/{number}.json");
     assert_eq!(urls, ["/ephemeral/sequence.json", &file(FIRST + 1), &file(FIRST + 2), &file(FIRST + 3)]);
     let tries: Vec<Seen> = requests.into_iter().filter(|s| s.number() == Some(FIRST + 3)).collect();
-    // The fake notes a request when it has come, so the smallest gap may look a little shorter than it was.
+    // The fake notes when a request arrives, so the smallest distance may seem a little shorter than it was.
     assert!(gaps(&tries).iter().all(|gap| *gap >= Duration::from_millis(590)), "{:?}", gaps(&tries));
     assert_eq!(
         server.get("/api/v1/killmail/1").await.status,
@@ -162,7 +162,7 @@ async fn case_37_in_short_a_missing_number_is_passed_over_when_the_next_one_is_t
         .start();
     let mut stream = server.basic("").await;
     upstream.publish(killmail(1));
-    let missing = upstream.hole();
+    let missing = upstream.skip_number();
     let later = upstream.publish(killmail(3));
     assert_eq!(stream.killmails(2).await, [1, 3], "sequence.json has not passed it");
     let asked = upstream.requests();
@@ -173,7 +173,7 @@ async fn case_37_in_short_a_missing_number_is_passed_over_when_the_next_one_is_t
         gaps(&tries)
     );
     let looked: Vec<&Seen> = asked.iter().filter(|seen| seen.number() == Some(later)).collect();
-    assert_eq!(looked.len(), 1, "what was looked at is taken");
+    assert_eq!(looked.len(), 1, "the later number that exists is taken");
     assert!(looked[0].at - tries[1].at < Duration::from_millis(390), "at once after the second 404");
     assert!(server.log().contains(&format!("{missing} is missing")), "{}", server.log());
     let metrics = server.get("/metrics/prometheus").await.text();
@@ -185,7 +185,7 @@ async fn case_37_in_short_a_missing_number_is_passed_over_when_the_next_one_is_t
     upstream.publish(killmail(4));
     assert_eq!(stream.killmails(1).await, [4]);
     upstream.publish_at(missing, killmail(2).r2z2());
-    assert_eq!(stream.killmails(1).await, [2], "what comes late is live, in the order it comes");
+    assert_eq!(stream.killmails(1).await, [2], "late killmails are live, in the order of arrival");
 }
 
 #[tokio::test]
@@ -196,7 +196,7 @@ async fn case_37_at_length_a_missing_number_is_passed_over_after_six_seconds_and
     let upstream = Upstream::start();
     let server = Setup::following(&upstream).env("R2Z2_IDLE_MS", "").env("R2Z2_PACE_MS", "").start();
     upstream.publish(killmail(1));
-    let missing = upstream.hole();
+    let missing = upstream.skip_number();
     upstream.publish(killmail(2));
     stored(&server, 2).await;
     let tries = async || -> Vec<Seen> {
@@ -227,7 +227,7 @@ async fn case_38_at_length_refusals_are_waited_out() {
     upstream.fail(number, Canned::status(429).header("retry-after", "2"), 1);
     upstream.fail(number, Canned::status(403), 1);
     let server = Setup::following(&upstream).env("R2Z2_IDLE_MS", "").env("R2Z2_PACE_MS", "").start();
-    let health = until("the 403 to be told", async || {
+    let health = until("the 403 to be reported", async || {
         let health = server.get("/health").await.expect(200);
         (health["circuit_breaker"]["circuit_state"] == "open").then_some(health)
     })
@@ -270,7 +270,7 @@ async fn case_39_a_rewritten_file_changes_values_and_is_not_pushed_again() {
     until("the new value", async || (stored(&server, 1).await["zkb"]["totalValue"] == 5e9).then_some(()))
         .await;
     assert_eq!(stored(&server, 1).await["zkb"]["labels"], json!(["ganked"]));
-    // The same killmail under a new number, as when the feed was reset.
+    // The same killmail under a new number, as after a reset of the feed.
     upstream.publish(killmail(1).value(5e9).labels(&["ganked"]));
     upstream.publish(killmail(3));
     assert_eq!(stream.killmails(2).await, [2, 3]);
@@ -291,7 +291,7 @@ async fn case_40_every_request_says_who_asks() {
 }
 
 #[tokio::test]
-async fn without_a_contact_the_real_host_is_left_alone() {
+async fn without_a_contact_the_real_host_gets_no_requests() {
     let setup = Setup::quiet().env("SOURCE", "r2z2").env("R2Z2_BASE_URL", "").env("USER_AGENT_CONTACT", "");
     let server = setup.env("R2Z2_IDLE_MS", "").env("R2Z2_PACE_MS", "").start();
     assert!(server.log().contains("USER_AGENT_CONTACT is not set"), "{}", server.log());
@@ -313,7 +313,7 @@ async fn a_number_in_the_wrong_file_is_refused() {
 }
 
 #[tokio::test]
-async fn a_replay_brings_old_killmails_as_if_they_were_new() {
+async fn a_replay_delivers_old_killmails_as_new() {
     let setup = Setup::quiet();
     let file = setup.folder().join("replay.ndjson");
     let lines: Vec<String> = (1..=20_u32)
@@ -329,7 +329,7 @@ async fn a_replay_brings_old_killmails_as_if_they_were_new() {
         .flatten()
         .next()
         .unwrap();
-    // Wherever the replay was when the stream opened: from the beginning of the log on, all of it is live.
+    // From the start of the log on everything is live, wherever the replay was when the stream opened.
     let beginning = format!("{}-0", opening.split_once('-').unwrap().0);
     let mut stream = server.basic(&format!("last_event_id={beginning}")).await;
     assert_eq!(stream.killmails(20).await, (1..=20).collect::<Vec<u64>>());
@@ -337,7 +337,7 @@ async fn a_replay_brings_old_killmails_as_if_they_were_new() {
 }
 
 #[tokio::test]
-async fn a_stop_ends_open_streams_and_keeps_what_was_in_hand() {
+async fn a_stop_ends_open_streams_and_stores_the_killmail_in_hand() {
     let upstream = Upstream::start();
     let setup = Setup::following(&upstream).env("R2Z2_IDLE_MS", "10").config("grace_ms = 60000");
     let mut server = setup.start();

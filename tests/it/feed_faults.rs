@@ -1,7 +1,7 @@
-//! Answers of a feed that are not what was asked for: pages, other JSON, documents nobody can use. None is
-//! taken for a document, and whoever looks at `/health` sees it.
+//! Responses of a feed that are not the requested document: pages, other JSON, unusable documents. None is
+//! taken for a document, and `/health` shows it.
 //!
-//! Must not know: how the follower is built; only what it asks and what comes of it.
+//! Must not know: how the follower is built; only its requests and their effects.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::support::server::{Server, Setup};
 use crate::support::until;
 use crate::support::upstream::{Canned, FIRST, Upstream};
 
-/// Every wait of the follower small.
+/// Short waits.
 const HASTY: &str = "[ingest]\nr2z2_failed_ms = 20\nr2z2_heal_ms = 100\n";
 
 fn page(text: &str) -> Canned {
@@ -39,11 +39,11 @@ async fn a_page_for_everything_is_an_outage_and_no_number_is_passed_over() {
     let health = server.get("/health").await.expect(200);
     assert_eq!(health["status"], "degraded", "{health}");
     assert!(
-        health["details"]["source"]["reason"].as_str().unwrap().contains("not a document of the feed"),
+        health["details"]["source"]["reason"].as_str().unwrap().contains("other than a document of the feed"),
         "{health}"
     );
     upstream.refuse(None);
-    // Whether it ends between a number and the one after it is left to chance: that would pass it over.
+    // The outage may end between a number and the one after it, which would pass over the number.
     until("the outage to end", async || (state(&server).await == "following").then_some(())).await;
     for id in 2..=4 {
         upstream.publish(killmail(id));
@@ -56,7 +56,7 @@ async fn a_page_for_everything_is_an_outage_and_no_number_is_passed_over() {
 }
 
 #[tokio::test]
-async fn one_unreadable_number_is_kept_raw_passed_over_and_tried_again() {
+async fn one_unreadable_number_is_stored_raw_passed_over_and_retried() {
     for text in [
         "<html>busy</html>",
         "",
@@ -69,18 +69,18 @@ async fn one_unreadable_number_is_kept_raw_passed_over_and_tried_again() {
         let server = Setup::following(&upstream).config(HASTY).start();
         let mut stream = server.basic("").await;
         upstream.publish(killmail(1));
-        let unreadable = upstream.hole();
+        let unreadable = upstream.skip_number();
         upstream.publish_raw(unreadable, text);
         assert_eq!(stream.killmails(1).await, [1]);
-        until("health to turn", async || (state(&server).await == "backing_off").then_some(())).await;
-        assert_eq!(metric(&server, "source_gaps_total").await, "0", "the number after it is not there");
+        until("health to be degraded", async || (state(&server).await == "backing_off").then_some(())).await;
+        assert_eq!(metric(&server, "source_gaps_total").await, "0", "the number after it does not exist");
         upstream.publish(killmail(3));
         assert_eq!(stream.killmails(1).await, [3]);
         upstream.publish_at(unreadable, killmail(2).r2z2());
         assert_eq!(stream.killmails(1).await, [2]);
         let metrics = server.get("/metrics/prometheus").await.text();
         assert!(metrics.contains("store_refused_total{reason=\"not_of_the_feed\"} 1"), "{text}: {metrics}");
-        until("the gap to close", async || {
+        until("the missing number to be recovered", async || {
             (metric(&server, "source_gap_numbers").await == "0").then_some(())
         })
         .await;
@@ -88,7 +88,7 @@ async fn one_unreadable_number_is_kept_raw_passed_over_and_tried_again() {
 }
 
 #[tokio::test]
-async fn documents_refused_one_after_the_other_for_one_reason_turn_health() {
+async fn documents_refused_in_a_row_for_one_reason_degrade_health() {
     let upstream = Upstream::start();
     let server = Setup::following(&upstream).config("[health]\nrefused_documents = 4").start();
     let mut stream = server.basic("").await;
@@ -113,7 +113,7 @@ async fn documents_refused_one_after_the_other_for_one_reason_turn_health() {
     assert_eq!((&health["status"], &health["healthy"]), (&json!("degraded"), &json!(true)), "{health}");
     assert_eq!(health["details"]["source"]["refused_in_a_row"]["reason"], "missing_fields", "{health}");
     upstream.publish(killmail(99));
-    assert_eq!(stream.killmails(1).await, [99], "the follower goes on");
+    assert_eq!(stream.killmails(1).await, [99], "the follower continues");
     until("good health", async || (run().await["status"] == "ok").then_some(())).await;
     assert_eq!(run().await["details"]["source"]["refused_in_a_row"], Value::Null);
 }

@@ -1,6 +1,6 @@
-//! Killmails handed in by POST: by name, broken, or both, each answered for itself.
+//! Killmails handed in by POST: named only, malformed, or both; each gets its own result.
 //!
-//! Must not know: how bodies are fetched or refused documents kept.
+//! Must not know: how bodies are fetched or refused documents stored.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ fn hash(id: u32) -> String {
     format!("{id:040x}")
 }
 
-/// ESI has it.
+/// Makes the fake ESI return the body of a killmail.
 fn body(upstream: &Upstream, id: u32) {
     upstream.answer(&format!("/killmails/{id}/{}", hash(id)), Canned::json(&killmail(id).esi()));
 }
@@ -34,7 +34,7 @@ async fn stored(server: &Server, id: u32) {
 }
 
 #[tokio::test]
-async fn killmails_are_handed_in_by_name_in_every_form() {
+async fn killmails_are_handed_in_by_name_in_every_format() {
     let upstream = Upstream::start();
     (1..=5).for_each(|id| body(&upstream, id));
     let server = Setup::following(&upstream).start();
@@ -48,15 +48,15 @@ async fn killmails_are_handed_in_by_name_in_every_form() {
     ]);
     let report = add(&server, &documents.to_string()).await;
     let expected = json!({ "new": 1, "revised": 0, "known": 0, "conflict": 0, "refused": {}, "fetching": 4, "refused_documents": [] });
-    assert_eq!(report, expected, "however often a killmail is named, it is fetched once");
+    assert_eq!(report, expected, "a killmail that is named repeatedly is fetched once");
     for id in 1..=4 {
         stored(&server, id).await;
     }
-    // What is here already needs no fetching.
+    // A stored killmail is not fetched.
     let again =
         add(&server, &format!("{}\n{}", documents[0], json!({ "killmail_id": 5, "hash": hash(5) }))).await;
     assert_eq!((&again["known"], &again["fetching"]), (&json!(1), &json!(1)), "{again}");
-    // From files, the same way.
+    // Imports of files behave the same.
     let file = server.setup().folder().join("names.ndjson");
     fs::write(&file, format!("{}\n", documents[2])).unwrap();
     let url = server.url("");
@@ -85,7 +85,7 @@ async fn without_a_contact_names_are_refused() {
 }
 
 #[tokio::test]
-async fn refused_documents_are_named_one_by_one() {
+async fn refused_documents_are_listed_one_by_one() {
     let server = Setup::quiet().start();
     let mut without_victim = killmail(2).esi();
     without_victim.as_object_mut().unwrap().remove("victim");
@@ -110,7 +110,7 @@ async fn refused_documents_are_named_one_by_one() {
     );
     assert_eq!(keys(1), ["index", "message", "reason"]);
     assert_eq!((&documents[1]["index"], &documents[1]["reason"]), (&json!(2), &json!("malformed_json")));
-    // A hundred are named, all are counted.
+    // At most a hundred are listed, but all are counted.
     let many = "{\"killmail_id\":7}\n".repeat(130);
     let report = add(&server, &many).await;
     assert_eq!(report["refused"]["missing_fields"], 130);

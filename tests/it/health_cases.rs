@@ -1,5 +1,5 @@
-//! Health (docs/cases.md, case 3, among it): when the server calls itself unwell, when it is not ready, and
-//! what it says of a silent feed.
+//! Health, including case 3 of docs/cases.md: when the server reports itself as unhealthy or not ready, and
+//! what it logs about a silent feed.
 //!
 //! Must not know: how silence is measured.
 
@@ -12,7 +12,7 @@ use crate::support::upstream::{Canned, Upstream};
 
 const SILENT: &str = "[health]\nsilent_secs = 4\nsilent_killmails = 0.0\ndowntime_secs = 0\n";
 
-async fn turned(server: &Server, path: &str, status: u16) -> serde_json::Value {
+async fn wait_for_status(server: &Server, path: &str, status: u16) -> serde_json::Value {
     until(&format!("{path} to be {status}"), async || {
         let reply = server.get(path).await;
         (reply.status == status).then(|| reply.json())
@@ -47,21 +47,21 @@ async fn case_03_a_breaker_open_for_too_long_is_unhealthy_and_before_that_degrad
 }
 
 #[tokio::test]
-async fn a_silent_feed_turns_readiness_and_is_said_once() {
+async fn a_silent_feed_fails_readiness_and_is_logged_once() {
     let upstream = Upstream::start();
     let server = Setup::following(&upstream).config(SILENT).start();
-    let body = turned(&server, "/health/ready", 503).await;
+    let body = wait_for_status(&server, "/health/ready", 503).await;
     assert_eq!(body["ready"], false, "{body}");
     assert!(body["reason"].as_str().is_some_and(|reason| reason.starts_with("no killmail for")), "{body}");
-    assert_eq!(server.get("/health").await.expect(200)["healthy"], true, "silence is not ill health");
-    let said = |what: &str| server.log().matches(what).count();
-    until("the log to say it", async || (said("the feed is silent") == 1).then_some(())).await;
-    // Two more looks say nothing new.
+    assert_eq!(server.get("/health").await.expect(200)["healthy"], true, "a silent feed is not unhealthy");
+    let logged = |what: &str| server.log().matches(what).count();
+    until("the log to say it", async || (logged("the feed is silent") == 1).then_some(())).await;
+    // Two more checks log nothing.
     tokio::time::sleep(Duration::from_millis(2_500)).await;
-    assert_eq!((said("the feed is silent"), said("no longer silent")), (1, 0), "{}", server.log());
+    assert_eq!((logged("the feed is silent"), logged("no longer silent")), (1, 0), "{}", server.log());
     assert!(
-        server.log().contains("the source answers and is asked on"),
-        "what is done is said: {}",
+        server.log().contains("the source answers, the last number is"),
+        "the log tells that the source answers: {}",
         server.log()
     );
     let mut id = 0;
@@ -69,7 +69,7 @@ async fn a_silent_feed_turns_readiness_and_is_said_once() {
         id += 1;
         upstream.publish(killmail(id));
         let ready = server.get("/health/ready").await;
-        (said("no longer silent") > 0 && ready.status == 200).then_some(ready)
+        (logged("no longer silent") > 0 && ready.status == 200).then_some(ready)
     })
     .await;
     assert_eq!(ready.json()["ready"], true, "{}", ready.text());
@@ -86,7 +86,7 @@ async fn without_a_source_the_server_is_healthy_and_ready() {
 }
 
 #[tokio::test]
-async fn what_is_kept_is_looked_at_for_damage_while_the_server_runs() {
+async fn stored_records_are_checked_for_damage_while_the_server_runs() {
     let upstream = Upstream::start();
     let server =
         Setup::following(&upstream).config("[store]\nscrub_per_sec = 1000\nscrub_pause_secs = 0\n").start();

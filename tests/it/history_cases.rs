@@ -1,4 +1,4 @@
-//! History over HTTP: pages and their cursor, and what else a request may be.
+//! History over HTTP: pages, cursors, and the other forms of requests.
 //!
 //! Must not know: how killmails are found.
 
@@ -20,7 +20,7 @@ async fn history_is_paged_and_its_cursor_pins_the_head() {
         (ids(&first["data"]["killmails"]), &first["data"]["count"], &first["data"]["complete"]),
         (vec![5, 4], &json!(2), &json!(true))
     );
-    // Older, but written after the first page was answered.
+    // Older, but stored after the response with the first page.
     add(&server, vec![killmail(6).ago(5), killmail(100).ago(5)]).await;
     let cursor = first["data"]["next_cursor"].as_str().unwrap();
     let second = page(&format!("limit=2&cursor={cursor}")).await;
@@ -32,7 +32,7 @@ async fn history_is_paged_and_its_cursor_pins_the_head() {
         .post("/api/v1/killmails/search", &json!({ "system_ids": [JITA], "order": "oldest", "limit": 1 }))
         .await
         .expect(200);
-    // Nothing is passed over unseen.
+    // Nothing is ignored silently.
     for path in ["/api/v1/killmails/search", "/api/v1/killmails/count"] {
         let refused = server.post(path, &json!([JITA])).await.expect(400);
         assert_eq!(
@@ -48,7 +48,7 @@ async fn history_is_paged_and_its_cursor_pins_the_head() {
         .post("/api/v1/killmails/search?limit=2&order=newest", &json!({ "order": "oldest" }))
         .await
         .expect(200);
-    assert_eq!(ids(&both["data"]["killmails"]), [1, 2], "the address counts, the body more");
+    assert_eq!(ids(&both["data"]["killmails"]), [1, 2], "the body overrides the query string");
     let count = server.get(&format!("/api/v1/killmails/count?system_ids={JITA}")).await.expect(200);
     assert_eq!(count["data"], json!({ "count": 7, "filter": { "match": "any", "system_ids": [JITA] } }));
     let none =
@@ -57,7 +57,7 @@ async fn history_is_paged_and_its_cursor_pins_the_head() {
 }
 
 #[tokio::test]
-async fn history_names_the_field_that_is_wrong() {
+async fn history_names_the_invalid_field() {
     let server = Setup::quiet().start();
     for (query, field) in [
         ("limit=0", "limit"),
@@ -78,7 +78,7 @@ async fn history_names_the_field_that_is_wrong() {
 }
 
 #[tokio::test]
-async fn writing_needs_the_token() {
+async fn writing_needs_a_token() {
     let server = Setup::quiet().start();
     let body = killmail(1).r2z2().to_string();
     for header in [&[][..], &[("authorization", "Bearer wrong")], &[("authorization", "Basic test-token")]] {
@@ -91,7 +91,7 @@ async fn writing_needs_the_token() {
 }
 
 #[tokio::test]
-async fn documents_are_taken_in_every_arrangement() {
+async fn documents_are_accepted_in_every_arrangement() {
     let server = Setup::quiet().start();
     let document = |id| killmail(id).r2z2().to_string();
     let add = async |body: String| server.send(Method::POST, "/api/v1/killmails", body).await;
@@ -111,13 +111,13 @@ async fn documents_are_taken_in_every_arrangement() {
     let listed: Vec<Value> =
         exported.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(ids(&json!(listed)), [1, 2, 3, 4]);
-    // What was exported is understood again.
+    // An export can be imported again.
     let again = add(exported.text()).await.expect(200)["data"].clone();
     assert_eq!((&again["known"], &again["refused"]), (&json!(4), &json!({})), "{again}");
 }
 
 #[tokio::test]
-async fn an_address_may_be_64_kib_long() {
+async fn a_url_may_be_64_kib_long() {
     let server = Setup::quiet().start();
     add(&server, vec![killmail(5)]).await;
     let many = (10_000_000..10_007_000).map(|n: u32| n.to_string()).collect::<Vec<_>>().join(",");
@@ -128,7 +128,7 @@ async fn an_address_may_be_64_kib_long() {
 }
 
 #[tokio::test]
-async fn a_head_is_a_get_without_its_body() {
+async fn head_is_get_without_a_body() {
     let server = Setup::quiet().start();
     for path in
         ["/ping", "/api/v1/killmails", "/api/v1/kills/stream", "/sse", "/api/v1/kills/stream/enhanced"]

@@ -14,7 +14,7 @@ use crate::support::upstream::Upstream;
 pub const JITA: u32 = SYSTEMS[0];
 pub const PERIMETER: u32 = SYSTEMS[1];
 
-/// Hands killmails in; all must be new.
+/// Adds killmails; all must be new.
 pub async fn add(server: &Server, killmails: Vec<Build>) {
     let count = killmails.len();
     let documents: Vec<Value> = killmails.into_iter().map(Build::r2z2).collect();
@@ -24,7 +24,7 @@ pub async fn add(server: &Server, killmails: Vec<Build>) {
     assert_eq!(report["data"], expected);
 }
 
-/// Publishes on the feed and waits until the server answers it.
+/// Publishes a killmail on the feed and waits until the server has it.
 async fn inject(server: &Server, upstream: &Upstream, build: Build) -> Value {
     let id = build.clone().build().killmail_id;
     upstream.publish(build);
@@ -68,7 +68,7 @@ async fn case_01_ping_says_pong() {
 }
 
 #[tokio::test]
-async fn case_02_health_and_its_aliases_are_well() {
+async fn case_02_health_and_its_aliases_are_ok() {
     let server = Setup::quiet().start();
     for path in ["/health", "/api/health"] {
         let body = server.get(path).await.expect(200);
@@ -85,7 +85,7 @@ async fn case_04_status_has_every_name() {
     let upstream = Upstream::start();
     let server = Server::following(&upstream);
     inject(&server, &upstream, killmail(1)).await;
-    // It is counted a moment after it is kept.
+    // It is counted a moment after it is stored.
     let body = until("the killmail is counted", async || {
         let body = server.get("/status").await.expect(200);
         (body["metrics"]["processing"]["killmails_received"] == 1).then_some(body)
@@ -113,7 +113,7 @@ async fn case_04_status_has_every_name() {
         "{processing}"
     );
     assert!(processing["last_killmail_ago_seconds"].as_u64().unwrap() < 60, "{processing}");
-    // What the older service's dashboard reads.
+    // What the dashboard of the older service reads.
     let dashboard = server.get("/status?debug=dashboard").await.expect(200);
     assert_eq!(dashboard["template_values"]["cache_size"], 1, "{dashboard}");
     for key in ["memory_mb", "process_count", "hit_rate"] {
@@ -157,7 +157,7 @@ async fn case_05_metrics_are_json_or_text() {
 }
 
 #[tokio::test]
-async fn case_09_unknown_paths_are_told_apart() {
+async fn case_09_unknown_paths_have_the_envelope_of_their_api() {
     let server = Setup::quiet().start();
     assert_eq!(server.get("/nope").await.expect(404), json!({ "error": "Not Found", "status": "404" }));
     let reply = server.get("/api/v1/nope").await;
@@ -170,7 +170,7 @@ async fn case_09_unknown_paths_are_told_apart() {
 }
 
 #[tokio::test]
-async fn case_10_who_wants_html_of_the_api_gets_406() {
+async fn case_10_html_from_the_api_is_406() {
     let server = Setup::quiet().start();
     let get = async |path: &str, accept| {
         http::request(Method::GET, &server.url(path), &[("accept", accept)], Vec::new()).await
@@ -317,7 +317,7 @@ async fn case_21_lists_of_systems_are_checked() {
 }
 
 #[tokio::test]
-async fn case_22_cached_lists_what_is_kept() {
+async fn case_22_cached_lists_stored_killmails() {
     let upstream = Upstream::start();
     let server = Server::following(&upstream);
     let path = format!("/api/v1/kills/cached/{JITA}");

@@ -1,6 +1,6 @@
-//! Filling the log from files: every form, every real killmail, here and through a server.
+//! Imports: every format of file and every real killmail, into a local store and through a server.
 //!
-//! Must not know: how files are read or killmails kept.
+//! Must not know: how files are read or killmails stored.
 
 use std::fs;
 use std::io::Write;
@@ -9,25 +9,26 @@ use std::path::Path;
 use killstream::store::Store;
 use killstream::store::config::Config;
 use killstream::store::refused::list::Refused;
+use killstream::wire::killmail::encode;
 use serde_json::{Value, json};
 
 use crate::support::data;
 use crate::support::killmail::killmail;
 use crate::support::server::{Setup, TOKEN};
 
-/// Different killmails in all real sources together: the packages and edge cases are mostly among the others.
+/// Distinct killmails in all real sources: most packages and edge cases also occur in the other sources.
 const ALL: u64 = 41_766 + 10 + 403;
-/// Different killmails in the bundled sample: two came in two forms.
+/// Distinct killmails in the bundled sample: two occur in two formats.
 const BUNDLED: u64 = 3_925;
 
-/// Runs `import --json` and gives the report.
+/// Runs `import --json` and returns the report.
 fn import(setup: &Setup, arguments: &[&str]) -> Value {
     let output = setup.command("import").arg("--json").args(arguments).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The same where none of the refused documents is taken: it fails, and says so.
+/// Runs `import --refused` in vain: no document is accepted, so it fails and says so.
 fn refused_again(setup: &Setup) -> Value {
     let output = setup.command("import").args(["--json", "--refused"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
@@ -42,7 +43,7 @@ fn new(count: u64) -> Value {
     json!({ "new": count, "revised": 0, "known": 0, "conflict": 0, "refused": {} })
 }
 
-/// Writes every form of file, each with ten killmails of its own.
+/// Writes files of every format, each with ten killmails of its own.
 fn every_form(folder: &Path) -> u64 {
     let write = |name: &str, bytes: &[u8]| fs::write(folder.join(name), bytes).unwrap();
     write("1.ndjson", lines(100..110).as_bytes());
@@ -79,7 +80,7 @@ fn every_form(folder: &Path) -> u64 {
 }
 
 #[tokio::test]
-async fn every_form_of_file_is_read() {
+async fn every_format_of_file_is_read() {
     let setup = Setup::quiet();
     let files = setup.folder().join("files");
     fs::create_dir(&files).unwrap();
@@ -121,7 +122,7 @@ async fn an_import_through_a_server_is_the_same_and_is_not_pushed() {
 }
 
 #[test]
-fn broken_documents_are_counted_by_reason_and_cost_only_themselves() {
+fn malformed_documents_are_counted_by_reason_and_do_not_affect_others() {
     let setup = Setup::quiet();
     let file = setup.folder().join("mixed.ndjson");
     let mut without_victim = killmail(2).esi();
@@ -143,23 +144,23 @@ fn broken_documents_are_counted_by_reason_and_cost_only_themselves() {
         (&report["refused"], &json!(0)),
         "they are kept, and are still no killmails"
     );
-    assert_eq!(refused_again(&setup), again, "trying them again keeps none twice");
+    assert_eq!(refused_again(&setup), again, "a retry stores none twice");
 }
 
-/// As after an update that understands what an earlier version did not: some of what was refused is a
-/// killmail now.
+/// As after an update that can read more than the version before: some refused documents are killmails now.
 #[test]
-fn what_is_taken_at_last_leaves_the_list_of_the_refused() {
+fn documents_accepted_on_a_retry_leave_the_list_of_refused_ones() {
     let setup = Setup::quiet();
-    let open =
-        || Store::open(Config { dir: setup.data_dir(), min_free_bytes: 0, ..Config::default() }).unwrap();
+    let open = || {
+        Store::open(Config { dir: setup.data_dir(), min_free_bytes: 0, ..Config::default() }, encode).unwrap()
+    };
     let store = open();
     let documents =
         [killmail(1).r2z2().to_string(), "{\"killmail_id\":3}".to_owned(), killmail(2).esi().to_string()];
     for raw in documents {
         let raw = raw.into_bytes().into();
         store
-            .refuse(&Refused {
+            .add_refused(&Refused {
                 reason: "once".to_owned(),
                 killmail_id: None,
                 source: "r2z2".to_owned(),
@@ -182,12 +183,12 @@ fn what_is_taken_at_last_leaves_the_list_of_the_refused() {
     let store = open();
     let left = store.refused(usize::MAX).unwrap();
     assert_eq!(left.iter().map(|refused| &refused.raw[..]).collect::<Vec<_>>(), [b"{\"killmail_id\":3}"]);
-    assert_eq!(store.refused_counts()["once"], 3, "what ever was refused stays counted");
+    assert_eq!(store.refused_counts()["once"], 3, "documents that were once refused stay counted");
     assert!(store.killmail(1).unwrap().is_some() && store.killmail(2).unwrap().is_some());
 }
 
 #[tokio::test]
-async fn imports_fill_what_was_missing_and_replace_only_when_told() {
+async fn imports_fill_in_what_is_missing_and_replace_only_on_request() {
     let setup = Setup::quiet();
     let write = |name: &str, value: f64| {
         let file = setup.folder().join(name);
@@ -207,7 +208,7 @@ async fn imports_fill_what_was_missing_and_replace_only_when_told() {
 }
 
 #[test]
-fn all_real_killmails_are_taken_and_none_is_refused() {
+fn all_real_killmails_are_accepted() {
     let setup = Setup::quiet();
     let mut stored = 0;
     for documents in data::current() {
@@ -240,7 +241,7 @@ fn all_real_killmails_are_taken_and_none_is_refused() {
 }
 
 #[test]
-fn forms_of_old_are_refused_with_a_reason() {
+fn obsolete_formats_are_refused_with_a_reason() {
     for documents in data::legacy() {
         let setup = Setup::quiet();
         let file = setup.folder().join("legacy.ndjson");

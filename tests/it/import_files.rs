@@ -1,5 +1,4 @@
-//! Files as they lie about: broken, odd, or nothing to be read at all. Each is its own, and nothing is passed
-//! over in silence.
+//! Files as they occur: damaged, odd, or unreadable. Each stands alone, and nothing is skipped silently.
 //!
 //! Must not know: how files are read.
 
@@ -10,6 +9,7 @@ use std::process::{Command, Output};
 
 use killstream::store::Store;
 use killstream::store::config::Config;
+use killstream::wire::killmail::encode;
 use serde_json::{Value, json};
 
 use crate::support::killmail::killmail;
@@ -41,7 +41,7 @@ fn gzip(text: &str) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A document with a line break before each attacker, as some programs print them.
+/// A document with a line break before each attacker, as some programs write them.
 fn attacker_a_line(id: u32) -> String {
     let text = killmail(id).esi().to_string();
     assert!(text.contains("[{"), "{text}");
@@ -49,7 +49,7 @@ fn attacker_a_line(id: u32) -> String {
 }
 
 #[test]
-fn a_list_that_breaks_off_is_named() {
+fn an_array_that_breaks_off_is_reported() {
     let setup = Setup::quiet();
     let file = setup.folder().join("file.json");
     for (text, count, code) in [
@@ -79,7 +79,7 @@ fn a_document_that_parses_is_one_document() {
     .unwrap();
     let output = run(&setup, &[file.to_str().unwrap()]);
     assert_eq!((report(&output), err(&output)), (new(3), String::new()));
-    // One cut off by a crash costs itself, not those behind it.
+    // A document cut off by a crash does not spoil those after it.
     let cut = attacker_a_line(4);
     let cut = &cut[..cut.find("[\n{").unwrap() + 2];
     fs::write(&file, format!("{cut}{}\n{}\n{}", killmail(5).esi(), attacker_a_line(6), killmail(7).esi()))
@@ -92,7 +92,7 @@ fn a_document_that_parses_is_one_document() {
 }
 
 #[test]
-fn each_file_is_its_own() {
+fn each_file_stands_alone() {
     let setup = Setup::quiet();
     let folder = setup.folder().join("files");
     fs::create_dir(&folder).unwrap();
@@ -108,7 +108,7 @@ fn each_file_is_its_own() {
     let _socket = std::os::unix::net::UnixListener::bind(path("g-socket")).unwrap();
     write("h-archive.7z", b"7z\xBC\xAF\x27\x1C\0\x04");
     write("i-zeros.gz", &[&gzip(&lines(4..6))[..], &[0; 512]].concat());
-    // As pzstd writes it.
+    // Frames as pzstd writes them.
     write(
         "j.zst",
         &[
@@ -121,7 +121,7 @@ fn each_file_is_its_own() {
     let told = err(&output);
     for (name, why) in [
         ("a-cut.gz", "cut off"),
-        ("c-dangling", "a link to something that is not there"),
+        ("c-dangling", "a link to something that does not exist"),
         ("d-loop", "a link to a folder that contains it"),
         ("e-itself", "leads back to itself"),
         ("f-fifo", "a named pipe"),
@@ -139,8 +139,8 @@ fn each_file_is_its_own() {
 }
 
 fn stored(setup: &Setup, id: u32) -> Option<u32> {
-    let store =
-        Store::open(Config { dir: setup.data_dir(), min_free_bytes: 0, ..Config::default() }).unwrap();
+    let store = Store::open(Config { dir: setup.data_dir(), min_free_bytes: 0, ..Config::default() }, encode)
+        .unwrap();
     store.killmail(id).unwrap().map(|entry| entry.killmail.killmail_id)
 }
 
@@ -177,7 +177,7 @@ fn xz_and_zip_are_read() {
 }
 
 #[tokio::test]
-async fn what_is_not_taken_in_is_told_and_nothing_taken_in_is_a_failure() {
+async fn refused_documents_are_reported_and_an_import_without_success_fails() {
     let setup = Setup::quiet();
     let file = setup.folder().join("text");
     fs::write(&file, "a line of text\n".repeat(20) + "{\"killmail_id\":3}\n").unwrap();
@@ -191,13 +191,13 @@ async fn what_is_not_taken_in_is_told_and_nothing_taken_in_is_a_failure() {
         "counts come all the same"
     );
     assert!(err(&output).contains(expected), "{}", err(&output));
-    // Through a server it is the same.
+    // The same through a server.
     let server = Setup::quiet().start();
     let url = server.url("");
     let output = run(&setup, &[path, "--server", &url, "--token", TOKEN]);
     assert_eq!(output.status.code(), Some(1), "{}", err(&output));
     assert!(err(&output).contains(expected), "{}", err(&output));
-    // What is known is no failure, some refused beside some taken in neither, but it is told.
+    // Neither known killmails nor some refused ones among others are a failure, but they are reported.
     fs::write(&file, lines(1..3)).unwrap();
     assert_eq!(report(&run(&setup, &[path])), new(2));
     let again = run(&setup, &[path]);
@@ -217,7 +217,7 @@ async fn what_is_not_taken_in_is_told_and_nothing_taken_in_is_a_failure() {
 }
 
 #[test]
-fn what_is_piped_in_is_read() {
+fn standard_input_is_read() {
     let setup = Setup::quiet();
     let file = setup.folder().join("killmails.gz");
     fs::write(&file, gzip(&lines(1..4))).unwrap();
@@ -232,9 +232,9 @@ fn what_is_piped_in_is_read() {
     assert_eq!(report(&output), new(3), "{}", err(&output));
 }
 
-/// Ten thousand lines of text do not cost what could be a killmail, nor does opening the store again.
+/// Neither ten thousand lines of text nor reopening the store removes a possible killmail from the list.
 #[test]
-fn rubbish_pushes_no_killmail_off_the_list() {
+fn rubbish_does_not_push_killmails_off_the_list() {
     let setup = Setup::quiet();
     let mut without_victim = killmail(1).esi();
     without_victim.as_object_mut().unwrap().remove("victim");
@@ -247,8 +247,8 @@ fn rubbish_pushes_no_killmail_off_the_list() {
     let first = import(format!("{without_victim}\n"));
     assert_eq!(report(&first)["refused"], json!({ "missing_fields": 1 }));
     import((0..10_001).map(|n| format!("line {n}\n")).collect());
-    let store =
-        Store::open(Config { dir: setup.data_dir(), min_free_bytes: 0, ..Config::default() }).unwrap();
+    let store = Store::open(Config { dir: setup.data_dir(), min_free_bytes: 0, ..Config::default() }, encode)
+        .unwrap();
     let kept = store.refused(usize::MAX).unwrap();
     assert_eq!((kept.len(), kept[0].raw.as_ref()), (10_000, "line 10000".as_bytes()));
     assert_eq!(kept.last().unwrap().killmail_id, Some(1), "the oldest of all");

@@ -1,4 +1,4 @@
-//! Limits for each address, the one a trusted proxy names; and answers as small as a client allows.
+//! Limits per client address, as forwarded by a trusted proxy, and compressed responses.
 //!
 //! Must not know: how addresses are counted.
 
@@ -16,12 +16,12 @@ use crate::support::until;
 
 const STREAM: &str = "/api/v1/kills/stream";
 
-/// A stream from this address, behind a proxy.
+/// Opens a stream from this address, behind a proxy.
 pub async fn open(server: &Server, path: &str, from: &str) -> Sse {
     Sse::get(server.address(), path, &[("x-forwarded-for", from)]).await
 }
 
-/// An answer to this address, behind a proxy.
+/// Sends a request from this address, behind a proxy.
 pub async fn get(server: &Server, path: &str, from: &str) -> Reply {
     http::request(Method::GET, &server.url(path), &[("x-forwarded-for", from)], Vec::new()).await
 }
@@ -38,9 +38,9 @@ async fn an_address_has_its_own_number_of_streams() {
         assert_eq!(refused.expect(503)["error"]["type"], "connection_limit_reached", "{path}");
         assert!(refused.header("retry-after").is_some());
     }
-    assert_eq!(open(&server, STREAM, "198.51.100.2").await.status, 200, "another address has its own");
+    assert_eq!(open(&server, STREAM, "198.51.100.2").await.status, 200, "another address has its own limit");
     drop(one);
-    let again = until("a free slot", async || {
+    let again = until("a free place", async || {
         let stream = open(&server, STREAM, "198.51.100.1").await;
         (stream.status == 200).then_some(stream)
     });
@@ -48,7 +48,7 @@ async fn an_address_has_its_own_number_of_streams() {
 }
 
 #[tokio::test]
-async fn without_a_trusted_proxy_the_header_is_not_believed() {
+async fn without_a_trusted_proxy_the_header_is_ignored() {
     let server = Setup::quiet().config("[sse]\nmax_connections_per_address = 1").start();
     let one = open(&server, STREAM, "198.51.100.1").await;
     assert_eq!(one.status, 200);
@@ -77,12 +77,12 @@ async fn an_address_has_its_own_number_of_evaluators() {
     assert_eq!(
         get(&server, &with("/api/v1/killmails", 2), "198.51.100.1").await.status,
         200,
-        "an equal one counts once"
+        "an equal pair counts once"
     );
     assert_eq!(
         get(&server, &with("/api/v1/killmails", 3), "198.51.100.2").await.status,
         200,
-        "another address has its own"
+        "another address has its own limit"
     );
     drop(one);
     until("a free evaluator", async || {
@@ -104,7 +104,7 @@ async fn all_evaluators_together_have_a_limit() {
 }
 
 #[tokio::test]
-async fn history_is_compressed_for_who_asks_and_streams_never_are() {
+async fn history_is_compressed_on_request_and_streams_never_are() {
     let server = Setup::quiet().start();
     let documents: Vec<Value> = (1..=50).map(|id| killmail(id).r2z2()).collect();
     assert_eq!(

@@ -1,5 +1,4 @@
-//! What a stream looks like on the wire: events and chunks, lines and their lengths, characters that end
-//! lines.
+//! Streams on the wire: events and chunks, the length of lines, and characters that end lines.
 //!
 //! Must not know: which killmails a stream gets.
 
@@ -12,7 +11,7 @@ use crate::support::server::{Server, Setup};
 use crate::support::upstream::Upstream;
 
 const JITA: u32 = SYSTEMS[0];
-/// What readers that split lines by Unicode take for the end of one.
+/// Line breaks for clients that split lines by the rules of Unicode.
 const BREAKS: [char; 3] = ['\u{2028}', '\u{2029}', '\u{85}'];
 
 async fn add(server: &Server, documents: Vec<Value>) {
@@ -51,7 +50,7 @@ async fn an_event_is_a_chunk() {
 }
 
 #[tokio::test]
-async fn an_event_over_the_limit_comes_whole() {
+async fn an_event_over_the_limit_arrives_whole() {
     let server = Setup::quiet().start();
     let giant = giant(&mut Dice::new(7), 5, began() - 600);
     let system = giant.solar_system_id;
@@ -69,7 +68,7 @@ async fn an_event_over_the_limit_comes_whole() {
 }
 
 #[tokio::test]
-async fn line_breaks_of_unicode_are_escaped_on_every_door() {
+async fn line_breaks_of_unicode_are_escaped_on_every_route() {
     let upstream = Upstream::start();
     let server = Setup::following(&upstream).start();
     let mut stream = server.basic("").await;
@@ -86,7 +85,7 @@ async fn line_breaks_of_unicode_are_escaped_on_every_door() {
         let reply = server.get(path).await;
         assert!(!reply.text().contains(BREAKS) && reply.expect(200).to_string().contains(text), "{path}");
     }
-    // What is said of what was asked.
+    // Messages that quote parameters.
     for path in [
         "/api/v1/killmails?role=%E2%80%A8",
         "/api/v1/kills/stream?role=%E2%80%A9",
@@ -105,7 +104,7 @@ async fn line_breaks_of_unicode_are_escaped_on_every_door() {
 }
 
 #[tokio::test]
-async fn no_line_of_a_batch_is_longer_than_promised() {
+async fn no_line_of_a_batch_exceeds_the_limit() {
     let server = Setup::quiet().start();
     add(&server, large(1..101)).await;
     let mut stream = server.enhanced(&format!("system_ids={JITA}&preload_days=1")).await;

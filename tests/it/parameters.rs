@@ -1,5 +1,5 @@
-//! Parameters of history, counts, streams and their paths: what is understood, what is told of it, what is
-//! refused.
+//! Parameters of history, counts and streams: which are accepted, which are reported as ignored, and which
+//! are refused.
 //!
 //! Must not know: how a killmail is found.
 
@@ -16,7 +16,7 @@ const JITA: u32 = SYSTEMS[0];
 const PERIMETER: u32 = SYSTEMS[1];
 
 #[tokio::test]
-async fn answers_of_history_echo_the_filter_as_it_was_read() {
+async fn history_responses_echo_the_filter() {
     let server = Setup::quiet().start();
     let query = format!(
         "system_ids={PERIMETER},{JITA},{JITA}&role=victim&min_value=1e9&since=1637971201&until=2021-11-28T01:00:00%2B01:00"
@@ -37,7 +37,7 @@ async fn answers_of_history_echo_the_filter_as_it_was_read() {
 }
 
 #[tokio::test]
-async fn a_format_there_is_not_is_refused_by_the_kills_api_too() {
+async fn an_unknown_format_is_refused_by_the_kills_api_too() {
     let server = Setup::quiet().start();
     let message = "Invalid format: 'nonsense' is not one of canonical";
     let body = json!({ "system_ids": [JITA] });
@@ -71,7 +71,7 @@ async fn add(server: &Server, killmails: impl Iterator<Item = Build>) {
 }
 
 #[tokio::test]
-async fn what_cannot_be_meant_is_refused_on_every_door() {
+async fn misspelt_parameters_are_refused_on_every_route() {
     let server = Setup::quiet().start();
     let format = "Invalid format: 'nonsense' is not one of canonical";
     for path in ["/api/v1/killmails", "/api/v1/killmails/count"] {
@@ -101,15 +101,15 @@ async fn what_cannot_be_meant_is_refused_on_every_door() {
 }
 
 #[tokio::test]
-async fn what_has_no_effect_is_told() {
+async fn parameters_without_effect_are_reported() {
     let server = Setup::quiet().start();
     let connected = async |query: &str| server.enhanced(query).await.event_named("connected").await.json();
-    let told = connected("nonsense=1&preload_days=9999&_=%0A").await;
+    let event = connected("nonsense=1&preload_days=9999&_=%0A").await;
     assert_eq!(
-        (&told["ignored"], &told["preload"]),
+        (&event["ignored"], &event["preload"]),
         (&json!(["nonsense", "_"]), &json!({ "skipped": "needs an id list" }))
     );
-    assert_eq!(told["filters"]["preload_days"], 90, "what is used is told");
+    assert_eq!(event["filters"]["preload_days"], 90, "the value that is used is reported");
     let plain = connected(&format!("system_ids={JITA}&preload_days=1")).await;
     assert!(plain.get("ignored").is_none() && plain.get("preload").is_none(), "{plain}");
     let mut basic = server.basic("nonsense=1&b%0Adata:%20x=2&preload_days=3").await;
@@ -121,7 +121,7 @@ async fn what_has_no_effect_is_told() {
 }
 
 #[tokio::test]
-async fn a_join_hears_of_slips_and_of_what_has_no_effect() {
+async fn a_join_reports_misspelt_and_ignored_parameters() {
     let server = Setup::quiet().start();
     let mut channel = Channel::v2(server.address()).await;
     for (payload, message) in [
@@ -197,7 +197,7 @@ async fn batches_are_as_long_as_a_client_can_read() {
 }
 
 #[tokio::test]
-async fn a_stream_goes_on_by_every_name_of_the_last_id() {
+async fn a_stream_resumes_by_every_name_of_the_last_id() {
     let upstream = Upstream::start();
     let server = Setup::following(&upstream).start();
     let mut first = server.basic("").await;

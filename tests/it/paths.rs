@@ -1,6 +1,6 @@
-//! Paths and origins: slashes too many, and whose pages may read and connect.
+//! Paths with extra slashes, and the origins whose pages may read responses and connect.
 //!
-//! Must not know: what the answers say.
+//! Must not know: what the responses hold.
 
 use reqwest::Method;
 use serde_json::json;
@@ -10,7 +10,7 @@ use crate::support::http;
 use crate::support::server::Setup;
 
 #[tokio::test]
-async fn slashes_too_many_change_nothing() {
+async fn extra_slashes_change_nothing() {
     let server = Setup::quiet().start();
     for path in [
         "/ping/",
@@ -38,7 +38,7 @@ async fn slashes_too_many_change_nothing() {
 }
 
 #[tokio::test]
-async fn one_origin_host_is_for_pages_and_channels() {
+async fn one_origin_host_applies_to_pages_and_channels() {
     let server = Setup::quiet().env("ORIGIN_HOST", "https://yourdomain.com").start();
     let allowed = async |origin: &str| {
         let reply = http::request(Method::GET, &server.url("/ping"), &[("origin", origin)], Vec::new()).await;

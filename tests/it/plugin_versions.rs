@@ -1,6 +1,7 @@
-//! Versions of a plugin on the command line: what waits says so, all are listed, and a few digits name one.
+//! Versions of a plugin on the command line: one that waits for promotion says so, all are listed, and a few
+//! digits identify one.
 //!
-//! Must not know: how versions are kept.
+//! Must not know: how versions are stored.
 
 use std::fs;
 use std::process::Output;
@@ -47,7 +48,7 @@ async fn a_second_version_waits_and_says_so() {
     let states: Vec<&str> = listed.lines().map(|line| line.split(' ').nth(2).unwrap()).collect();
     assert_eq!(states, ["active", "uploaded"], "{listed}");
     assert!(listed.lines().all(|line| line.starts_with("mine sha256:")), "{listed}");
-    // The command it names works as it stands.
+    // The command in the message works unchanged.
     let prefix = err(&second).rsplit(' ').next().unwrap().trim_matches(['`', '\n', '.']).to_owned();
     assert!(digest.starts_with(&prefix), "{prefix}");
     for (wrong, why) in
@@ -66,7 +67,7 @@ async fn a_second_version_waits_and_says_so() {
 }
 
 #[tokio::test]
-async fn an_upload_over_the_limit_hears_which_one() {
+async fn an_upload_over_the_limit_names_the_limit() {
     let server =
         Setup::quiet().config("[plugin]\nupload_bytes = 100000\nscripting_upload_bytes = 100000").start();
     let url = server.url("");
@@ -76,16 +77,16 @@ async fn an_upload_over_the_limit_hears_which_one() {
         let arguments = ["upload", "mine", file.to_str().unwrap(), "--server", &url, "--token", TOKEN];
         let output = server.setup().command("plugin").args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
-        let told = err(&output);
+        let stderr = err(&output);
         assert!(
-            told.contains("larger than 100000 bytes") && !told.contains("Broken pipe"),
-            "{megabytes} MiB: {told}"
+            stderr.contains("larger than 100000 bytes") && !stderr.contains("Broken pipe"),
+            "{megabytes} MiB: {stderr}"
         );
     }
 }
 
 #[tokio::test]
-async fn a_module_that_is_no_plugin_is_told_how_to_become_one() {
+async fn a_core_module_is_refused_with_instructions() {
     let server = Setup::quiet().start();
     for text in
         ["(module)", "(module (memory (export \"memory\") 1) (func (export \"evaluate\")))", "(component)"]
@@ -103,9 +104,9 @@ async fn a_module_that_is_no_plugin_is_told_how_to_become_one() {
     }
 }
 
-/// What a number beside an id was; code and text are the older service's.
+/// The code and the text are those of the older service; the details name the number.
 #[tokio::test]
-async fn a_number_beside_a_system_is_named() {
+async fn an_invalid_number_beside_a_system_is_named() {
     let server = Setup::quiet().start();
     for (path, field, limit) in [
         ("/api/v1/kills/system/30000142?limit=2000", "limit", json!(1000)),

@@ -169,7 +169,7 @@ async fn law_7_same_in_same_out() {
         ("watchlist", "{\"corporations\":[98650301],\"alliances\":[498125261]}"),
     ] {
         let component = component(&engine, name);
-        engine.probe(&component, config, &some[..100]).unwrap();
+        engine.try_sample(&component, config, &some[..100]).unwrap();
         let warm = engine.evaluator(&component, config, Instance::Warm).await.unwrap();
         let fresh = engine.evaluator(&component, config, Instance::Fresh).await.unwrap();
         let run = Run::History { head: Seq(u64::MAX) };

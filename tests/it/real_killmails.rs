@@ -1,7 +1,7 @@
-//! Every real killmail goes into a store, comes back with everything it carried, also after a restart, and is
-//! found under each of its terms and under no other.
+//! Every real killmail is stored, returned with all its data, also after a restart, and found by each of its
+//! terms and by no other.
 //!
-//! Must not know: how documents travel; `import_cases` has that.
+//! Must not know: how documents are imported; see `import_cases`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -25,14 +25,9 @@ use crate::support::data;
 const BATCH: usize = 1000;
 
 fn open(folder: &Path) -> Arc<Store> {
-    let config = Config {
-        dir: folder.to_owned(),
-        min_free_bytes: 0,
-        tail_entries: 2000,
-        encode: wire::killmail::encode,
-        ..Config::default()
-    };
-    Store::open(config).unwrap()
+    let config =
+        Config { dir: folder.to_owned(), min_free_bytes: 0, tail_entries: 2000, ..Config::default() };
+    Store::open(config, wire::killmail::encode).unwrap()
 }
 
 fn incoming(line: &str) -> Incoming {
@@ -51,7 +46,7 @@ fn incoming(line: &str) -> Incoming {
 }
 
 #[test]
-fn every_real_killmail_comes_back_equal_and_is_found() {
+fn every_real_killmail_is_returned_equal_and_found() {
     let folder = TempDir::with_prefix("killstream-real-").unwrap();
     let sources = data::current();
     let mut store = open(folder.path());
@@ -69,9 +64,9 @@ fn every_real_killmail_comes_back_equal_and_is_found() {
     assert_found_by_every_term(&store, &sources);
 }
 
-/// The hashes of the documents are those the game computes from their bodies.
+/// The hashes of the documents are those computed from their bodies.
 #[test]
-fn every_real_hash_is_the_computed_one() {
+fn every_real_hash_equals_the_computed_one() {
     let mut equal = 0;
     for source in &data::current() {
         for line in &source.lines {
@@ -86,7 +81,7 @@ fn every_real_hash_is_the_computed_one() {
     assert!(equal > 3000, "{equal}");
 }
 
-/// Nothing that a document said is missing from what is kept; what was never revised is the very same.
+/// Checks that a stored killmail lacks nothing its document had, and is equal to it if it was never revised.
 fn assert_all_come_back(store: &Store, sources: &[data::Documents]) -> u64 {
     let mut different = BTreeSet::new();
     for source in sources {
@@ -119,7 +114,7 @@ fn assert_all_come_back(store: &Store, sources: &[data::Documents]) -> u64 {
     different.len() as u64
 }
 
-/// For every term and label: what is found is exactly what has it.
+/// Checks for every term and label that exactly the killmails that have it are found.
 fn assert_found_by_every_term(store: &Store, sources: &[data::Documents]) {
     let mut by_term: BTreeMap<Term, BTreeSet<u32>> = BTreeMap::new();
     let mut by_label: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();

@@ -1,5 +1,4 @@
-//! What is told of sources: when they are not ready, why nothing is written, what they are called, and how
-//! often they ask.
+//! How the status of sources is reported: readiness, reasons, names, request rates.
 //!
 //! Must not know: how a source is followed.
 
@@ -21,7 +20,7 @@ async fn ready(server: &Server, status: u16) -> Value {
 }
 
 #[tokio::test]
-async fn a_source_that_is_off_for_want_of_a_contact_is_not_ready() {
+async fn a_source_that_is_off_without_a_contact_is_not_ready() {
     let setup = Setup::quiet().env("SOURCE", "r2z2").env("R2Z2_BASE_URL", "").env("USER_AGENT_CONTACT", "");
     let server = setup.env("R2Z2_IDLE_MS", "").env("R2Z2_PACE_MS", "").start();
     let body = server.get("/health/ready").await.expect(503);
@@ -71,12 +70,11 @@ async fn the_only_source_may_be_one_of_the_others() {
     assert_eq!(server.get("/health").await.expect(200)["status"], "degraded");
     upstream.refuse(None);
     ready(&server, 200).await;
-    until("health to be well", async || (server.get("/health").await.json()["status"] == "ok").then_some(()))
-        .await;
+    until("good health", async || (server.get("/health").await.json()["status"] == "ok").then_some(())).await;
 }
 
 #[tokio::test]
-async fn a_full_disk_is_told_without_a_source_too_and_said_once() {
+async fn a_full_disk_is_reported_without_a_source_too_and_logged_once() {
     let server = Setup::quiet().config("[store]\nmin_free_bytes = 9_000_000_000_000_000_000").start();
     let body = server.get("/health/ready").await.expect(503);
     assert!(body["reason"].as_str().unwrap().contains("must stay free"), "{body}");
@@ -87,14 +85,14 @@ async fn a_full_disk_is_told_without_a_source_too_and_said_once() {
         "{health}"
     );
     let said = || server.log().matches("the disk is full").count();
-    until("the log to say it", async || (said() == 1).then_some(())).await;
+    until("the log line", async || (said() == 1).then_some(())).await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert_eq!(said(), 1, "{}", server.log());
     server.get("/health/live").await.expect(200);
 }
 
 #[tokio::test]
-async fn two_sources_of_one_kind_are_told_apart_by_their_hosts() {
+async fn two_sources_of_one_kind_are_named_by_their_hosts() {
     let (one, two) = (Upstream::start(), Upstream::start());
     let table = |upstream: &Upstream| {
         format!("[[sources]]\nkind = \"redisq\"\nurl = \"{}\"\nwhen = \"always\"\n", upstream.base())
@@ -110,14 +108,14 @@ async fn two_sources_of_one_kind_are_told_apart_by_their_hosts() {
         .start();
     let names = [&one, &two].map(|upstream| upstream.base().trim_start_matches("http://").to_owned());
     let health = server.get("/health").await.expect(200);
-    let told: Vec<&str> = health["details"]["sources"]
+    let shown: Vec<&str> = health["details"]["sources"]
         .as_array()
         .unwrap()
         .iter()
         .map(|source| source["name"].as_str().unwrap())
         .collect();
-    assert_eq!(told, names);
-    until("both to be told as active", async || {
+    assert_eq!(shown, names);
+    until("both to be reported as active", async || {
         let metrics = server.get("/metrics/prometheus").await.text();
         names
             .iter()
@@ -126,8 +124,8 @@ async fn two_sources_of_one_kind_are_told_apart_by_their_hosts() {
     })
     .await;
     one.answer_once("/listen.php", Canned::json(&json!({ "error": "busy" })));
-    let said = format!("{}: the queue answers 200 with what is not a package", names[0]);
-    until("a fault to be told by name", async || server.log().contains(&said).then_some(())).await;
+    let logged = format!("{}: the queue responded 200 with something other than a package", names[0]);
+    until("a fault to be logged by name", async || server.log().contains(&logged).then_some(())).await;
     two.answer_once(
         "/listen.php",
         Canned::json(&json!({ "package": { "killID": 1, "killmail": killmail(1).esi(), "zkb": {} } })),
@@ -136,7 +134,7 @@ async fn two_sources_of_one_kind_are_told_apart_by_their_hosts() {
 }
 
 #[tokio::test]
-async fn rates_are_of_the_last_minute_though_nobody_asked_before() {
+async fn rates_cover_the_last_minute_without_an_earlier_request() {
     let upstream = Upstream::start();
     let server = Setup::following(&upstream).start();
     for id in 1..=20 {
@@ -146,5 +144,8 @@ async fn rates_are_of_the_last_minute_though_nobody_asked_before() {
         .await;
     let zkillboard = server.get("/status").await.expect(200)["metrics"]["api"]["zkillboard"].clone();
     assert!(zkillboard["total_requests"].as_u64() >= Some(21), "{zkillboard}");
-    assert!(zkillboard["requests_per_minute"].as_f64() >= Some(21.0), "it runs for seconds: {zkillboard}");
+    assert!(
+        zkillboard["requests_per_minute"].as_f64() >= Some(21.0),
+        "the server has been running for seconds: {zkillboard}"
+    );
 }

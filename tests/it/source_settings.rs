@@ -1,4 +1,4 @@
-//! Sources that may not run, or cannot.
+//! Sources that may not or cannot run.
 //!
 //! Must not know: how a source is followed.
 
@@ -17,19 +17,19 @@ async fn a_source_that_may_not_run_stays_off_visibly() {
     let server = Setup::following(&upstream).env("USER_AGENT_CONTACT", "").config(&config).start();
     upstream.publish(killmail(1));
     stored(&server, 1).await;
-    until("it to be said", async || server.log().contains("the source zkillboard stays off: ").then_some(()))
+    until("the log line", async || server.log().contains("the source zkillboard stays off: ").then_some(()))
         .await;
     let health = server.get("/health").await.expect(200);
     let other = &health["details"]["sources"][0];
     assert_eq!((&other["name"], &other["state"]), (&json!("zkillboard"), &json!("refused")));
     assert!(
         other["reason"].as_str().unwrap().contains("r2z2_idle_ms"),
-        "too hasty for the real host: {other}"
+        "too fast for the real host: {other}"
     );
 }
 
 #[tokio::test]
-async fn a_source_that_cannot_be_is_refused_at_start() {
+async fn an_invalid_source_is_refused_at_start() {
     let setup = Setup::quiet()
         .config("[[sources]]\nkind = \"websocket\"\nurl = \"http://x\"\n[[sources]]\nkind = \"carrier-pigeon\"\nurl = \"x\"\n");
     let (status, log) = setup.try_start().unwrap_err();

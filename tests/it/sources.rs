@@ -1,6 +1,6 @@
-//! Sources beside R2Z2, and how they stand in for one another: fakes on loopback that misbehave on purpose.
+//! Sources beside R2Z2, and fallbacks: fakes on loopback that misbehave on purpose.
 //!
-//! Must not know: how sources are built; only what they ask and what comes of it.
+//! Must not know: how sources are built; only their requests and their effects.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::server::{Server, Setup};
 use crate::support::until;
 use crate::support::upstream::{Canned, Upstream};
 
-/// Every wait small, for tests that are not about waits.
+/// Short waits, for tests that are not about waits.
 const HASTY: &str = "[ingest]\nr2z2_limited_ms = 300\nr2z2_forbidden_ms = 300\nr2z2_failed_ms = 20\nredisq_pace_ms = 20\n\
     fallback_after_ms = 400\nfallback_back_ms = 300\nwebsocket_ping_ms = 3000\n\
     esi_unmatched_retry_ms = [30, 30, 30]\n";
@@ -22,7 +22,7 @@ pub fn source(kind: &str, url: &str, more: &str) -> String {
     format!("{HASTY}[[sources]]\nkind = \"{kind}\"\nurl = \"{url}\"\n{more}\n")
 }
 
-/// A server whose only source is this one; it asks the fake for bodies.
+/// A server with this source only, which fetches bodies from the fake.
 fn only(upstream: &Upstream, kind: &str, url: &str) -> Setup {
     Setup::quiet().env("ESI_BASE_URL", &upstream.base()).config(&source(kind, url, "when = \"always\""))
 }
@@ -41,7 +41,7 @@ async fn metric(server: &Server, name: &str) -> String {
     line.rsplit(' ').next().unwrap_or_default().to_owned()
 }
 
-/// A queue with nothing in it; a package comes once.
+/// An empty queue; each package is returned once.
 fn queue(upstream: &Upstream) {
     upstream.answer(
         "/listen.php",
@@ -57,7 +57,7 @@ fn hash(id: u32) -> String {
     format!("{id:040x}")
 }
 
-/// ESI has the body of a killmail.
+/// Makes the fake ESI return the body of a killmail.
 fn body(upstream: &Upstream, killmail: Build) {
     let (id, esi) = (killmail.0.killmail_id, killmail.esi());
     upstream.answer(
@@ -70,14 +70,14 @@ fn esi_path(id: u32) -> String {
     format!("/killmails/{id}/{}", hash(id))
 }
 
-/// As RedisQ sends one since December 2025: no body.
+/// A package as RedisQ has sent them since December 2025: without a body.
 fn named(id: u32) -> Value {
     json!({ "killID": id, "zkb": { "hash": hash(id), "totalValue": 5e6, "npc": false, "labels": ["pvp"],
         "href": format!("https://esi.evetech.net/v1/killmails/{id}/{}/", hash(id)) } })
 }
 
 #[tokio::test]
-async fn a_queue_brings_killmails_with_and_without_bodies() {
+async fn a_queue_delivers_killmails_with_and_without_bodies() {
     let upstream = Upstream::start();
     queue(&upstream);
     body(&upstream, killmail(2).without_zkb());
@@ -105,7 +105,7 @@ async fn a_queue_brings_killmails_with_and_without_bodies() {
 }
 
 #[tokio::test]
-async fn a_queue_that_refuses_is_left_alone_for_as_long_as_it_says() {
+async fn a_queue_that_refuses_gets_no_requests_for_as_long_as_it_says() {
     let upstream = Upstream::start();
     queue(&upstream);
     upstream.answer_once("/listen.php", Canned::status(429).header("retry-after", "1"));
@@ -117,7 +117,7 @@ async fn a_queue_that_refuses_is_left_alone_for_as_long_as_it_says() {
     stored(&server, 1).await;
     let asked: Vec<_> =
         upstream.requests().into_iter().filter(|seen| seen.url.starts_with("/listen.php")).collect();
-    // 403 doubles what the 429 before it began.
+    // The 429 counts as a failure, so the wait after the 403 is doubled.
     for (pair, least_ms) in asked.windows(2).zip([1_000, 600, 80, 160]) {
         assert!(
             pair[1].at - pair[0].at + Duration::from_millis(10) >= Duration::from_millis(least_ms),
@@ -175,7 +175,7 @@ async fn bodies_are_fetched_through_whatever_esi_answers() {
     assert!(refused.contains("store_refused_total{reason=\"no_body\"} 2"), "{refused}");
     let asked: Vec<_> =
         upstream.requests().into_iter().filter(|seen| seen.url.starts_with("/killmails/")).collect();
-    assert_eq!(asked.iter().filter(|seen| seen.url == esi_path(4)).count(), 4, "three times more");
+    assert_eq!(asked.iter().filter(|seen| seen.url == esi_path(4)).count(), 4, "three retries");
     let failed = asked.iter().filter(|seen| seen.status != 200).count();
     let esi = server.get("/status").await.expect(200)["metrics"]["api"]["esi"].clone();
     assert_eq!(
@@ -195,7 +195,7 @@ async fn bodies_are_fetched_through_whatever_esi_answers() {
 }
 
 #[tokio::test]
-async fn a_body_still_to_be_fetched_survives_a_kill() {
+async fn a_requested_body_survives_a_kill() {
     let upstream = Upstream::start();
     queue(&upstream);
     upstream.answer(&esi_path(1), Canned::status(503));
@@ -212,7 +212,7 @@ async fn a_body_still_to_be_fetched_survives_a_kill() {
 }
 
 #[tokio::test]
-async fn esi_that_says_invalid_of_a_right_pair_is_asked_again_and_the_wait_survives_a_kill() {
+async fn a_422_of_esi_is_retried_and_the_wait_survives_a_kill() {
     let upstream = Upstream::start();
     queue(&upstream);
     let invalid = Canned {
@@ -235,11 +235,11 @@ async fn esi_that_says_invalid_of_a_right_pair_is_asked_again_and_the_wait_survi
     server.kill();
     assert_eq!(asked(), 2);
     server.restart();
-    // What is wanted is looked at in the order of the ids: the third comes after the second had its look.
+    // Requests are processed in the order of their ids: the third comes after the second was checked.
     body(&upstream, killmail(3));
     package(&upstream, &named(3));
     stored(&server, 3).await;
-    assert_eq!(asked(), 2, "it waits on after the kill");
+    assert_eq!(asked(), 2, "the wait continues after the kill");
     assert_eq!(stored(&server, 2).await["zkb"]["totalValue"], 5e6);
     assert_eq!((asked(), metric(&server, "fetch_given_up_total").await), (3, "0".to_owned()));
 }
@@ -250,7 +250,7 @@ async fn a_killmail_handed_in_by_name_is_fetched_and_not_announced() {
     body(&upstream, killmail(1));
     let server = Setup::following(&upstream).start();
     let mut stream = server.basic("max_age_secs=0").await;
-    // As a row of zKillboard's REST before June 2026.
+    // A row of zKillboard's REST API before June 2026.
     let row = json!([{ "killmail_id": 1, "zkb": { "hash": hash(1), "totalValue": 5e6 } }, { "killmail_id": 2, "zkb": { "totalValue": 1.0 } }]);
     let report =
         server.send(Method::POST, "/api/v1/killmails", row.to_string()).await.expect(200)["data"].clone();
@@ -260,12 +260,12 @@ async fn a_killmail_handed_in_by_name_is_fetched_and_not_announced() {
     );
     assert_eq!(stored(&server, 1).await["zkb"]["totalValue"], 5e6);
     upstream.publish(killmail(3));
-    assert_eq!(stream.killmails(1).await, [3], "what was put in is not live");
+    assert_eq!(stream.killmails(1).await, [3], "hand-ins are not live");
     assert_eq!(metric(&server, "fetch_given_up_total").await, "0");
 }
 
 #[tokio::test]
-async fn a_websocket_brings_killmails_and_is_connected_again() {
+async fn a_websocket_delivers_killmails_and_is_reconnected() {
     let upstream = Upstream::start();
     let eve_kill = EveKill::start();
     body(&upstream, killmail(2));
@@ -280,7 +280,7 @@ async fn a_websocket_brings_killmails_and_is_connected_again() {
         "total_value": 1.0, "victim": { "ship_id": 670, "damage_taken": 1 }, "attackers": [{ "ship_id": 17_812 }], "items": [] });
     eve_kill.killmail(&theirs);
     assert_eq!(stored(&server, 1).await["zkb"]["totalValue"], 7e6);
-    assert_eq!(stored(&server, 2).await["victim"]["ship_type_id"], 587, "the body is ESI's, not theirs");
+    assert_eq!(stored(&server, 2).await["victim"]["ship_type_id"], 587, "the body is ESI's, not EVE-KILL's");
     until("the ping to be answered", async || {
         eve_kill.heard().iter().any(|text| text == "{\"type\":\"pong\"}").then_some(())
     })
@@ -299,7 +299,7 @@ async fn a_websocket_brings_killmails_and_is_connected_again() {
 }
 
 #[tokio::test]
-async fn a_websocket_that_takes_topics_as_json_only_gets_json() {
+async fn a_websocket_that_accepts_topics_only_as_json_gets_json() {
     let upstream = Upstream::start();
     let eve_kill = EveKill::start().json_only();
     let server = only(&upstream, "websocket", &eve_kill.url()).start();
@@ -310,7 +310,7 @@ async fn a_websocket_that_takes_topics_as_json_only_gets_json() {
 }
 
 #[tokio::test]
-async fn a_fallback_stands_in_while_the_feed_is_away_and_steps_back() {
+async fn a_fallback_stands_in_while_the_feed_is_unavailable() {
     let first = Upstream::start();
     let second = Upstream::start();
     let server = Setup::following(&first)
@@ -326,7 +326,11 @@ async fn a_fallback_stands_in_while_the_feed_is_away_and_steps_back() {
     second.publish(killmail(1));
     second.publish(killmail(2));
     second.point_at(second.next_number());
-    assert_eq!(stream.killmails(1).await, [2], "what came before the other one stood in is had, too");
+    assert_eq!(
+        stream.killmails(1).await,
+        [2],
+        "killmails from before the fallback started are there as well"
+    );
     second.publish(killmail(3));
     assert_eq!(stream.killmails(1).await, [3]);
     assert_eq!(metric(&server, "source_fallback_active").await, "1");
@@ -350,7 +354,7 @@ async fn a_fallback_stands_in_while_the_feed_is_away_and_steps_back() {
     }
     first.refuse(None);
     assert_eq!(stream.killmails(1).await, [4]);
-    until("the other one to step back", async || {
+    until("the fallback to stop", async || {
         (metric(&server, "source_fallback_active").await == "0").then_some(())
     })
     .await;
@@ -358,13 +362,17 @@ async fn a_fallback_stands_in_while_the_feed_is_away_and_steps_back() {
     let asked = second.requests().len();
     first.publish(killmail(5));
     assert_eq!(stream.killmails(1).await, [5]);
-    assert_eq!(stream.killmails_until_quiet(Duration::from_millis(300)).await, [0; 0], "each came once");
-    // One question may have been on its way.
-    assert!(second.requests().len() <= asked + 1, "the other one is left alone");
+    assert_eq!(
+        stream.killmails_until_quiet(Duration::from_millis(300)).await,
+        [0; 0],
+        "each was delivered once"
+    );
+    // One request may have been in flight.
+    assert!(second.requests().len() <= asked + 1, "the fallback sends no more requests");
 }
 
 #[tokio::test]
-async fn the_next_fallback_stands_in_where_the_one_before_cannot() {
+async fn the_next_fallback_stands_in_if_the_one_before_cannot() {
     let upstream = Upstream::start();
     let eve_kill = EveKill::start();
     upstream.refuse(Some(Canned::status(403)));
@@ -382,7 +390,7 @@ async fn the_next_fallback_stands_in_where_the_one_before_cannot() {
 }
 
 #[tokio::test]
-async fn sources_side_by_side_bring_each_killmail_once() {
+async fn several_sources_deliver_each_killmail_once() {
     let upstream = Upstream::start();
     let eve_kill = EveKill::start();
     let server = Setup::following(&upstream)
@@ -398,12 +406,12 @@ async fn sources_side_by_side_bring_each_killmail_once() {
     got.sort_unstable();
     assert_eq!(got, (1..=30).collect::<Vec<_>>());
     assert_eq!(stream.killmails_until_quiet(Duration::from_millis(300)).await, [0; 0]);
-    // Whoever was first: zKillboard's values are there in the end.
+    // Whichever source was first, zKillboard's values are there in the end.
     until("the values", async || (stored(&server, 30).await["zkb"]["totalValue"] == 1e6).then_some(())).await;
 }
 
 #[tokio::test]
-async fn a_mirror_beside_the_first_goes_on_where_it_stopped() {
+async fn a_mirror_beside_the_first_continues_where_it_stopped() {
     let (first, second) = (Upstream::start(), Upstream::start());
     let config = source("r2z2", &second.base(), "name = \"second\"\nwhen = \"always\"");
     let mut server = Setup::following(&first).config(&config).start();
@@ -439,7 +447,7 @@ async fn a_recording_is_played_back_with_its_timing() {
     upstream.publish(killmail(2));
     upstream.gave(number + 1).await;
     tokio::time::sleep(Duration::from_millis(900)).await;
-    upstream.publish_raw(upstream.hole(), "{\"killmail_id\": 9,\n \"nonsense\": true}");
+    upstream.publish_raw(upstream.skip_number(), "{\"killmail_id\": 9,\n \"nonsense\": true}");
     upstream.rewrite(number, killmail(1).value(9e9).r2z2(), killmail(3));
     upstream.publish(killmail(4));
     let ended = until("the recorder to end", async || recorder.try_wait().unwrap()).await;
@@ -451,7 +459,11 @@ async fn a_recording_is_played_back_with_its_timing() {
     };
     let slow = replayed("0.01");
     stored(&slow, 1).await;
-    assert_eq!(slow.get("/api/v1/killmail/3").await.status, 404, "what came 0.9 s later comes 90 s later");
+    assert_eq!(
+        slow.get("/api/v1/killmail/3").await.status,
+        404,
+        "a document recorded 0.9 s later is due 90 s later"
+    );
     drop(slow);
     let server = replayed("1");
     assert_eq!(
@@ -459,11 +471,11 @@ async fn a_recording_is_played_back_with_its_timing() {
         stored(&server, 4).await["killmail_time"],
         "times are their own"
     );
-    assert_eq!(stored(&server, 1).await["zkb"]["totalValue"], 9e9, "what was rewritten is so again");
+    assert_eq!(stored(&server, 1).await["zkb"]["totalValue"], 9e9, "the rewritten file is replayed as well");
     let metrics = server.get("/metrics/prometheus").await.text();
     assert!(
         metrics.contains("store_refused_total{reason="),
-        "what is no killmail is refused again: {metrics}"
+        "a document that is not a killmail is refused again: {metrics}"
     );
     for id in 1..=4 {
         stored(&server, id).await;

@@ -16,7 +16,7 @@ use crate::support::{http, until};
 
 const JITA: u32 = SYSTEMS[0];
 const AMARR: u32 = SYSTEMS[2];
-/// The waits of the streams at a tenth.
+/// The intervals of the streams, divided by ten.
 const QUICK: &str = "[sse]\nping_ms = 1000\nheartbeat_ms = 3000";
 const BASIC: &str = "/api/v1/kills/stream";
 const ENHANCED: &str = "/api/v1/kills/stream/enhanced";
@@ -33,13 +33,13 @@ async fn add(server: &Server, killmails: Vec<Build>) {
     assert_eq!(report["data"]["new"], count, "{report}");
 }
 
-/// The body of every refused parameter of a stream (docs/cases.md, case 65), member for member.
+/// The body of the response to an invalid parameter of a stream (docs/cases.md, case 65).
 fn refusal(message: &str) -> Value {
     json!({ "error": { "domain": "validation", "type": "invalid_format", "message": message, "details": null, "retryable": false } })
 }
 
 #[tokio::test]
-async fn case_65_a_wrong_id_is_refused_in_so_many_words() {
+async fn case_65_an_invalid_id_is_refused_with_the_exact_body() {
     let server = Setup::quiet().start();
     for path in [BASIC, ENHANCED, "/sse"] {
         let reply = server.get(&format!("{path}?system_ids=invalid")).await;
@@ -49,7 +49,7 @@ async fn case_65_a_wrong_id_is_refused_in_so_many_words() {
 }
 
 #[tokio::test]
-async fn case_66_limits_of_parameters_are_refused_in_so_many_words() {
+async fn case_66_parameters_beyond_their_limits_are_refused_with_the_exact_text() {
     let server = Setup::quiet().start();
     let many = (1..=101).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
     for (query, message) in [
@@ -96,7 +96,7 @@ async fn case_67_the_basic_stream_is_unnamed_and_never_silent() {
     assert_eq!(block.json(), server.get("/api/v1/killmail/5").await.expect(200)["data"]);
 }
 
-/// What each of these streams gets of the killmails published after all are open.
+/// Checks which killmails each of these streams gets of those published after all are open.
 async fn sieve(killmails: Vec<Value>, expected: &[(&str, &[u64])]) {
     let upstream = Upstream::start();
     let server = quick(&upstream);
@@ -163,7 +163,7 @@ async fn case_68_value_and_either_character_or_system() {
     .await;
 }
 
-/// 120 killmails of character 77 within 90 days, one of them older, others between.
+/// Adds 120 killmails of character 77 within 90 days, one older, and others in between.
 async fn with_history(server: &Server) {
     let day = 86_400;
     let mut killmails = vec![killmail(1).victim(77).ago(100 * day)];
@@ -255,7 +255,7 @@ async fn case_69_the_basic_stream_preloads_one_by_one() {
 }
 
 #[tokio::test]
-async fn case_70_enhanced_without_history_is_limited_and_frees_its_slots() {
+async fn case_70_enhanced_streams_are_limited_and_free_their_places() {
     let upstream = Upstream::start();
     let server = Setup::following(&upstream).config("[sse]\nenhanced_max_connections = 100").start();
     let mut streams = Vec::new();
@@ -274,7 +274,7 @@ async fn case_70_enhanced_without_history_is_limited_and_frees_its_slots() {
         assert_eq!((block.name(), block.killmail_id()), ("killmail", Some(5)));
     }
     drop(streams.pop());
-    let again = until("a free slot", async || {
+    let again = until("a free place", async || {
         let stream = server.enhanced("").await;
         (stream.status == 200).then_some(stream)
     });
@@ -282,7 +282,7 @@ async fn case_70_enhanced_without_history_is_limited_and_frees_its_slots() {
 }
 
 #[tokio::test]
-async fn case_71_who_comes_back_misses_nothing() {
+async fn case_71_a_reconnecting_client_misses_nothing() {
     let upstream = Upstream::start();
     let server = quick(&upstream);
     for path in [BASIC, ENHANCED] {
@@ -303,7 +303,7 @@ async fn case_71_who_comes_back_misses_nothing() {
 }
 
 #[tokio::test]
-async fn case_71_a_preload_goes_on_where_it_was_cut() {
+async fn case_71_a_preload_continues_where_it_was_interrupted() {
     let upstream = Upstream::start();
     let server = quick(&upstream);
     with_history(&server).await;
@@ -343,7 +343,7 @@ async fn the_header_wins_over_the_parameter_and_a_bad_id_is_a_gap() {
 }
 
 #[tokio::test]
-async fn a_post_asks_for_the_same_stream() {
+async fn a_post_opens_the_same_stream() {
     let upstream = Upstream::start();
     let server = quick(&upstream);
     let many: Vec<u32> = (1..=5000).collect();
@@ -360,7 +360,7 @@ async fn a_post_asks_for_the_same_stream() {
 }
 
 #[tokio::test]
-async fn streams_hear_that_the_server_stops() {
+async fn streams_are_told_that_the_server_stops() {
     let mut server = Setup::quiet().start();
     let mut enhanced = server.enhanced("").await;
     enhanced.event().await;
@@ -376,14 +376,14 @@ async fn streams_hear_that_the_server_stops() {
     }
 }
 
-/// A number of the server's metrics.
+/// The value of a metric.
 async fn metric(server: &Server, name: &str) -> u64 {
     let text = server.get("/metrics/prometheus").await.text();
     let line = text.lines().find_map(|line| line.strip_prefix(&format!("killstream_{name} ")));
     line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
 }
 
-/// Waits until a growing number stays the same for a second.
+/// Waits until a counter has not changed for a second.
 async fn settled(server: &Server, name: &str) {
     let (mut last, mut same) = (u64::MAX, 0);
     until("no more growth", async || {
@@ -397,7 +397,7 @@ async fn settled(server: &Server, name: &str) {
 }
 
 #[tokio::test]
-async fn who_does_not_read_costs_little_and_loses_nothing() {
+async fn a_client_that_does_not_read_costs_little_and_loses_nothing() {
     const CLIENTS: usize = 40;
     let config = "[feed]\nbatch_pause_ms = 1\n[sse]\nbatch_cache_bytes = 0\nheartbeat_ms = 600000";
     let server = Setup::quiet().config(config).start();
@@ -420,8 +420,8 @@ async fn who_does_not_read_costs_little_and_loses_nothing() {
     reads.event_named("transition").await;
     let mut stuck = Vec::new();
     let mut resident = Vec::new();
-    // The allocator and the kernel take memory for reasons of their own: what clients cost is what every
-    // further round costs at least.
+    // The allocator and the kernel also take memory for other reasons, so the cost of a client is the least
+    // that any further round costs.
     for round in 0..4 {
         for _ in 0..CLIENTS {
             stuck.push(Sse::narrow(server.address(), &path, 4096).await);

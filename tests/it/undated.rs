@@ -1,6 +1,6 @@
-//! Killmails whose time cannot be: kept and marked, in no window of time, never the newest.
+//! Killmails with an impossible time: stored and marked, in no time window, never the newest.
 //!
-//! Must not know: how killmails are kept apart.
+//! Must not know: how they are kept apart in the store.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ fn ids(killmails: &Value) -> Vec<u64> {
     killmails.as_array().unwrap().iter().map(|killmail| killmail["killmail_id"].as_u64().unwrap()).collect()
 }
 
-/// A server with two killmails of a minute ago, and three of no possible time among and after them.
+/// A server with two killmails of a minute ago, and three with an impossible time among and after them.
 async fn server() -> Server {
     let server = Setup::quiet().start();
     add(&server, 1, 1_000_000_000).await;
@@ -47,7 +47,7 @@ async fn check(server: &Server) {
         2
     );
     assert_eq!(server.get("/api/v1/killmails/count").await.expect(200)["data"]["count"], 5);
-    // Page by page it is the same.
+    // The same page by page.
     let mut pages = Vec::new();
     let mut cursor = String::new();
     loop {
@@ -63,13 +63,13 @@ async fn check(server: &Server) {
     assert_eq!(kills(&format!("/api/v1/kills/cached/{SYSTEM}")).await, [4, 2, 5, 3, 1]);
     assert_eq!(kills(&format!("/api/v1/kills/system/{SYSTEM}?since_hours=24")).await, [4, 2]);
     assert_eq!(server.get(&format!("/api/v1/kills/count/{SYSTEM}")).await.expect(200)["data"]["count"], 2);
-    // The mirror has days only for killmails that have one.
+    // The mirror lists days only for killmails with a possible time.
     let totals = server.get("/history/totals.json").await.expect(200);
     assert_eq!(totals.as_object().unwrap().values().filter_map(Value::as_u64).sum::<u64>(), 2, "{totals}");
 }
 
 #[tokio::test]
-async fn killmails_of_no_possible_time_are_in_no_window_and_never_the_newest() {
+async fn killmails_with_an_impossible_time_are_in_no_window_and_never_the_newest() {
     let mut server = server().await;
     check(&server).await;
     server.restart();
@@ -77,7 +77,7 @@ async fn killmails_of_no_possible_time_are_in_no_window_and_never_the_newest() {
 }
 
 #[tokio::test]
-async fn preloads_and_counts_leave_them_out() {
+async fn preloads_and_counts_omit_them() {
     let server = server().await;
     let mut stream = server.enhanced(&format!("system_ids={SYSTEM}&preload_days=90")).await;
     assert_eq!(stream.event().await.name(), "connected");

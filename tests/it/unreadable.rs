@@ -1,7 +1,7 @@
-//! Documents with members nobody can read: the killmail is kept, what it could not say is told, at every door
-//! and after every copy.
+//! Documents with unreadable members: the killmail is stored, and these members are shown over every
+//! transport and after every copy.
 //!
-//! Must not know: how documents are read.
+//! Must not know: how documents are parsed.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -67,7 +67,7 @@ fn check(shown: &Value) {
 }
 
 #[tokio::test]
-async fn a_member_of_another_type_costs_nothing_and_is_told() {
+async fn a_member_of_another_type_does_no_harm_and_is_shown() {
     let upstream = Upstream::start();
     let mut server = Setup::following(&upstream).start();
     let (mut no_block, mut nobody) = (killmail(2).r2z2(), killmail(3).r2z2());
@@ -77,10 +77,10 @@ async fn a_member_of_another_type_costs_nothing_and_is_told() {
     upstream.publish_document(odd(1));
     upstream.publish_document(no_block);
     upstream.publish_document(nobody);
-    // Milliseconds make no killmail late, and a mark before the document nothing at all.
+    // Neither a time in milliseconds nor a byte order mark makes a killmail late or unreadable.
     let mut hasty = killmail(4).r2z2();
     hasty["uploaded_at"] = json!(began() * 1000);
-    let number = upstream.hole();
+    let number = upstream.skip_number();
     upstream.publish_raw(number, format!("\u{feff}{hasty}"));
     for id in 1..=4 {
         assert_eq!(stream.event().await.killmail_id(), Some(id));
@@ -109,7 +109,7 @@ async fn a_member_of_another_type_costs_nothing_and_is_told() {
 }
 
 #[tokio::test]
-async fn a_member_no_parser_takes_costs_nothing() {
+async fn a_member_no_parser_accepts_does_no_harm() {
     let upstream = Upstream::start();
     let server = Setup::following(&upstream).start();
     let mut stream = server.basic("").await;
@@ -119,7 +119,7 @@ async fn a_member_no_parser_takes_costs_nothing() {
         document["zkb"]["points"] = json!("HERE");
         let text = document.to_string();
         let (before, behind) = text.split_once("\"HERE\"").unwrap();
-        let number = upstream.hole();
+        let number = upstream.skip_number();
         upstream.publish_raw(number, [before.as_bytes(), value, behind.as_bytes()].concat());
         assert_eq!(stream.event().await.killmail_id(), Some(id.into()));
         let zkb = shown(&server, id).await["zkb"].clone();
@@ -127,7 +127,7 @@ async fn a_member_no_parser_takes_costs_nothing() {
             (&zkb["points"], &zkb["unreadable"]),
             (&json!(0), &json!({ "points": String::from_utf8_lossy(value) }))
         );
-        // By hand the same.
+        // The same for a hand-in.
         let again = server
             .send(Method::POST, "/api/v1/killmails", [before.as_bytes(), value, behind.as_bytes()].concat())
             .await
@@ -137,7 +137,7 @@ async fn a_member_no_parser_takes_costs_nothing() {
 }
 
 #[tokio::test]
-async fn copies_keep_what_could_not_be_read_until_somebody_can() {
+async fn copies_keep_unreadable_members_until_they_can_be_read() {
     let first = Setup::quiet().start();
     let second = Setup::quiet()
         .env("SOURCE", "r2z2")
@@ -149,15 +149,15 @@ async fn copies_keep_what_could_not_be_read_until_somebody_can() {
     };
     let report = add(&first, &odd(1).to_string()).await;
     assert_eq!((&report["new"], &report["refused"]), (&json!(1), &json!({})), "{report}");
-    // A mirror's follower has it as it is here.
+    // A follower of the mirror shows the same.
     check(&shown(&second, 1).await);
-    // So has whoever imports what was exported.
+    // So does a store that imports the export.
     let third = Setup::quiet().start();
     let exported = first.send(Method::GET, "/api/v1/export", Vec::new()).await.text();
     assert_eq!(add(&third, &exported).await["new"], 1);
     check(&shown(&third, 1).await);
     assert_eq!((second.digest().await, third.digest().await), (first.digest().await, first.digest().await));
-    // What cannot be read says nothing new; what can fills in.
+    // Unreadable members change nothing; readable ones fill in.
     assert_eq!(add(&third, &odd(1).to_string()).await["known"], 1);
     let mut plain = odd(1);
     plain["esi"]["attackers"][0]["damage_done"] = json!(1_200);
@@ -176,7 +176,7 @@ async fn copies_keep_what_could_not_be_read_until_somebody_can() {
 }
 
 #[tokio::test]
-async fn only_what_no_killmail_can_do_without_refuses_one() {
+async fn only_faults_in_required_members_refuse_a_killmail() {
     let server = Setup::quiet().start();
     let mut refused = Vec::new();
     for (at, member, reason) in [

@@ -1,12 +1,12 @@
-//! A filter for measuring: at least `min_isk`, and with `characters` (ascending) at least one of them among the attackers.
-//! It names no interest, so every killmail reaches it.
+//! A filter for benchmarks: keeps killmails of at least `min_isk` and, with `characters` (ascending), with one of them attacking.
+//! It declares no interest, so it evaluates every killmail.
 //!
-//! `ask` decides how attackers are looked at: `true` asks the server, `false` goes through them itself.
+//! `ask` decides how attackers are checked: `true` calls the server, `false` reads the column itself.
 
 use killstream_plugin::{Killmail, Kind, Plugin, Role, Verdict, export};
 use serde::Deserialize;
 
-/// What is kept.
+/// Which killmails are kept.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Filter {

@@ -1,8 +1,8 @@
-//! The filter of `bench-filter` the way most plugin systems do it: the killmail comes as JSON bytes into linear memory.
+//! The filter of `bench-filter` as in most plugin systems: the killmail is passed as JSON bytes in linear memory.
 //!
-//! A core module, no component. The host calls `room` for where to write, writes, then calls `configure` once and `evaluate` for
-//! each killmail. Only the fields that are asked for are read; serde passes over the rest without keeping it. With `whole` the
-//! killmail is read into types before it is judged, as guests get it whose kit does the reading for them.
+//! A core module, not a component. The host calls `room` for where to write, writes, then calls `configure` once and `evaluate` for
+//! each killmail. Only the needed fields are read; serde skips the rest. With `whole` the entire killmail is deserialized
+//! before it is evaluated, as in systems whose SDK does that for the plugin.
 
 mod whole;
 
@@ -28,7 +28,7 @@ struct Killmail {
     attackers: Vec<Attacker>,
 }
 
-/// For a filter that does not look at attackers.
+/// For a filter without attackers.
 #[derive(Deserialize)]
 struct Value {
     #[serde(default)]
@@ -45,7 +45,7 @@ thread_local! {
     static FILTER: RefCell<Filter> = RefCell::default();
 }
 
-/// Where the host may write so many bytes.
+/// Where the host may write this many bytes.
 #[unsafe(no_mangle)]
 pub extern "C" fn room(bytes: usize) -> *mut u8 {
     INPUT.with_borrow_mut(|input| {
@@ -54,14 +54,14 @@ pub extern "C" fn room(bytes: usize) -> *mut u8 {
     })
 }
 
-/// Reads the configuration from what was written: 1 if it is accepted.
+/// Reads the configuration from the bytes written; 1 if it is accepted.
 #[unsafe(no_mangle)]
 pub extern "C" fn configure() -> i32 {
     let read = INPUT.with_borrow(|input| serde_json::from_slice(input));
     read.map(|filter| FILTER.set(filter)).is_ok().into()
 }
 
-/// Judges what was written: 1 keep, 0 drop, -1 not readable.
+/// Evaluates the killmail written: 1 keep, 0 drop, -1 unreadable.
 #[unsafe(no_mangle)]
 pub extern "C" fn evaluate() -> i32 {
     INPUT.with_borrow(|input| FILTER.with_borrow(|filter| filter.judge(input))).map_or(-1, i32::from)
@@ -70,7 +70,7 @@ pub extern "C" fn evaluate() -> i32 {
 impl Filter {
     fn judge(&self, json: &[u8]) -> serde_json::Result<bool> {
         if self.whole {
-            // What is not looked at would not be read at all.
+            // Without this use, the compiler would remove the reading.
             let killmail: Whole = black_box(serde_json::from_slice(json)?);
             return Ok(killmail.total_value >= self.min_isk && (self.characters.is_empty() || killmail.attacked(&self.characters)));
         }

@@ -1,4 +1,4 @@
-//! All of a killmail in types, names left out.
+//! Types for a whole killmail, without names.
 
 use serde::Deserialize;
 
@@ -83,7 +83,7 @@ struct Zkb {
 }
 
 impl Whole {
-    /// Whether one of these, ascending, is among the attackers.
+    /// Whether one of these ids, ascending, is among the attackers.
     pub fn attacked(&self, characters: &[u32]) -> bool {
         self.attackers.iter().filter_map(|attacker| attacker.character_id).any(|id| characters.binary_search(&id).is_ok())
     }

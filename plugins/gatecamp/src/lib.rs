@@ -1,8 +1,8 @@
-//! Keeps killmails in solar systems where killmails are piling up: at least `kills` of them within
-//! the `minutes` before this one. Says how many there were and since when.
+//! Keeps killmails in solar systems with many recent ones: at least `kills` of them within the
+//! `minutes` before this one. Annotates how many there were and since when.
 //!
-//! Configuration: `{"kills": 3, "minutes": 10}`. It remembers nothing itself: what happened before is
-//! asked of the server, so live, resumed and replayed streams judge alike.
+//! Configuration: `{"kills": 3, "minutes": 10}`. It has no state of its own: it queries the server's
+//! history, so live, resumed and replayed streams give the same verdicts.
 
 use killstream_plugin::history::{self, Query};
 use killstream_plugin::{Killmail, Kind, Plugin, Role, Term, Verdict, export};
@@ -11,19 +11,19 @@ use serde::{Deserialize, Serialize};
 const KILLS_MAX: u32 = 1000;
 const MINUTES_MAX: u32 = 24 * 60;
 
-/// How many killmails within what time make a camp.
+/// How many killmails, and within what time, count as a camp.
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Gatecamp {
-    /// At least so many before this one.
+    /// At least this many before this one.
     kills: u32,
-    /// Within so many minutes before this one.
+    /// Within this many minutes before this one.
     minutes: u32,
 }
 
 #[derive(Serialize)]
 struct Annotations {
-    /// Killmails in this solar system within the time, this one not counted.
+    /// Killmails in this solar system within the time, without this one.
     kills: u64,
     /// When the first of them happened, unix seconds.
     since: i64,
@@ -46,7 +46,7 @@ impl Plugin for Gatecamp {
     }
 
     fn evaluate(&self, killmail: &Killmail) -> Result<Verdict, String> {
-        // `until` is not counted in, but what happened in this very second is.
+        // `until` is exclusive, but killmails of the same second count.
         let (since, until) = (killmail.time - i64::from(self.minutes) * 60, killmail.time + 1);
         let here = Query::new(Kind::System, Role::Any, killmail.system).since(since).until(until);
         if history::count(here) < u64::from(self.kills) {

@@ -1,4 +1,4 @@
-//! What may stand in `ship_groups`: a group's id, or a word for several.
+//! The entries of `ship_groups`: the id of a group, or a word for several groups.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 /// A group of ships or a word: `capital`, `supercapital`, `freighter`, `capsule`, `structure`.
 #[derive(Debug)]
 pub enum Class {
-    /// One group by its id.
+    /// One group, by id.
     Group(u32),
     /// Several groups.
     Groups(&'static [u32]),
@@ -22,12 +22,12 @@ const WORDS: [(&str, Class); 5] = [
     // Freighter, jump freighter.
     ("freighter", Class::Groups(&[513, 902])),
     ("capsule", Class::Groups(&[29])),
-    // Everything Upwell builds and what stands like it.
+    // Upwell structures and similar ones.
     ("structure", Class::Category(65)),
 ];
 
 impl Class {
-    /// Whether it holds this group; the category is asked for only where it matters.
+    /// Whether it contains this group; the category is looked up only if it matters.
     pub fn holds(&self, group: u32, category: impl FnOnce() -> u32) -> bool {
         match self {
             Self::Group(id) => *id == group,
@@ -36,7 +36,7 @@ impl Class {
         }
     }
 
-    /// Its groups, where they can be counted.
+    /// Its groups, if they can be listed.
     pub fn groups(&self) -> Option<Vec<u32>> {
         match self {
             Self::Group(id) => Some(vec![*id]),
@@ -75,7 +75,7 @@ impl Visitor<'_> for ClassVisitor {
     }
 }
 
-/// What the visitor expects, to be shown.
+/// What the visitor expects, for error messages.
 struct Expected;
 
 impl fmt::Display for Expected {

@@ -1,7 +1,7 @@
-//! Keeps killmails of at least `min_isk`, optionally only where a ship of some groups was lost, and
-//! says what they are worth and how much that is.
+//! Keeps killmails of at least `min_isk`, optionally only losses of ships of some groups, and
+//! annotates their value and its class.
 //!
-//! Configuration: `{"min_isk": 1000000000, "ship_groups": ["capital", 513]}`. `ship_groups` holds
+//! Configuration: `{"min_isk": 1000000000, "ship_groups": ["capital", 513]}`. `ship_groups` may have
 //! group ids and the words `capital`, `supercapital`, `freighter`, `capsule`, `structure`.
 
 use killstream_plugin::{Interest, Killmail, Kind, Plugin, Role, Term, Verdict, export, universe};
@@ -11,17 +11,17 @@ mod class;
 
 use class::Class;
 
-/// What is kept.
+/// Which killmails are kept.
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HighValue {
-    /// Total value at least this, ISK.
+    /// The least total value, ISK.
     min_isk: f64,
-    /// Victim's ship in one of these groups; empty = whatever was lost.
+    /// Groups of the victim's ship; empty means any.
     ship_groups: Vec<Class>,
 }
 
-/// What is said about a kept killmail.
+/// The annotation of a kept killmail.
 #[derive(Serialize)]
 struct Annotations {
     value: f64,
@@ -62,7 +62,7 @@ impl HighValue {
         self.ship_groups.is_empty() || self.ship_groups.iter().any(|class| class.holds(group, || universe::category(killmail.victim_ship)))
     }
 
-    /// The groups as one term of interest; `none` where a whole category is asked for, which no term can say.
+    /// The groups as one term of interest; `none` for a whole category, which a term cannot express.
     fn groups(&self) -> Option<Term> {
         let groups: Option<Vec<_>> = self.ship_groups.iter().map(Class::groups).collect();
         groups
@@ -72,7 +72,7 @@ impl HighValue {
     }
 }
 
-/// The bins zKillboard's labels have.
+/// The value classes of zKillboard's labels.
 fn tier(isk: f64) -> &'static str {
     const TIERS: [(f64, &str); 5] = [(1e12, "1t+"), (100e9, "100b+"), (10e9, "10b+"), (5e9, "5b+"), (1e9, "1b+")];
     TIERS.iter().find(|(least, _)| isk >= *least).map_or("below 1b", |(_, tier)| tier)

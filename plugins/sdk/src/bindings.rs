@@ -1,4 +1,4 @@
-//! What `wit/` says, as Rust. Generated; use the names the crate's root gives again.
+//! The contract in `wit/`, as generated Rust. Use the names that the crate's root re-exports.
 #![allow(missing_docs, unused_qualifications, clippy::all)]
 
 wit_bindgen::generate!({

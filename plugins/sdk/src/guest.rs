@@ -1,10 +1,10 @@
-//! The two calls the server makes, on whatever type the plugin is.
+//! The two functions the server calls, for any plugin type.
 
 use std::cell::RefCell;
 
 use crate::{Interest, Killmail, Plugin, Summary, Verdict};
 
-/// Read, check and remember a configuration.
+/// Reads, validates and keeps a configuration.
 pub fn configure<P: Plugin>(slot: &RefCell<Option<P>>, config: &str) -> Result<Option<Interest>, String> {
     #[cfg(target_family = "wasm")]
     say_panics();
@@ -14,7 +14,7 @@ pub fn configure<P: Plugin>(slot: &RefCell<Option<P>>, config: &str) -> Result<O
     Ok(Some(interest))
 }
 
-/// Judge with what was remembered.
+/// Evaluates a killmail with the configuration kept.
 pub fn evaluate<P: Plugin>(slot: &RefCell<Option<P>>, summary: Summary) -> Result<Verdict, String> {
     match &*slot.borrow() {
         Some(plugin) => plugin.evaluate(&Killmail::new(summary)),
@@ -22,7 +22,7 @@ pub fn evaluate<P: Plugin>(slot: &RefCell<Option<P>>, summary: Summary) -> Resul
     }
 }
 
-/// The configuration as the plugin's own type; errors name the field.
+/// Deserializes and validates the configuration; errors name the field.
 pub(crate) fn read<P: Plugin>(config: &str) -> Result<P, String> {
     let mut json = serde_json::Deserializer::from_str(config);
     let plugin: P = serde_path_to_error::deserialize(&mut json).map_err(|error| match error.path().to_string() {
@@ -34,7 +34,7 @@ pub(crate) fn read<P: Plugin>(config: &str) -> Result<P, String> {
     Ok(plugin)
 }
 
-/// A panic ends as a trap without words: its text goes to the server's log as an error, and from there into the fault's message.
+/// A panic is a trap without a message. Its text goes to the server's log as an error, and from there into the fault's message.
 #[cfg(target_family = "wasm")]
 fn say_panics() {
     std::panic::set_hook(Box::new(|panic| crate::log::error(&panic.to_string())));

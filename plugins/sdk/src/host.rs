@@ -1,4 +1,4 @@
-//! What the server answers. Natively, [`crate::testing`] answers in its place.
+//! The functions the server provides. Natively, [`crate::testing`] implements them.
 
 #[cfg(target_family = "wasm")]
 use crate::bindings::killstream::plugin as answers;
@@ -7,13 +7,13 @@ use crate::testing::answers;
 
 pub(crate) use answers::killmail;
 
-/// The killmails stored before the one now judged. Only while judging.
+/// The killmails stored before the current one. Only available during `evaluate`.
 pub mod history {
     use super::answers::history as host;
     pub use crate::bindings::killstream::plugin::history::{Query, Totals};
     use crate::{Kind, Role, Term};
 
-    /// How many killmails match: the cheap question.
+    /// How many killmails match; the cheapest query.
     pub fn count(query: Query) -> u64 {
         host::count(query)
     }
@@ -23,7 +23,7 @@ pub mod history {
         host::count_all(terms, since, until)
     }
 
-    /// What those killmails amount to. Costs work for each of them.
+    /// Sums over those killmails. The cost grows with their number.
     pub fn summarize(terms: &[Term], since: i64, until: i64) -> Totals {
         host::summarize(terms, since, until)
     }
@@ -39,32 +39,32 @@ pub mod universe {
     use super::answers::universe as host;
     use crate::Kind;
 
-    /// English name of what an id names.
+    /// English name of an id.
     pub fn name(of: Kind, id: u32) -> Option<String> {
         host::name(of, id)
     }
 
-    /// Group of a type; 0 where unknown.
+    /// Group of a type; 0 if unknown.
     pub fn group(type_id: u32) -> u32 {
         host::group(type_id)
     }
 
-    /// Category of a type (6 ship, 65 structure, ...); 0 where unknown.
+    /// Category of a type (6 ship, 65 structure, ...); 0 if unknown.
     pub fn category(type_id: u32) -> u32 {
         host::category(type_id)
     }
 
-    /// Constellation of a solar system; 0 where unknown.
+    /// Constellation of a solar system; 0 if unknown.
     pub fn constellation(system: u32) -> u32 {
         host::constellation(system)
     }
 
-    /// Region of a solar system; 0 where unknown.
+    /// Region of a solar system; 0 if unknown.
     pub fn region(system: u32) -> u32 {
         host::region(system)
     }
 
-    /// True security of a solar system; high security begins at 0.45.
+    /// True security of a solar system; high security starts at 0.45.
     pub fn security(system: u32) -> Option<f64> {
         host::security(system)
     }
@@ -80,12 +80,12 @@ pub mod universe {
     }
 }
 
-/// Lines for the author and the operator.
+/// Log lines for the plugin's author and the server's operator.
 pub mod log {
     use super::answers::log as host;
     use crate::bindings::killstream::plugin::log::Level;
 
-    /// Every step.
+    /// For every step.
     pub fn trace(message: &str) {
         host::log(Level::Trace, message);
     }
@@ -100,12 +100,12 @@ pub mod log {
         host::log(Level::Info, message);
     }
 
-    /// Something is odd.
+    /// For what is unusual.
     pub fn warn(message: &str) {
         host::log(Level::Warn, message);
     }
 
-    /// Something is wrong.
+    /// For errors.
     pub fn error(message: &str) {
         host::log(Level::Error, message);
     }

@@ -1,11 +1,11 @@
-//! The killmail now judged: its summary at hand, everything else on demand.
+//! The current killmail: its summary is included, everything else is fetched on demand.
 
 use std::ops::Deref;
 
 use crate::host::killmail as host;
 use crate::{AttackerColumns, IskValues, ItemColumns, Kind, Point, Role, Summary};
 
-/// The killmail now judged. The fields of its [`Summary`] are free; every method asks the server.
+/// The killmail to evaluate. The fields of its [`Summary`] are free; every method calls the server.
 #[derive(Debug)]
 pub struct Killmail {
     summary: Summary,
@@ -16,12 +16,12 @@ impl Killmail {
         Self { summary }
     }
 
-    /// Whether a participant in that role (or the place) has one of these ids. The cheapest question.
+    /// Whether a participant in that role (or the place) has one of these ids. The cheapest call.
     pub fn involves(&self, of: Kind, role: Role, ids: &[u32]) -> bool {
         host::involves(of, role, ids)
     }
 
-    /// One property of the participants in a role, 0 where absent; with [`Role::Any`] the victim comes first.
+    /// One property of the participants in a role, 0 if absent; with [`Role::Any`] the victim is first.
     pub fn column(&self, of: Kind, role: Role) -> Vec<u32> {
         host::column(of, role)
     }
@@ -31,17 +31,17 @@ impl Killmail {
         host::attackers()
     }
 
-    /// What the victim carried.
+    /// The victim's items.
     pub fn items(&self) -> ItemColumns {
         host::items()
     }
 
-    /// What it is worth, ISK.
+    /// Its values, ISK.
     pub fn values(&self) -> IskValues {
         host::values()
     }
 
-    /// Where in the solar system the victim was.
+    /// The victim's position in the solar system.
     pub fn position(&self) -> Option<Point> {
         host::position()
     }
@@ -51,7 +51,7 @@ impl Killmail {
         host::labels()
     }
 
-    /// The whole killmail as JSON: the last resort, it is slow.
+    /// The whole killmail as JSON: slow, so only a last resort.
     pub fn json(&self) -> String {
         host::json()
     }

@@ -1,4 +1,4 @@
-//! Write a killstream plugin: a type that holds the configuration and judges killmails.
+//! Write a killstream plugin: a type that holds the configuration and evaluates killmails.
 //!
 //! ```
 //! use killstream_plugin::{Killmail, Plugin, Verdict, export};
@@ -18,9 +18,9 @@
 //! # fn main() {}
 //! ```
 //!
-//! Build it as a `cdylib` with `cargo build --release --target wasm32-wasip2`. What the server
-//! promises stands in `wit/plugin.wit`; the functions here are the same, with the killmail's own
-//! questions as methods of [`Killmail`]. [`testing`] answers them in ordinary `cargo test`.
+//! Build it as a `cdylib` with `cargo build --release --target wasm32-wasip2`. `wit/plugin.wit` is
+//! the contract with the server. The functions here are the same, with those of the current killmail
+//! as methods of [`Killmail`]. [`testing`] implements them for ordinary `cargo test`.
 
 #[doc(hidden)]
 pub mod bindings;
@@ -39,28 +39,28 @@ pub use killmail::Killmail;
 #[doc(hidden)]
 pub use guest::{configure, evaluate};
 
-/// A plugin is its configuration and a judgment.
+/// A plugin: its configuration, and how it evaluates killmails.
 ///
-/// The value is read from the subscription's `plugin_config` (`{}` where there is none). It may be
-/// thrown away and read again between any two killmails, so keep nothing in it.
+/// The value is deserialized from the subscription's `plugin_config` (`{}` if there is none). The
+/// server may drop and recreate it between any two killmails, so do not keep state in it.
 pub trait Plugin: serde::de::DeserializeOwned + 'static {
-    /// Is the configuration sensible? The text of a refusal reaches the subscriber: begin it with
-    /// the name of the field, say what it may be.
+    /// Validates the configuration. The error's text is sent to the subscriber: begin it with the
+    /// name of the field, and say which values are valid.
     fn check(&self) -> Result<(), String> {
         Ok(())
     }
 
-    /// What this configuration can need at all; the server keeps the rest away. Unrestricted by default.
+    /// Which killmails this configuration can keep; the server does not pass it others. All by default.
     fn interest(&self) -> Interest {
         Interest::default()
     }
 
-    /// Judge one killmail. An error counts as a fault of the plugin.
+    /// Evaluates one killmail. An error counts as a fault of the plugin.
     fn evaluate(&self, killmail: &Killmail) -> Result<Verdict, String>;
 }
 
-/// Put a manifest into the component: a JSON object whose `default_config` is the configuration that an upload is tried with. Say one
-/// where `{}` is refused; without it the trial waits for the first subscriber.
+/// Puts a manifest into the component: a JSON object whose `default_config` is the configuration that an upload is probed with. Needed
+/// if `{}` is refused; without it the probe waits for the first subscriber.
 ///
 /// ```
 /// killstream_plugin::manifest!(r#"{"default_config": {"alliances": [99003581]}}"#);
@@ -82,11 +82,11 @@ macro_rules! manifest {
     };
 }
 
-/// Make a [`Plugin`] the one this component exports.
+/// Exports a [`Plugin`] from this component.
 #[macro_export]
 macro_rules! export {
     ($plugin:ty) => {
-        // Natively there is no host to export to; the plugin is tested as the plain type it is.
+        // Only in WebAssembly: natively there is no host, and tests use the type directly.
         #[cfg(target_family = "wasm")]
         const _: () = {
             ::std::thread_local! {

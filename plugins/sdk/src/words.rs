@@ -1,4 +1,4 @@
-//! Short ways to say the contract's words.
+//! Short constructors for types of the contract.
 
 use serde::Serialize;
 
@@ -6,21 +6,21 @@ use crate::history::Query;
 use crate::{Interest, Kind, Role, Term, Traits, Verdict};
 
 impl Default for Interest {
-    /// Restricts nothing.
+    /// All killmails.
     fn default() -> Self {
         Self { any_of: Vec::new(), min_value: 0.0, min_attackers: 0, max_attackers: 0, having: Traits::empty(), lacking: Traits::empty() }
     }
 }
 
 impl Term {
-    /// A participant in that role (or the place) has one of these ids.
+    /// Killmails in which a participant in that role (or the place) has one of these ids.
     pub fn new(of: Kind, role: Role, ids: impl Into<Vec<u32>>) -> Self {
         Self { of, role, ids: ids.into() }
     }
 }
 
 impl Query {
-    /// This id in that role, at any time.
+    /// Killmails with this id in that role, at any time.
     pub fn new(of: Kind, role: Role, id: u32) -> Self {
         Self { of, role, id, since: 0, until: 0 }
     }
@@ -37,12 +37,12 @@ impl Query {
 }
 
 impl Verdict {
-    /// Keep it or drop it.
+    /// Keeps or drops the killmail.
     pub fn keep_if(keep: bool) -> Self {
         if keep { Self::Keep } else { Self::Drop }
     }
 
-    /// Keep it with annotations: anything that is a JSON object.
+    /// Keeps the killmail with annotations, which must serialize to a JSON object.
     pub fn annotate(annotations: &impl Serialize) -> Result<Self, String> {
         serde_json::to_string(annotations).map(Self::KeepWith).map_err(|error| format!("annotations are not JSON: {error}"))
     }

@@ -1,19 +1,19 @@
-//! Keeps killmails that involve watched characters, corporations or alliances, and says which.
+//! Keeps killmails that involve watched characters, corporations or alliances, and annotates which.
 //!
 //! Configuration: `{"characters": [..], "corporations": [..], "alliances": [..], "role": "any"}` with
 //! at least one id; `role` is `any`, `victim`, `attacker` or `final_blow`.
 //!
 //! Annotation: `{"matched": [{"kind": "alliance", "id": 99, "as": "victim"}, ..]}`, victims first, then
-//! attackers, each in the order of the configuration; who landed the final blow stands as
-//! `final_blow`. Beyond 256 entries the rest is left out and `"more": true` says so.
+//! attackers, each in the order of the configuration; the attacker with the final blow is listed as
+//! `final_blow`. After 256 entries the rest is left out, and `"more": true` is added.
 
 use killstream_plugin::{Interest, Killmail, Kind, Plugin, Role, Term, Verdict, export, manifest};
 use serde::{Deserialize, Serialize};
 
-/// Room for all that is read by people, far below the 64 KiB annotations may have.
+/// Enough for people to read, and far below the 64 KiB that annotations may have.
 const MATCHED_MAX: usize = 256;
 
-/// Who is watched, in which role.
+/// Who is watched, and in which role.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Watchlist {
@@ -84,11 +84,11 @@ impl Plugin for Watchlist {
 }
 
 export!(Watchlist);
-// Without an id it refuses: this is what an upload is tried with.
+// A configuration without ids is refused, so uploads are probed with this one.
 manifest!(r#"{"default_config": {"alliances": [99003581, 498125261]}}"#);
 
 impl Watchlist {
-    /// The lists that have ids.
+    /// The lists that are not empty.
     fn lists(&self) -> impl Iterator<Item = (Kind, &'static str, &[u32])> {
         [
             (Kind::Character, "character", &self.characters[..]),
@@ -116,7 +116,7 @@ impl Watchlist {
         let final_blow_only = self.role == Watched::FinalBlow;
         let role = if final_blow_only { Role::FinalBlow } else { Role::Attacker };
         for (of, kind, ids) in self.lists() {
-            // One question answered by the server before a column is copied over.
+            // One cheap call before a whole column is copied from the server.
             if !killmail.involves(of, role, ids) {
                 continue;
             }
@@ -130,7 +130,7 @@ impl Watchlist {
     }
 }
 
-/// The watched ids that stand in a column, each once, in the order of the configuration.
+/// The watched ids that occur in a column, each once, in the order of the configuration.
 fn found(ids: &[u32], column: &[u32]) -> Vec<u32> {
     let mut found = Vec::new();
     for id in ids {

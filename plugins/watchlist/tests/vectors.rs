@@ -1,4 +1,4 @@
-//! The plain type gives the verdicts that are expected of the built component.
+//! The native type gives the same verdicts as the built component must.
 
 use killstream_plugin::testing::replay;
 use watchlist::Watchlist;

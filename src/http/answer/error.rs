@@ -1,5 +1,6 @@
-//! Failures in this door's words: the only `IntoResponse` for what goes wrong. The envelopes of the older
-//! service are kept apart.
+//! Error responses: every failure of a request is a variant of [`Error`], with its status, code and envelope.
+//! The envelopes are those of the older service. Errors of lower floors are turned into variants by
+//! `error_from`.
 //!
 //! Must not know: how a request came to fail.
 
@@ -11,19 +12,19 @@ use serde_json::{Value, json};
 
 use crate::wire::{text, time};
 
-/// A number beside an id that is not acceptable.
+/// A number beside an id is not acceptable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutOfRange {
     /// The parameter.
     pub field: &'static str,
-    /// The most it may be, where there is a limit; at least it is 1.
+    /// The largest value, where there is one; the smallest is 1.
     pub limit: Option<u64>,
 }
 
-/// The word for a stream whose plugin can no longer run.
+/// The error type of a stream whose plugin cannot run any more.
 pub const PLUGIN_UNUSABLE: &str = "plugin_unusable";
 
-/// What a caller is told.
+/// Why a request failed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
     /// Kills API: the solar system, or any parameter beside it, is not acceptable.
@@ -32,14 +33,14 @@ pub enum Error {
     /// Kills API: no usable list of solar systems.
     #[error("Invalid system IDs")]
     SystemIds,
-    /// Kills API: a number beside the id of a solar system, said in the words for the id, as the older
-    /// service does.
+    /// Kills API: a number beside the id of a solar system. The message is that for the id, as in the older
+    /// service; the details name the number.
     #[error("Invalid system ID format")]
     SystemWindow(OutOfRange),
-    /// Kills API: a word beside the id of a solar system, likewise.
+    /// Kills API: the `format` beside the id of a solar system, likewise.
     #[error("Invalid system ID format")]
     SystemFormat {
-        /// What there is.
+        /// What is wrong with it.
         message: String,
     },
     /// Kills API: a number beside a list of systems or the id of a character.
@@ -48,9 +49,9 @@ pub enum Error {
     /// Kills API: not a killmail id.
     #[error("Invalid killmail ID format")]
     KillmailId,
-    /// Kills API: we do not have it.
+    /// Kills API: the store does not have it.
     #[error("Killmail not found")]
-    Killmail,
+    KillmailNotFound,
     /// One named parameter cannot be understood or is over its limit.
     #[error("{message}")]
     Parameter {
@@ -61,22 +62,22 @@ pub enum Error {
         /// The limit it broke, where there is one.
         limit: Option<u64>,
     },
-    /// A named thing of ours does not exist.
+    /// A plugin, token or upload of that name does not exist.
     #[error("{what} not found")]
-    Missing {
+    NotFound {
         /// The kind of thing, capitalised.
         what: &'static str,
     },
     /// No such path under `/api/v1`.
     #[error("Not Found")]
-    ApiPath,
+    ApiPathNotFound,
     /// No token, or a wrong one.
-    #[error("a valid token is needed: Authorization: Bearer <token>")]
+    #[error("a valid token is required: Authorization: Bearer <token>")]
     Unauthorized,
-    /// The token is valid but may not do this.
+    /// The token is valid but lacks a scope.
     #[error("the token lacks the scope {scope}")]
     Forbidden {
-        /// The scope it would need.
+        /// The scope the request needs.
         scope: &'static str,
     },
     /// An uploaded component is over the limit.
@@ -84,32 +85,32 @@ pub enum Error {
     PluginTooLarge {
         /// The limit.
         max_bytes: u64,
-        /// The setting that says so.
+        /// The setting it comes from.
         setting: String,
     },
     /// An uploaded component was refused.
     #[error("the component was refused: {reason}")]
     InvalidPlugin {
-        /// The word, one of a closed set.
+        /// One of a closed set of words.
         reason: String,
         /// What exactly is wrong with it.
         message: String,
         /// The limit it broke, where there is one.
         limit: Option<u64>,
     },
-    /// A plugin is being compiled; it can be used in a moment.
+    /// The plugin is being compiled; trying again soon helps.
     #[error("{message}")]
     PluginPreparing {
         /// Which one.
         message: String,
     },
-    /// A plugin that could run once is refused by today's limits or compiler.
+    /// The plugin could run once, but today's limits or compiler refuse it.
     #[error("{message}")]
     PluginUnusable {
         /// Which one, and why.
         message: String,
     },
-    /// A limit of ours is reached; trying later helps.
+    /// A limit of the server is reached; trying later helps.
     #[error("{message}")]
     Busy {
         /// Which limit, and its value.
@@ -120,10 +121,10 @@ pub enum Error {
     /// The disk is full; once there is room, trying again helps.
     #[error("{message}")]
     DiskFull {
-        /// Which folder's.
+        /// Which folder it is.
         message: String,
     },
-    /// We could not answer: disk, or work that was lost.
+    /// The server failed: a disk error, or a task that panicked.
     #[error("{message}")]
     Failed {
         /// What failed.
@@ -132,26 +133,26 @@ pub enum Error {
     /// The server is stopping.
     #[error("the server is stopping")]
     Closing,
-    /// A stream's parameter.
+    /// A parameter of a stream is wrong.
     #[error("{message}")]
     Stream {
-        /// Exactly as the older service says it.
+        /// Exactly the text of the older service.
         message: String,
     },
-    /// A stream cannot be opened for a reason that is ours.
+    /// The server cannot open a stream.
     #[error("{message}")]
     StreamFailed {
         /// 500, or 503 where trying later helps.
         status: StatusCode,
-        /// The word for the reason.
+        /// The error type.
         kind: &'static str,
         /// What failed.
         message: String,
     },
-    /// No slot is free for another stream.
+    /// A limit on open streams is reached.
     #[error("Too many active SSE connections")]
     ConnectionLimit,
-    /// The health of the server could not be found out.
+    /// The health check itself failed.
     #[error("Health check failed")]
     HealthCheck {
         /// Why.
@@ -162,17 +163,17 @@ pub enum Error {
     BadRequest,
     /// No such path.
     #[error("Not Found")]
-    Path,
-    /// The path is known, the method is not one of its own.
+    PathNotFound,
+    /// The path is known, but not with this method.
     #[error("Method Not Allowed")]
-    Method {
-        /// The methods it has, as in `Allow`.
+    MethodNotAllowed {
+        /// The methods it has, for the `Allow` header.
         allow: Option<HeaderValue>,
     },
-    /// What the older service shows in development only.
+    /// A route that the older service has in development only.
     #[error("Debug endpoints are disabled in production")]
-    Debug,
-    /// Nothing we could send is among what the caller accepts.
+    DebugDisabled,
+    /// The client accepts no media type that the route sends.
     #[error("Not Acceptable")]
     NotAcceptable,
     /// The body is over the limit.
@@ -180,31 +181,31 @@ pub enum Error {
     TooLarge {
         /// The limit, bytes.
         limit: u64,
-        /// The setting that says so.
+        /// The setting it comes from.
         setting: &'static str,
     },
-    /// The body comes too slowly, or not at all.
+    /// The body arrives too slowly, or not at all.
     #[error("Request Timeout")]
     SlowBody {
-        /// So many bytes must come.
+        /// Bytes that must arrive in each window.
         min_bytes: u64,
-        /// In so many milliseconds.
+        /// The length of the window, milliseconds.
         window_ms: u64,
     },
-    /// A crash.
+    /// The handler panicked.
     #[error("Internal Server Error")]
     Internal,
 }
 
 impl Error {
-    /// A parameter without a limit to name.
+    /// [`Error::Parameter`] without a limit.
     pub fn parameter(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Parameter { field: field.into(), message: message.into(), limit: None }
     }
 
-    /// The same in the envelope of streams.
+    /// The same error in the envelope of streams, for errors in reading the body of a stream request.
     #[must_use]
-    pub fn of_stream(self) -> Self {
+    pub fn in_stream_envelope(self) -> Self {
         match self {
             Self::Parameter { message, .. } => Self::Stream { message },
             Self::Busy { message, .. } => {
@@ -214,13 +215,13 @@ impl Error {
         }
     }
 
-    /// Something of ours failed; said once in the log, here.
+    /// Logs an internal failure, once and here, and returns it as an error.
     pub fn failed(what: impl std::fmt::Display) -> Self {
         tracing::error!(error = %what, "a request failed: {what}");
         Self::Failed { message: what.to_string() }
     }
 
-    /// The status of the answer.
+    /// The status of the response.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
@@ -233,9 +234,11 @@ impl Error {
             Self::Parameter { .. } | Self::Stream { .. } => StatusCode::BAD_REQUEST,
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Forbidden { .. } | Self::Debug => StatusCode::FORBIDDEN,
-            Self::Killmail | Self::Missing { .. } | Self::ApiPath | Self::Path => StatusCode::NOT_FOUND,
-            Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Forbidden { .. } | Self::DebugDisabled => StatusCode::FORBIDDEN,
+            Self::KillmailNotFound | Self::NotFound { .. } | Self::ApiPathNotFound | Self::PathNotFound => {
+                StatusCode::NOT_FOUND
+            }
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::PluginTooLarge { .. } | Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
@@ -251,14 +254,14 @@ impl Error {
         }
     }
 
-    /// The code of the kills envelope; `None` for failures that use another envelope.
+    /// The code in the kills envelope; `None` for errors that use another envelope.
     const fn code(&self) -> Option<&'static str> {
         Some(match self {
             Self::SystemId | Self::SystemWindow(_) | Self::SystemFormat { .. } => "INVALID_SYSTEM_ID",
             Self::SystemIds => "INVALID_SYSTEM_IDS",
             Self::Window(_) | Self::Parameter { .. } => "INVALID_PARAMETERS",
             Self::KillmailId => "INVALID_KILLMAIL_ID",
-            Self::Killmail | Self::Missing { .. } | Self::ApiPath => "NOT_FOUND",
+            Self::KillmailNotFound | Self::NotFound { .. } | Self::ApiPathNotFound => "NOT_FOUND",
             Self::Unauthorized => "UNAUTHORIZED",
             Self::Forbidden { .. } => "FORBIDDEN",
             Self::PluginTooLarge { .. } => "PLUGIN_TOO_LARGE",
@@ -299,9 +302,9 @@ impl Error {
         }
     }
 
-    /// What is wrong, to stand inside an answer that is not itself a failure.
+    /// The error as JSON, for a response that reports it but succeeds itself.
     #[must_use]
-    pub fn inside(&self) -> Value {
+    pub fn to_json(&self) -> Value {
         json!({ "error": self.to_string(), "code": self.code(), "details": self.details() })
     }
 
@@ -312,7 +315,7 @@ impl Error {
         }
         match self {
             Self::Stream { .. } => structured("validation", "invalid_format", &text, &Value::Null, false),
-            // A plugin that cannot run stays so until somebody uploads another version or moves a limit.
+            // Trying again does not help until another version is uploaded or a limit is changed.
             Self::StreamFailed { kind, .. } => {
                 structured("sse", kind, &text, &Value::Null, *kind != PLUGIN_UNUSABLE)
             }
@@ -323,15 +326,15 @@ impl Error {
             Self::ConnectionLimit => {
                 json!({ "error": { "type": "connection_limit_reached", "message": text } })
             }
-            // Not the words of any envelope but upstream's own for this.
-            Self::Debug => json!({ "error": "Forbidden", "code": "forbidden", "message": text }),
+            // The older service has an envelope of its own for this.
+            Self::DebugDisabled => json!({ "error": "Forbidden", "code": "forbidden", "message": text }),
             Self::TooLarge { limit, setting } => {
-                let message = format!("this body may have {limit} bytes ({setting})");
+                let message = format!("the body is larger than {limit} bytes ({setting})");
                 json!({ "error": text, "status": "413", "message": message, "limit": limit })
             }
             Self::SlowBody { min_bytes, window_ms } => {
                 let message = format!(
-                    "a body must bring {min_bytes} bytes in {window_ms} ms (http.body_window_min_bytes)"
+                    "at least {min_bytes} bytes of the body must arrive in each {window_ms} ms (http.body_window_min_bytes)"
                 );
                 json!({ "error": text, "status": "408", "message": message, "limit": min_bytes })
             }
@@ -365,7 +368,7 @@ impl IntoResponse for Error {
             {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
             }
-            Self::Method { allow: Some(allow) } => {
+            Self::MethodNotAllowed { allow: Some(allow) } => {
                 headers.insert(ALLOW, allow);
             }
             _ => {}

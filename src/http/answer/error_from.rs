@@ -1,100 +1,100 @@
-//! What lower floors refuse or fail at, in this door's two dialects: history answers in the kills envelope,
-//! streams in their own.
+//! Turns the errors of lower floors into [`Error`]s. There are two families: history responds in the kills
+//! envelope, streams in their own.
 //!
-//! Must not know: envelopes.
+//! Must not know: how an envelope is written.
 
 use axum::http::StatusCode;
 
-use crate::feed;
+use crate::feed::error::FeedError;
 use crate::http::answer::error::{Error, PLUGIN_UNUSABLE};
 use crate::plugins::error::PluginsError;
 use crate::plugins::plugin_quota::QuotaExceeded;
-use crate::store;
+use crate::store::error::StoreError;
 use crate::wire::query;
 
-/// Whose fault it is.
-enum Blame {
-    /// The caller's: this parameter cannot be used.
+/// What an error means for the client.
+enum Cause {
+    /// A parameter cannot be used.
     Parameter { field: &'static str, limit: Option<u64> },
-    /// Nobody's: a limit is reached.
+    /// A limit is reached; trying later helps.
     Limit(u64),
     /// The plugin is being compiled.
     Preparing,
-    /// The plugin can no longer run.
+    /// The plugin cannot run any more.
     Unusable,
     /// The server is stopping.
     Closing,
-    /// Ours.
-    Us,
+    /// The server failed.
+    Internal,
 }
 
-fn blame(error: &feed::error::FeedError) -> Blame {
+fn cause_of(error: &FeedError) -> Cause {
     match error {
-        feed::error::FeedError::PreloadTooLarge { max, .. } => {
-            Blame::Parameter { field: "preload_days", limit: Some(*max) }
+        FeedError::PreloadTooLarge { max, .. } => {
+            Cause::Parameter { field: "preload_days", limit: Some(*max) }
         }
-        feed::error::FeedError::Store(store::error::StoreError::NoSpace { min, .. }) => Blame::Limit(*min),
-        feed::error::FeedError::Store(store::error::StoreError::UnderWay { .. }) => Blame::Limit(1),
-        feed::error::FeedError::Filters(full) => Blame::Limit(full.max_bytes),
-        feed::error::FeedError::Closing => Blame::Closing,
-        feed::error::FeedError::Plugin(error) => match (error.parameter(), error) {
-            (Some(field), _) => Blame::Parameter { field, limit: None },
-            (None, PluginsError::Preparing { .. }) => Blame::Preparing,
-            (None, PluginsError::Unusable { .. }) => Blame::Unusable,
+        FeedError::Store(StoreError::NoSpace { min, .. }) => Cause::Limit(*min),
+        FeedError::Store(StoreError::UnderWay { .. }) => Cause::Limit(1),
+        FeedError::Filters(full) => Cause::Limit(full.max_bytes),
+        FeedError::Closing => Cause::Closing,
+        FeedError::Plugin(error) => match (error.parameter(), error) {
+            (Some(field), _) => Cause::Parameter { field, limit: None },
+            (None, PluginsError::Preparing { .. }) => Cause::Preparing,
+            (None, PluginsError::Unusable { .. }) => Cause::Unusable,
             (None, PluginsError::Refused(refusal)) if refusal.is_busy() => {
-                Blame::Limit(refusal.limit().unwrap_or_default())
+                Cause::Limit(refusal.limit().unwrap_or_default())
             }
-            (None, _) => Blame::Us,
+            (None, _) => Cause::Internal,
         },
-        feed::error::FeedError::Store(_) | feed::error::FeedError::Lost(_) => Blame::Us,
+        FeedError::Store(_) | FeedError::Lost(_) => Cause::Internal,
     }
 }
 
 impl Error {
-    /// In the words of history.
+    /// A history request failed.
     #[must_use]
-    pub fn history(error: feed::error::FeedError) -> Self {
+    pub fn history(error: FeedError) -> Self {
         let message = error.to_string();
-        match blame(&error) {
-            Blame::Parameter { field, limit } => Self::Parameter { field: field.to_owned(), message, limit },
-            Blame::Limit(limit) => Self::Busy { message, limit },
-            Blame::Preparing => Self::PluginPreparing { message },
-            Blame::Unusable => Self::PluginUnusable { message },
-            Blame::Closing => Self::Closing,
-            Blame::Us => Self::failed(error),
+        match cause_of(&error) {
+            Cause::Parameter { field, limit } => Self::Parameter { field: field.to_owned(), message, limit },
+            Cause::Limit(limit) => Self::Busy { message, limit },
+            Cause::Preparing => Self::PluginPreparing { message },
+            Cause::Unusable => Self::PluginUnusable { message },
+            Cause::Closing => Self::Closing,
+            Cause::Internal => Self::failed(error),
         }
     }
 
-    /// In the words of streams.
+    /// A stream could not be opened.
     #[must_use]
-    pub fn stream(error: feed::error::FeedError) -> Self {
+    pub fn stream(error: FeedError) -> Self {
         let message = error.to_string();
-        match blame(&error) {
-            Blame::Parameter { field, .. } => Self::Stream { message: format!("Invalid {field}: {message}") },
-            Blame::Limit(_) => {
+        match cause_of(&error) {
+            Cause::Parameter { field, .. } => Self::Stream { message: format!("Invalid {field}: {message}") },
+            Cause::Limit(_) => {
                 Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "limit_reached", message }
             }
-            Blame::Preparing => Self::StreamFailed {
+            Cause::Preparing => Self::StreamFailed {
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 kind: "plugin_preparing",
                 message,
             },
-            Blame::Unusable => {
+            Cause::Unusable => {
                 Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: PLUGIN_UNUSABLE, message }
             }
-            Blame::Closing => {
+            Cause::Closing => {
                 Self::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind: "closing", message }
             }
-            Blame::Us => {
+            Cause::Internal => {
                 tracing::error!(%error, "a stream cannot be opened: {error}");
                 Self::StreamFailed { status: StatusCode::INTERNAL_SERVER_ERROR, kind: "open_failed", message }
             }
         }
     }
 
-    /// A stream whose address has too many judges at work.
+    /// A stream is refused because too many plugins are in use from its address.
     #[must_use]
-    pub fn stream_judges(error: QuotaExceeded) -> Self {
+    pub fn stream_plugin_quota(error: QuotaExceeded) -> Self {
         Self::StreamFailed {
             status: StatusCode::SERVICE_UNAVAILABLE,
             kind: "limit_reached",
@@ -102,20 +102,20 @@ impl Error {
         }
     }
 
-    /// A page of history whose address has too many judges at work, or for which too many pages are being
-    /// judged.
+    /// A history request is refused because too many plugins are in use from its address, or too many
+    /// requests with a plugin are running.
     #[must_use]
-    pub fn history_judges(error: QuotaExceeded) -> Self {
+    pub fn history_plugin_quota(error: QuotaExceeded) -> Self {
         Self::Busy { message: error.to_string(), limit: error.max() as u64 }
     }
 
-    /// A parameter of history.
+    /// A parameter of a history request is wrong.
     #[must_use]
     pub fn history_parameter(error: query::Error) -> Self {
         Self::Parameter { field: error.field, message: error.message, limit: error.limit }
     }
 
-    /// A parameter of a stream.
+    /// A parameter of a stream is wrong.
     #[must_use]
     pub fn stream_parameter(error: query::Error) -> Self {
         Self::Stream { message: error.message }

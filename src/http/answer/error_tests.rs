@@ -4,8 +4,7 @@ use axum::body::to_bytes;
 
 use super::*;
 
-/// Every variant with its status, its envelope and its code or type. A new variant must be entered here
-/// to compile.
+/// The status, envelope, and code or type of each variant. Does not compile if a variant is missing.
 fn expected(error: &Error) -> (u16, &'static str, &'static str) {
     match error {
         Error::SystemId | Error::SystemWindow(_) | Error::SystemFormat { .. } => {
@@ -14,7 +13,9 @@ fn expected(error: &Error) -> (u16, &'static str, &'static str) {
         Error::SystemIds => (400, "kills", "INVALID_SYSTEM_IDS"),
         Error::Window(_) | Error::Parameter { .. } => (400, "kills", "INVALID_PARAMETERS"),
         Error::KillmailId => (400, "kills", "INVALID_KILLMAIL_ID"),
-        Error::Killmail | Error::Missing { .. } | Error::ApiPath => (404, "kills", "NOT_FOUND"),
+        Error::KillmailNotFound | Error::NotFound { .. } | Error::ApiPathNotFound => {
+            (404, "kills", "NOT_FOUND")
+        }
         Error::Unauthorized => (401, "kills", "UNAUTHORIZED"),
         Error::Forbidden { .. } => (403, "kills", "FORBIDDEN"),
         Error::PluginTooLarge { .. } => (413, "kills", "PLUGIN_TOO_LARGE"),
@@ -28,10 +29,10 @@ fn expected(error: &Error) -> (u16, &'static str, &'static str) {
         Error::StreamFailed { .. } => (503, "stream", "evaluator_limit_reached"),
         Error::ConnectionLimit => (503, "limit", "connection_limit_reached"),
         Error::HealthCheck { .. } => (503, "stream", "health_check_failed"),
-        Error::Debug => (403, "debug", "forbidden"),
+        Error::DebugDisabled => (403, "debug", "forbidden"),
         Error::BadRequest => (400, "framework", "Bad Request"),
-        Error::Path => (404, "framework", "Not Found"),
-        Error::Method { .. } => (405, "framework", "Method Not Allowed"),
+        Error::PathNotFound => (404, "framework", "Not Found"),
+        Error::MethodNotAllowed { .. } => (405, "framework", "Method Not Allowed"),
         Error::NotAcceptable => (406, "framework", "Not Acceptable"),
         Error::TooLarge { .. } => (413, "limited", "Request Entity Too Large"),
         Error::SlowBody { .. } => (408, "limited", "Request Timeout"),
@@ -48,11 +49,11 @@ fn all() -> Vec<Error> {
         Error::SystemFormat { message: text() },
         Error::Window(OutOfRange { field: "hours", limit: None }),
         Error::KillmailId,
-        Error::Killmail,
+        Error::KillmailNotFound,
         Error::parameter("limit", "text"),
         Error::Parameter { field: text(), message: text(), limit: Some(7) },
-        Error::Missing { what: "Plugin" },
-        Error::ApiPath,
+        Error::NotFound { what: "Plugin" },
+        Error::ApiPathNotFound,
         Error::Unauthorized,
         Error::Forbidden { scope: "admin" },
         Error::PluginTooLarge { max_bytes: 5, setting: text() },
@@ -71,10 +72,10 @@ fn all() -> Vec<Error> {
         },
         Error::ConnectionLimit,
         Error::HealthCheck { reason: text() },
-        Error::Debug,
+        Error::DebugDisabled,
         Error::BadRequest,
-        Error::Path,
-        Error::Method { allow: None },
+        Error::PathNotFound,
+        Error::MethodNotAllowed { allow: None },
         Error::NotAcceptable,
         Error::TooLarge { limit: 9, setting: "http.body_max_bytes" },
         Error::SlowBody { min_bytes: 9, window_ms: 5 },
@@ -83,7 +84,7 @@ fn all() -> Vec<Error> {
 }
 
 #[tokio::test]
-async fn every_failure_speaks_in_its_own_envelope() {
+async fn every_error_has_its_envelope() {
     for error in all() {
         let (status, envelope, word) = expected(&error);
         let response = error.clone().into_response();
@@ -120,7 +121,7 @@ async fn every_failure_speaks_in_its_own_envelope() {
 }
 
 #[tokio::test]
-async fn a_stream_whose_plugin_cannot_run_is_not_worth_a_second_try() {
+async fn an_unusable_plugin_is_not_retryable() {
     for (kind, retryable) in [(PLUGIN_UNUSABLE, false), ("plugin_preparing", true), ("limit_reached", true)] {
         let error =
             Error::StreamFailed { status: StatusCode::SERVICE_UNAVAILABLE, kind, message: "text".to_owned() };
@@ -130,7 +131,7 @@ async fn a_stream_whose_plugin_cannot_run_is_not_worth_a_second_try() {
 }
 
 #[test]
-fn every_variant_is_walked() {
-    let met: std::collections::HashSet<_> = all().iter().map(std::mem::discriminant).collect();
-    assert_eq!(met.len(), 32);
+fn every_variant_is_tested() {
+    let tested: std::collections::HashSet<_> = all().iter().map(std::mem::discriminant).collect();
+    assert_eq!(tested.len(), 32);
 }

@@ -1,10 +1,10 @@
-//! The text format of Prometheus and of OpenMetrics.
+//! The text formats of Prometheus and of OpenMetrics.
 //!
 //! Must not know: what is measured.
 
 use std::fmt::{Display, Write};
 
-/// The two dialects.
+/// Which of the two formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     /// Prometheus text, 0.0.4.
@@ -14,7 +14,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// The media type of the answer.
+    /// The media type of the response.
     #[must_use]
     pub const fn media_type(self) -> &'static str {
         match self {
@@ -24,7 +24,7 @@ impl Dialect {
     }
 }
 
-/// A text being written.
+/// Metrics being written.
 #[derive(Debug)]
 pub struct Exposition {
     dialect: Dialect,
@@ -32,19 +32,19 @@ pub struct Exposition {
 }
 
 impl Exposition {
-    /// An empty text.
+    /// Without metrics yet.
     #[must_use]
     pub const fn new(dialect: Dialect) -> Self {
         Self { dialect, text: String::new() }
     }
 
-    /// A number that only grows; its name ends in `_total`.
+    /// Writes a counter; its name ends in `_total`.
     pub fn counter(&mut self, name: &str, help: &str, value: impl Display) {
         self.family(name, "counter", help);
         self.sample(name, &[], value);
     }
 
-    /// Numbers that only grow, one for each value of a label.
+    /// Writes a counter for each value of a label.
     pub fn counters<V: Display>(
         &mut self,
         name: &str,
@@ -58,13 +58,13 @@ impl Exposition {
         }
     }
 
-    /// A number that goes up and down.
+    /// Writes a gauge.
     pub fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
         self.family(name, "gauge", help);
         self.sample(name, &[], value);
     }
 
-    /// Numbers that go up and down, one for each value of a label.
+    /// Writes a gauge for each value of a label.
     pub fn gauges<V: Display>(
         &mut self,
         name: &str,
@@ -78,9 +78,9 @@ impl Exposition {
         }
     }
 
-    /// The whole text.
+    /// The complete text.
     #[must_use]
-    pub fn done(mut self) -> String {
+    pub fn finish(mut self) -> String {
         if self.dialect == Dialect::OpenMetrics {
             self.text.push_str("# EOF\n");
         }
@@ -99,13 +99,13 @@ impl Exposition {
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         let labels: Vec<String> =
-            labels.iter().map(|(label, word)| format!("{label}=\"{}\"", escaped(word))).collect();
+            labels.iter().map(|(label, word)| format!("{label}=\"{}\"", escape(word))).collect();
         let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
         let _ = writeln!(self.text, "killstream_{name}{labels} {value}");
     }
 }
 
-fn escaped(word: &str) -> String {
+fn escape(word: &str) -> String {
     word.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
@@ -117,11 +117,11 @@ mod tests {
         let mut text = Exposition::new(dialect);
         text.counter("things_total", "Things.", 3);
         text.gauges("open", "Open.", "kind", [("a\"b", 1)]);
-        text.done()
+        text.finish()
     }
 
     #[test]
-    fn both_dialects_are_spoken() {
+    fn both_formats_are_written() {
         let samples = "killstream_things_total 3\n# HELP killstream_open Open.\n# TYPE killstream_open gauge\nkillstream_open{kind=\"a\\\"b\"} 1\n";
         assert_eq!(
             written(Dialect::Prometheus),

@@ -1,5 +1,5 @@
-//! What every answer of this door has, whatever the route: a request id, a cache rule, CORS, compression, an
-//! answer after a crash.
+//! What every response has, whatever the route: a request id, `Cache-Control`, CORS headers, compression, and
+//! a 500 after a panic.
 //!
 //! Must not know: any route.
 
@@ -24,18 +24,18 @@ use crate::wire::query::origin;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Puts everything around the routes.
-pub fn around(routes: Router, config: &Config) -> Router {
-    let inner = routes.layer(CatchPanicLayer::custom(crashed));
-    let zipped = if config.compression { inner.layer(CompressionLayer::new()) } else { inner };
-    let shared = match cors(&config.cors_origins) {
-        Some(cors) => zipped.layer(cors),
-        None => zipped,
+/// Puts the layers around routes.
+pub fn wrap(routes: Router, config: &Config) -> Router {
+    let inner = routes.layer(CatchPanicLayer::custom(respond_to_panic));
+    let compressed = if config.compression { inner.layer(CompressionLayer::new()) } else { inner };
+    let with_cors = match cors(&config.cors_origins) {
+        Some(cors) => compressed.layer(cors),
+        None => compressed,
     };
-    shared.layer(from_fn(stamp))
+    with_cors.layer(from_fn(add_headers))
 }
 
-async fn stamp(request: Request, next: Next) -> Response {
+async fn add_headers(request: Request, next: Next) -> Response {
     let id = request
         .headers()
         .get(&REQUEST_ID)
@@ -49,11 +49,11 @@ async fn stamp(request: Request, next: Next) -> Response {
     response
 }
 
-/// 32 hexadecimal digits: the process, then the request.
+/// 32 hexadecimal digits: a random number of the process, then the number of the request.
 fn new_id() -> HeaderValue {
     static PROCESS: LazyLock<u64> = LazyLock::new(|| {
         let mut bytes = [0; 8];
-        // Without randomness ids are still distinct within the process.
+        // If this fails, ids are still unique within the process.
         let _ = getrandom::fill(&mut bytes);
         u64::from_le_bytes(bytes)
     });
@@ -62,7 +62,7 @@ fn new_id() -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("00000000000000000000"))
 }
 
-/// `None` when no other origin may read our answers.
+/// `None` when no other origin may read responses.
 fn cors(origins: &[String]) -> Option<CorsLayer> {
     if origins.is_empty() {
         return None;
@@ -82,10 +82,10 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
     })
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the layer hands over the box")]
-fn crashed(panic: Box<dyn Any + Send + 'static>) -> Response {
+#[expect(clippy::needless_pass_by_value, reason = "the layer passes the box by value")]
+fn respond_to_panic(panic: Box<dyn Any + Send + 'static>) -> Response {
     let text =
         panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    tracing::error!(panic = text, "a request crashed: {}", text.unwrap_or("no message"));
+    tracing::error!(panic = text, "a request handler panicked: {}", text.unwrap_or("no message"));
     Error::Internal.into_response()
 }

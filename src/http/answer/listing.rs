@@ -1,8 +1,8 @@
-//! Answers with killmails or long lists in them, made while they are taken: what is held for a client that
-//! does not read is a list of numbers and one portion of text, not the whole answer. A short answer is made
-//! at once and has its length.
+//! JSON responses with killmails or long lists in them, written while the client reads. For a client that
+//! does not read, the server holds a list of numbers and one portion of text, not the whole response. A short
+//! response is written at once and has a `Content-Length`.
 //!
-//! Must not know: what was asked, how killmails are found.
+//! Must not know: what was asked for, or how killmails are found.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,102 +19,115 @@ use crate::feed::filters::FilterLease;
 use crate::feed::history::{Chosen, Latest};
 use crate::feed::{self, Feed};
 use crate::http::answer::error::Error;
-use crate::http::answer::lazy_body::{LazyBody, Next};
-use crate::http::answer::success::json_of;
-use crate::http::stream::sse::Out;
+use crate::http::answer::lazy_body::{LazyBody, StepResult};
+use crate::http::answer::success::delivered_json;
+use crate::http::stream::sse::Chunks;
 
-/// An answer that ends within so much JSON, about, is sent whole.
+/// The largest response that is sent whole, approximately.
 const WHOLE_BYTES: usize = 256 << 10;
-/// JSON made at once of a longer one, about.
+/// The size of a portion of a longer response, approximately.
 const PORTION_BYTES: usize = 256 << 10;
-/// So many bytes are with the HTTP library before it has to come back for more.
+/// Bytes the HTTP library gets before it has to ask for more.
 const UNSENT_BYTES: usize = 256 << 10;
-/// A piece handed to the HTTP library, which holds up to 16 of them for a client that does not read.
-const PIECE_BYTES: usize = 32 << 10;
+/// Bytes of a chunk; the HTTP library holds up to 16 chunks for a client that does not read.
+const CHUNK_BYTES: usize = 32 << 10;
 
-/// An id in a list, at most, bytes.
+/// The most bytes an id in a list takes, with its comma.
 const ID_BYTES: usize = 11;
 
-/// An answer to be.
+/// A response to be written.
 pub struct Listing {
     feed: Arc<Feed>,
     parts: VecDeque<Part>,
-    held: Option<FilterLease>,
+    /// Released when everything is written.
+    filter: Option<FilterLease>,
 }
 
-/// A part of an answer.
+/// A part of a response.
 pub enum Part {
     /// JSON as it is.
     Text(Bytes),
-    /// Killmails in a list; `true`: it is open already.
-    Killmails(VecDeque<Chosen>, bool),
-    /// Ids with commas between, from the so-manieth on.
-    Ids(IdSet, usize),
-    /// A list that is looked for when its turn comes; where that fails it is empty.
-    Sought(Latest),
+    /// An array of killmails.
+    Killmails {
+        /// Those still to be written.
+        chosen: VecDeque<Chosen>,
+        /// Whether the opening bracket is written.
+        is_open: bool,
+    },
+    /// Ids, separated by commas.
+    Ids {
+        /// All of them.
+        ids: IdSet,
+        /// The index of the next one to be written.
+        next: usize,
+    },
+    /// An array of killmails that are searched for when their turn comes; empty if the search fails.
+    Latest(Latest),
     /// Parts that are made when their turn comes.
-    Each(Box<dyn Iterator<Item = Self> + Send>),
+    Lazy(Box<dyn Iterator<Item = Self> + Send>),
 }
 
 impl Listing {
-    /// Nothing yet.
+    /// An empty response.
     #[must_use]
     pub fn new(feed: &Arc<Feed>) -> Self {
-        Self { feed: Arc::clone(feed), parts: VecDeque::new(), held: None }
+        Self { feed: Arc::clone(feed), parts: VecDeque::new(), filter: None }
     }
 
-    /// The same, with a filter that is in use until everything is taken.
+    /// Keeps a filter counted as in use until everything is written.
     #[must_use]
-    pub fn holding(self, held: Option<FilterLease>) -> Self {
-        Self { held, ..self }
+    pub fn with_filter(self, filter: Option<FilterLease>) -> Self {
+        Self { filter, ..self }
     }
 
-    /// Appends JSON as it is.
+    /// Appends JSON text.
     pub fn text(&mut self, text: impl Into<Bytes>) -> &mut Self {
         self.parts.push_back(Part::Text(text.into()));
         self
     }
 
-    /// Appends ids with commas between.
+    /// Appends ids, separated by commas.
     pub fn ids(&mut self, ids: &IdSet) -> &mut Self {
-        self.parts.push_back(Part::Ids(ids.clone(), 0));
+        self.parts.push_back(Part::Ids { ids: ids.clone(), next: 0 });
         self
     }
 
-    /// Appends parts that are made when everything before is taken.
-    pub fn each(&mut self, parts: impl Iterator<Item = Part> + Send + 'static) -> &mut Self {
-        self.parts.push_back(Part::Each(Box::new(parts)));
+    /// Appends parts that are made when everything before them is written.
+    pub fn lazy(&mut self, parts: impl Iterator<Item = Part> + Send + 'static) -> &mut Self {
+        self.parts.push_back(Part::Lazy(Box::new(parts)));
         self
     }
 
-    /// Appends killmails as an array.
+    /// Appends an array of killmails.
     pub fn killmails(&mut self, chosen: Vec<Chosen>) -> &mut Self {
-        self.parts.push_back(Part::Killmails(chosen.into(), false));
+        self.parts.push_back(Part::Killmails { chosen: chosen.into(), is_open: false });
         self
     }
 
-    /// Appends an array of killmails that are looked for when everything before is taken.
-    pub fn sought(&mut self, latest: Latest) -> &mut Self {
-        self.parts.push_back(Part::Sought(latest));
+    /// Appends an array of killmails that are searched for when everything before it is written.
+    pub fn latest(&mut self, latest: Latest) -> &mut Self {
+        self.parts.push_back(Part::Latest(latest));
         self
     }
 
-    /// The answer. Its first portion is made here, so that a disk that cannot be read is an error and not an
-    /// answer cut off.
+    /// Turns it into a response. The first portion is written here, so that a failing disk is an error and
+    /// not a response cut off.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn answer(&mut self) -> Result<Response, Error> {
+    pub async fn respond(&mut self) -> Result<Response, Error> {
         let mut this = Self {
             feed: Arc::clone(&self.feed),
             parts: std::mem::take(&mut self.parts),
-            held: self.held.take(),
+            filter: self.filter.take(),
         };
         let first = this.portion(WHOLE_BYTES).await.map_err(Error::history)?;
         let body = if this.parts.is_empty() {
             Body::from(first)
         } else {
-            Body::from_stream(LazyBody::new(pieces(&first), this, Self::step).with_unsent(UNSENT_BYTES))
+            Body::from_stream(
+                LazyBody::new(split_into_chunks(&first), this, Self::step).with_unsent(UNSENT_BYTES),
+            )
         };
         let mut response = Response::new(body);
         response
@@ -123,57 +136,57 @@ impl Listing {
         Ok(response)
     }
 
-    async fn step(mut self) -> Next<Self> {
+    async fn step(mut self) -> StepResult<Self> {
         if self.parts.is_empty() {
             return Ok(None);
         }
         match self.portion(PORTION_BYTES).await {
-            Ok(text) => Ok(Some((self, pieces(&text)))),
+            Ok(text) => Ok(Some((self, split_into_chunks(&text)))),
             Err(error) => {
-                tracing::error!(%error, "an answer ends early: {error}");
+                tracing::error!(%error, "a response ends early: {error}");
                 Err(io::Error::other(error))
             }
         }
     }
 
-    /// The next portion of the text: all of it, or at least so much.
+    /// The next portion of the text: all that is left, or at least `bytes` bytes.
     async fn portion(&mut self, bytes: usize) -> Result<Bytes, feed::error::FeedError> {
         let mut text = BytesMut::new();
         while text.len() < bytes {
             match self.parts.pop_front() {
                 None => break,
                 Some(Part::Text(part)) => text.extend_from_slice(&part),
-                Some(Part::Ids(ids, at)) => {
-                    let end = ids.as_slice().len().min(at + bytes / ID_BYTES);
-                    for (n, id) in (at..end).zip(&ids.as_slice()[at..end]) {
+                Some(Part::Ids { ids, next }) => {
+                    let end = ids.as_slice().len().min(next + bytes / ID_BYTES);
+                    for (n, id) in (next..end).zip(&ids.as_slice()[next..end]) {
                         text.extend_from_slice(if n == 0 { b"" } else { b"," });
                         text.extend_from_slice(id.to_string().as_bytes());
                     }
                     if end < ids.as_slice().len() {
-                        self.parts.push_front(Part::Ids(ids, end));
+                        self.parts.push_front(Part::Ids { ids, next: end });
                     }
                 }
-                Some(Part::Each(mut parts)) => {
+                Some(Part::Lazy(mut parts)) => {
                     if let Some(part) = parts.next() {
-                        self.parts.push_front(Part::Each(parts));
+                        self.parts.push_front(Part::Lazy(parts));
                         self.parts.push_front(part);
                     }
                 }
-                Some(Part::Sought(latest)) => {
+                Some(Part::Latest(latest)) => {
                     let (chosen, _) = self.feed.latest(latest).await.unwrap_or_default();
-                    self.parts.push_front(Part::Killmails(chosen.into(), false));
+                    self.parts.push_front(Part::Killmails { chosen: chosen.into(), is_open: false });
                 }
-                Some(Part::Killmails(mut chosen, mut open)) => {
+                Some(Part::Killmails { mut chosen, mut is_open }) => {
                     let room = bytes.saturating_sub(text.len());
-                    for kept in self.feed.load(self.first(&mut chosen, room)).await? {
-                        text.extend_from_slice(if open { b"," } else { b"[" });
-                        text.extend_from_slice(&json_of(&kept));
-                        open = true;
+                    for kept in self.feed.load(self.take_first(&mut chosen, room)).await? {
+                        text.extend_from_slice(if is_open { b"," } else { b"[" });
+                        text.extend_from_slice(&delivered_json(&kept));
+                        is_open = true;
                     }
                     if chosen.is_empty() {
-                        text.extend_from_slice(if open { b"]" } else { b"[]" });
+                        text.extend_from_slice(if is_open { b"]" } else { b"[]" });
                     } else {
-                        self.parts.push_front(Part::Killmails(chosen, open));
+                        self.parts.push_front(Part::Killmails { chosen, is_open });
                     }
                 }
             }
@@ -181,23 +194,23 @@ impl Listing {
         Ok(text.freeze())
     }
 
-    /// Takes as many as have so much text together, one at least.
-    fn first(&self, chosen: &mut VecDeque<Chosen>, bytes: usize) -> Vec<Chosen> {
+    /// Takes killmails until their JSON adds up to `bytes`; at least one.
+    fn take_first(&self, chosen: &mut VecDeque<Chosen>, bytes: usize) -> Vec<Chosen> {
         let (store, mut taken, mut sum) = (self.feed.store(), Vec::new(), 0);
         while sum < bytes.max(1) {
-            let Some(one) = chosen.pop_front() else { break };
-            let annotated: usize = one.annotations.iter().map(|(name, said)| name.len() + said.len()).sum();
-            sum += (store.weight_of(one.hit.seq) as usize + annotated).max(1);
-            taken.push(one);
+            let Some(next) = chosen.pop_front() else { break };
+            let annotated: usize = next.annotations.iter().map(|(name, json)| name.len() + json.len()).sum();
+            sum += (store.weight_of(next.hit.seq) as usize + annotated).max(1);
+            taken.push(next);
         }
         taken
     }
 }
 
-fn pieces(text: &Bytes) -> Out {
-    let mut out = Out::default();
+fn split_into_chunks(text: &Bytes) -> Chunks {
+    let mut chunks = Chunks::default();
     (0..text.len())
-        .step_by(PIECE_BYTES)
-        .for_each(|at| out.piece(text.slice(at..text.len().min(at + PIECE_BYTES))));
-    out
+        .step_by(CHUNK_BYTES)
+        .for_each(|at| chunks.push(text.slice(at..text.len().min(at + CHUNK_BYTES))));
+    chunks
 }

@@ -1,6 +1,6 @@
-//! Answers: success and failure in their envelopes, lazy bodies, what every answer has around it.
+//! Responses: success and errors in their envelopes, lazy bodies, and the layers around every response.
 //!
-//! Must not know: which route answers.
+//! Must not know: which route responds.
 
 pub mod error;
 pub mod error_from;

@@ -1,7 +1,7 @@
-//! Negotiation: a caller who accepts nothing that a route could send gets 406. No header, or a wildcard,
-//! accepts everything.
+//! Content negotiation: a client whose `Accept` header names nothing that a route sends gets 406. No header,
+//! or a wildcard, accepts everything.
 //!
-//! Must not know: what the routes send beside its kind.
+//! Must not know: what the routes send, beside the media type.
 
 use axum::extract::Request;
 use axum::http::HeaderMap;
@@ -11,27 +11,27 @@ use axum::response::Response;
 
 use crate::http::answer::error::Error;
 
-/// Lets through who accepts JSON.
+/// For routes that send JSON.
 ///
 /// # Errors
-/// 406.
-pub async fn json(request: Request, next: Next) -> Result<Response, Error> {
+/// 406: the client does not accept it.
+pub async fn require_json(request: Request, next: Next) -> Result<Response, Error> {
     check(request, next, &["application/json"]).await
 }
 
-/// Lets through who accepts JSON or text.
+/// For routes that send JSON or text.
 ///
 /// # Errors
-/// 406.
-pub async fn json_or_text(request: Request, next: Next) -> Result<Response, Error> {
+/// 406: the client does not accept it.
+pub async fn require_json_or_text(request: Request, next: Next) -> Result<Response, Error> {
     check(request, next, &["application/json", "text/plain", "application/openmetrics-text"]).await
 }
 
-/// Lets through who accepts HTML.
+/// For routes that send HTML.
 ///
 /// # Errors
-/// 406.
-pub async fn html(request: Request, next: Next) -> Result<Response, Error> {
+/// 406: the client does not accept it.
+pub async fn require_html(request: Request, next: Next) -> Result<Response, Error> {
     check(request, next, &["text/html"]).await
 }
 
@@ -39,18 +39,19 @@ async fn check(request: Request, next: Next, offered: &[&str]) -> Result<Respons
     if accepts(request.headers(), offered) { Ok(next.run(request).await) } else { Err(Error::NotAcceptable) }
 }
 
-/// Whether a header names this media type itself, not by a wildcard.
+/// Whether `Accept` names this media type itself, not by a wildcard.
 #[must_use]
-pub fn names(headers: &HeaderMap, media_type: &str) -> bool {
+pub fn names_media_type(headers: &HeaderMap, media_type: &str) -> bool {
     ranges(headers).any(|range| range.eq_ignore_ascii_case(media_type))
 }
 
 fn accepts(headers: &HeaderMap, offered: &[&str]) -> bool {
     ranges(headers).next().is_none()
-        || ranges(headers).any(|range| offered.iter().any(|kind| fits(range, kind)))
+        || ranges(headers).any(|range| offered.iter().any(|kind| matches_range(range, kind)))
 }
 
-/// The media ranges of all `Accept` headers, without parameters; those with `q=0` are refusals and left out.
+/// The media ranges of all `Accept` headers, without parameters. Those with `q=0` are left out: the client
+/// refuses them.
 fn ranges(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     headers
         .get_all(ACCEPT)
@@ -66,7 +67,7 @@ fn ranges(headers: &HeaderMap) -> impl Iterator<Item = &str> {
         })
 }
 
-fn fits(range: &str, kind: &str) -> bool {
+fn matches_range(range: &str, kind: &str) -> bool {
     let (Some((main, sub)), Some((kind_main, kind_sub))) = (range.split_once('/'), kind.split_once('/'))
     else {
         return range == "*";
@@ -83,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    fn sent(accept: &'static str) -> HeaderMap {
+    fn with_accept(accept: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))])
     }
 
@@ -100,18 +101,18 @@ mod tests {
             "application/vnd.x+json",
             "APPLICATION/JSON",
         ] {
-            assert!(accepts(&sent(accept), json), "{accept}");
+            assert!(accepts(&with_accept(accept), json), "{accept}");
         }
         for accept in ["text/html", "text/*", "application/jsonx", "image/png, text/event-stream", "nonsense"]
         {
-            assert!(!accepts(&sent(accept), json), "{accept}");
+            assert!(!accepts(&with_accept(accept), json), "{accept}");
         }
     }
 
     #[test]
-    fn a_wildcard_names_nothing() {
-        assert!(names(&sent("text/plain;version=0.0.4"), "text/plain"));
-        assert!(!names(&sent("*/*"), "text/plain"));
-        assert!(!names(&sent("text/plain;q=0"), "text/plain"));
+    fn a_wildcard_names_no_media_type() {
+        assert!(names_media_type(&with_accept("text/plain;version=0.0.4"), "text/plain"));
+        assert!(!names_media_type(&with_accept("*/*"), "text/plain"));
+        assert!(!names_media_type(&with_accept("text/plain;q=0"), "text/plain"));
     }
 }

@@ -1,6 +1,7 @@
-//! What goes well, in this door's envelopes. Killmails are copied in as they are kept, never encoded again.
+//! Success responses and their JSON envelopes. The JSON of killmails is copied from the store, not encoded
+//! again.
 //!
-//! Must not know: what is asked for.
+//! Must not know: what was asked for.
 
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
@@ -12,7 +13,7 @@ use serde_json::Value;
 use crate::feed::event::Delivered;
 use crate::wire::{killmail, text, time};
 
-/// A JSON answer.
+/// A JSON response.
 #[derive(Debug)]
 pub struct Json(pub StatusCode, pub Bytes);
 
@@ -28,33 +29,33 @@ impl IntoResponse for Json {
 }
 
 impl Json {
-    /// A value as it is.
+    /// A value without an envelope.
     #[must_use]
     pub fn bare(value: &Value) -> Self {
         Self(StatusCode::OK, Bytes::from(text::json(value)))
     }
 
-    /// A value in the success envelope.
+    /// A value in the `data` envelope.
     #[must_use]
     pub fn data(value: &Value) -> Self {
-        Self::created(StatusCode::OK, value)
+        Self::data_with_status(StatusCode::OK, value)
     }
 
-    /// A value in the success envelope, with another status than 200.
+    /// A value in the `data` envelope, with another status than 200.
     #[must_use]
-    pub fn created(status: StatusCode, value: &Value) -> Self {
+    pub fn data_with_status(status: StatusCode, value: &Value) -> Self {
         let mut text = JsonWriter::default();
         text.enveloped(|text| text.push(text::json(value)));
-        Self(status, text.done())
+        Self(status, text.finish())
     }
 }
 
-/// JSON put together from parts.
+/// A JSON text put together from parts.
 #[derive(Debug, Default)]
 pub struct JsonWriter(Vec<u8>);
 
 impl JsonWriter {
-    /// Appends a part.
+    /// Appends text.
     pub fn push(&mut self, part: impl AsRef<[u8]>) -> &mut Self {
         self.0.extend_from_slice(part.as_ref());
         self
@@ -65,21 +66,25 @@ impl JsonWriter {
         self.push(text::json(&value.into()))
     }
 
-    /// Appends the success envelope around what `inside` appends.
+    /// Appends the `data` envelope around what `inside` appends.
     pub fn enveloped(&mut self, inside: impl FnOnce(&mut Self) -> &mut Self) -> &mut Self {
         inside(self.push(r#"{"data":"#));
         self.push(r#","timestamp":""#).push(time::iso_micros_now()).push(r#""}"#)
     }
 
-    /// The whole.
-    pub fn done(&mut self) -> Bytes {
+    /// Takes the text.
+    pub fn finish(&mut self) -> Bytes {
         Bytes::from(std::mem::take(&mut self.0))
     }
 }
 
-/// The JSON of a killmail, with what plugins said of it.
+/// The JSON of a killmail, with the annotations of plugins.
 #[must_use]
-pub fn json_of(kept: &Delivered) -> Bytes {
-    let json = killmail::json(&kept.entry);
-    if kept.annotations.is_empty() { json } else { killmail::with_annotations(&json, &kept.annotations) }
+pub fn delivered_json(delivered: &Delivered) -> Bytes {
+    let json = killmail::json(&delivered.entry);
+    if delivered.annotations.is_empty() {
+        json
+    } else {
+        killmail::with_annotations(&json, &delivered.annotations)
+    }
 }

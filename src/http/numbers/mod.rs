@@ -1,4 +1,4 @@
-//! Figures of the running process, for `/status` and `/metrics`.
+//! Measurements of the running process for `/status` and `/metrics`.
 //!
 //! Must not know: how they are shown.
 

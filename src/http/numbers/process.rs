@@ -1,10 +1,10 @@
-//! What the operating system says of this process; zeros where it says nothing.
+//! What the operating system reports about this process; zero where it reports nothing.
 //!
 //! Must not know: what the process does.
 
 use std::fs;
 
-/// Resident memory, threads, open files.
+/// One reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Process {
     /// Resident memory, bytes.
@@ -13,14 +13,14 @@ pub struct Process {
     pub threads: u64,
     /// Open files and sockets.
     pub files: u64,
-    /// How many may be open at a time.
+    /// The limit on open files and sockets.
     pub files_max: u64,
 }
 
 impl Process {
-    /// Now. Reads the process table: cheap, but not for an event loop.
+    /// Reads `/proc`: cheap, but it blocks.
     #[must_use]
-    pub fn now() -> Self {
+    pub fn read() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
         Self {
@@ -31,9 +31,9 @@ impl Process {
         }
     }
 
-    /// Resident memory, megabytes with two digits.
+    /// Resident memory, MiB with two decimals.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "two digits of megabytes are wanted")]
+    #[expect(clippy::cast_precision_loss, reason = "only two decimals are wanted")]
     pub fn memory_mb(&self) -> f64 {
         (self.memory_bytes as f64 / 10_485.76).round() / 100.0
     }

@@ -1,4 +1,4 @@
-//! Where a caller is: the peer, or whom a trusted proxy says it speaks for.
+//! The address of a client: that of the peer, or the one that a trusted proxy forwards.
 //!
 //! Must not know: what is done with the address.
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plugins::plugin_quota::Caller;
 
-/// A network, written `10.0.0.0/8`, or one address.
+/// A network, written `10.0.0.0/8`, or a single address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Network {
@@ -19,10 +19,10 @@ pub struct Network {
     bits: u32,
 }
 
-/// The text names no network.
+/// The text is not a network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is neither an address nor a network like 10.0.0.0/8")]
-pub struct NoNetwork(String);
+pub struct NotANetwork(String);
 
 impl Network {
     /// Whether the address is in it.
@@ -30,36 +30,36 @@ impl Network {
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(net), IpAddr::V4(ip)) => {
-                same(net.to_bits().into(), ip.to_bits().into(), 32 - self.bits)
+                same_prefix(net.to_bits().into(), ip.to_bits().into(), 32 - self.bits)
             }
-            (IpAddr::V6(net), IpAddr::V6(ip)) => same(net.to_bits(), ip.to_bits(), 128 - self.bits),
+            (IpAddr::V6(net), IpAddr::V6(ip)) => same_prefix(net.to_bits(), ip.to_bits(), 128 - self.bits),
             _ => false,
         }
     }
 }
 
-fn same(a: u128, b: u128, free_bits: u32) -> bool {
+fn same_prefix(a: u128, b: u128, free_bits: u32) -> bool {
     (a ^ b).checked_shr(free_bits).unwrap_or(0) == 0
 }
 
 impl FromStr for Network {
-    type Err = NoNetwork;
+    type Err = NotANetwork;
 
-    fn from_str(text: &str) -> Result<Self, NoNetwork> {
-        let refuse = || NoNetwork(text.to_owned());
+    fn from_str(text: &str) -> Result<Self, NotANetwork> {
+        let not_a_network = || NotANetwork(text.to_owned());
         let (address, bits) =
             text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
-        let address: IpAddr = address.trim().parse().map_err(|_| refuse())?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let bits = bits.map_or(Ok(most), |bits| bits.trim().parse()).map_err(|_| refuse())?;
-        if bits > most { Err(refuse()) } else { Ok(Self { address, bits }) }
+        let address: IpAddr = address.trim().parse().map_err(|_| not_a_network())?;
+        let max_bits = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.map_or(Ok(max_bits), |bits| bits.trim().parse()).map_err(|_| not_a_network())?;
+        if bits > max_bits { Err(not_a_network()) } else { Ok(Self { address, bits }) }
     }
 }
 
 impl TryFrom<String> for Network {
-    type Error = NoNetwork;
+    type Error = NotANetwork;
 
-    fn try_from(text: String) -> Result<Self, NoNetwork> {
+    fn try_from(text: String) -> Result<Self, NotANetwork> {
         text.parse()
     }
 }
@@ -70,11 +70,11 @@ impl From<Network> for String {
     }
 }
 
-/// The address of the caller; `None` where the server did not say who the peer is.
+/// The address of the client; `None` where the server did not provide the address of the peer.
 ///
-/// `X-Forwarded-For` is believed from the right, as far as trusted proxies wrote it.
+/// `X-Forwarded-For` is read from the right, as long as the entry before was written by a trusted proxy.
 #[must_use]
-pub fn of(parts: &Parts, trusted_proxies: &[Network]) -> Option<IpAddr> {
+pub fn client_address(parts: &Parts, trusted_proxies: &[Network]) -> Option<IpAddr> {
     let mut at = parts.extensions.get::<ConnectInfo<SocketAddr>>()?.0.ip().to_canonical();
     let trusted = |address: IpAddr| trusted_proxies.iter().any(|network| network.contains(address));
     let forwarded: Vec<&str> = parts
@@ -96,10 +96,11 @@ pub fn of(parts: &Parts, trusted_proxies: &[Network]) -> Option<IpAddr> {
     Some(at)
 }
 
-/// Whom a request counts for. A private peer, while no proxy is trusted, may be a proxy that speaks for many.
+/// The caller whose plugin quota a request counts against. While no proxy is trusted, a private address may
+/// be that of a proxy, shared by many clients.
 #[must_use]
-pub fn caller(parts: &Parts, trusted_proxies: &[Network]) -> Option<Caller> {
-    let address = of(parts, trusted_proxies)?;
+pub fn plugin_caller(parts: &Parts, trusted_proxies: &[Network]) -> Option<Caller> {
+    let address = client_address(parts, trusted_proxies)?;
     Some(Caller { address, is_shared: trusted_proxies.is_empty() && is_private(address) })
 }
 
@@ -121,7 +122,7 @@ mod tests {
             Request::get("/").header("x-forwarded-for", forwarded).body(()).unwrap().into_parts();
         parts.extensions.insert(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 1)));
         let trusted: Vec<Network> = trusted.iter().map(|text| text.parse().unwrap()).collect();
-        of(&parts, &trusted).unwrap().to_string()
+        client_address(&parts, &trusted).unwrap().to_string()
     }
 
     #[test]
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_are_read_and_refused() {
+    fn networks_are_parsed() {
         let all: Network = "0.0.0.0/0".parse().unwrap();
         assert!(all.contains("8.8.8.8".parse().unwrap()) && !all.contains("::1".parse().unwrap()));
         for text in ["", "x", "10.0.0.0/33", "10.0.0.0/-1", "::/129"] {
@@ -144,13 +145,15 @@ mod tests {
     }
 
     #[test]
-    fn a_private_peer_may_speak_for_many_until_proxies_are_named() {
+    fn a_private_peer_is_shared_until_proxies_are_trusted() {
         let at = |peer: &str, trusted: &[&str]| {
             let (mut parts, ()) =
                 Request::get("/").header("x-forwarded-for", "8.8.8.8").body(()).unwrap().into_parts();
             parts.extensions.insert(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 1)));
             let trusted: Vec<Network> = trusted.iter().map(|text| text.parse().unwrap()).collect();
-            caller(&parts, &trusted).map(|caller| (caller.address.to_string(), caller.is_shared)).unwrap()
+            plugin_caller(&parts, &trusted)
+                .map(|caller| (caller.address.to_string(), caller.is_shared))
+                .unwrap()
         };
         assert_eq!(at("10.0.0.1", &[]), ("10.0.0.1".to_owned(), true));
         assert_eq!(at("127.0.0.1", &[]), ("127.0.0.1".to_owned(), true));

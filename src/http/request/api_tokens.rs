@@ -1,6 +1,6 @@
-//! Bearer tokens, each with its scopes. The one of the data folder (or `API_TOKEN`) may do everything.
+//! Bearer tokens and their scopes. The token in the data folder (or `API_TOKEN`) has every scope.
 //!
-//! Must not know: what is done with a right.
+//! Must not know: which route needs which scope.
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
@@ -12,20 +12,20 @@ use sha2::{Digest, Sha256};
 use crate::domain::hex::hex;
 use crate::http::answer::error::Error;
 
-/// The digest of a token; the token itself is not kept.
+/// The SHA-256 digest of a token; the token itself is not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token([u8; 32]);
 
 impl Token {
-    /// Of this text.
+    /// The digest of a token.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self(Sha256::digest(text.as_bytes()).into())
     }
 
-    /// Of a digest written in hex; `None` if it is none.
+    /// Reads a digest in hex; `None` if it is malformed.
     #[must_use]
-    pub fn of_digest(hex: &str) -> Option<Self> {
+    pub fn from_digest(hex: &str) -> Option<Self> {
         let bytes: Vec<u8> = hex
             .as_bytes()
             .chunks(2)
@@ -34,42 +34,42 @@ impl Token {
         bytes.try_into().ok().map(Self)
     }
 
-    /// The digest in hex.
+    /// In hex.
     #[must_use]
     pub fn digest(&self) -> String {
         hex(&self.0)
     }
 
-    /// Whether the text is the token. How long it takes tells nothing: digests are compared, and all of them.
+    /// Whether this text is the token. Takes the same time however much of it is right.
     #[must_use]
-    pub fn is(&self, text: &str) -> bool {
+    pub fn matches(&self, text: &str) -> bool {
         let other = Self::new(text);
         self.0.iter().zip(other.0).fold(0, |differing, (a, b)| differing | (a ^ b)) == 0
     }
 }
 
-/// What a token lets do.
+/// What a token allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
-    /// Everything, tokens and backups among it.
+    /// Everything, including tokens and backups.
     Admin,
     /// Upload, promote, roll back and delete plugins.
     Plugins,
-    /// Hand in killmails, have them fetched.
+    /// Add killmails, or have them fetched.
     Killmails,
-    /// Look after durable subscriptions.
+    /// Manage durable subscriptions.
     Subscriptions,
-    /// Follow operational events.
+    /// Read operational events.
     Events,
 }
 
 impl Scope {
-    /// All of them.
+    /// Every scope.
     pub const ALL: [Self; 5] =
         [Self::Admin, Self::Plugins, Self::Killmails, Self::Subscriptions, Self::Events];
 
-    /// The word.
+    /// Its name in the API.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -81,86 +81,89 @@ impl Scope {
         }
     }
 
-    /// The scope of a word.
+    /// The scope of this name.
     #[must_use]
-    pub fn of(word: &str) -> Option<Self> {
+    pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.word() == word)
     }
 }
 
-/// A token that was given out.
+/// A token that was created over the API.
 #[derive(Debug, Clone)]
-pub struct Given {
-    /// What it is called.
+pub struct ApiToken {
+    /// Unique among tokens.
     pub name: String,
-    /// Its digest.
+    /// The digest of the secret.
     pub token: Token,
-    /// What it lets do.
+    /// What it allows.
     pub scopes: Vec<Scope>,
-    /// When it was made, unix seconds.
+    /// Unix seconds.
     pub created_at: i64,
 }
 
-/// Every token there is.
+/// All valid tokens.
 #[derive(Debug)]
-pub struct Keys {
+pub struct ApiTokens {
     admin: Token,
-    given: RwLock<Vec<Given>>,
-    /// Held by whoever changes the list.
-    changing: Mutex<()>,
+    created: RwLock<Vec<ApiToken>>,
+    /// Held while the list is changed, on disk and here.
+    changes: Mutex<()>,
 }
 
-impl Keys {
-    /// The one that may do everything, and those given out.
+impl ApiTokens {
+    /// The token with every scope, and those created over the API.
     #[must_use]
-    pub fn new(admin: &str, given: Vec<Given>) -> Self {
-        Self { admin: Token::new(admin), given: RwLock::new(given), changing: Mutex::default() }
+    pub fn new(admin: &str, created: Vec<ApiToken>) -> Self {
+        Self { admin: Token::new(admin), created: RwLock::new(created), changes: Mutex::default() }
     }
 
-    /// Those given out.
+    /// The tokens created over the API.
     #[must_use]
-    pub fn given(&self) -> Vec<Given> {
-        self.given.read().clone()
+    pub fn list(&self) -> Vec<ApiToken> {
+        self.created.read().clone()
     }
 
-    /// Waits for whoever else changes them; they wait until this is dropped.
-    pub fn changing(&self) -> MutexGuard<'_, ()> {
-        self.changing.lock()
+    /// Locks the list against other changes until the guard is dropped.
+    pub fn lock_changes(&self) -> MutexGuard<'_, ()> {
+        self.changes.lock()
     }
 
-    /// These are given out from now on, and no others.
-    pub fn replace(&self, given: Vec<Given>) {
-        *self.given.write() = given;
+    /// Makes these the tokens created over the API.
+    pub fn replace(&self, created: Vec<ApiToken>) {
+        *self.created.write() = created;
     }
 
-    /// Whether whoever sends these headers may do that.
+    /// Checks that the token of a request has the scope.
     ///
     /// # Errors
-    /// 401 without a token or with one nobody knows, 403 with one that lacks the scope.
-    pub fn check(&self, parts: &Parts, scope: Scope) -> Result<(), Error> {
-        let text = sent(&parts.headers).ok_or(Error::Unauthorized)?;
-        if self.admin.is(text) {
+    /// 401 without a token or with an unknown one, 403 if it lacks the scope.
+    pub fn authorize(&self, parts: &Parts, scope: Scope) -> Result<(), Error> {
+        let text = bearer_token(&parts.headers).ok_or(Error::Unauthorized)?;
+        if self.admin.matches(text) {
             return Ok(());
         }
-        let given = self.given.read();
-        let known =
-            given.iter().fold(None, |known, given| if given.token.is(text) { Some(given) } else { known });
-        let known = known.ok_or(Error::Unauthorized)?;
-        let may = known.scopes.iter().any(|has| [Scope::Admin, scope].contains(has));
-        if may { Ok(()) } else { Err(Error::Forbidden { scope: scope.word() }) }
+        let created = self.created.read();
+        // Compares with all of them, so that the time does not tell which one it is.
+        let mut matching = None;
+        for one in created.iter().filter(|one| one.token.matches(text)) {
+            matching = Some(one);
+        }
+        let token = matching.ok_or(Error::Unauthorized)?;
+        let allowed = token.scopes.iter().any(|has| [Scope::Admin, scope].contains(has));
+        if allowed { Ok(()) } else { Err(Error::Forbidden { scope: scope.word() }) }
     }
 
-    /// Whether the token among these headers is one of ours, whatever it lets do.
+    /// Whether a request has a valid token, whatever its scopes.
     #[must_use]
-    pub fn knows(&self, headers: &HeaderMap) -> bool {
-        sent(headers).is_some_and(|text| {
-            self.admin.is(text) || self.given.read().iter().any(|given| given.token.is(text))
+    pub fn has_valid_token(&self, headers: &HeaderMap) -> bool {
+        bearer_token(headers).is_some_and(|text| {
+            self.admin.matches(text) || self.created.read().iter().any(|one| one.token.matches(text))
         })
     }
 }
 
-/// The token that was sent.
-fn sent(headers: &HeaderMap) -> Option<&str> {
+/// The token in the `Authorization` header.
+fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let sent = header
         .and_then(|value| value.split_once(' '))
@@ -175,52 +178,58 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_token_is_the_token() {
+    fn only_the_whole_token_matches() {
         let token = Token::new("secret");
-        assert!(token.is("secret"));
+        assert!(token.matches("secret"));
         for other in ["", "secre", "secret ", "Secret", "secretsecret"] {
-            assert!(!token.is(other), "{other}");
+            assert!(!token.matches(other), "{other}");
         }
-        assert_eq!(Token::of_digest(&token.digest()), Some(token));
+        assert_eq!(Token::from_digest(&token.digest()), Some(token));
         for text in ["", "00", "zz", &"é".repeat(32)] {
-            assert_eq!(Token::of_digest(text), None);
+            assert_eq!(Token::from_digest(text), None);
         }
     }
 
     #[test]
-    fn a_token_lets_do_what_its_scopes_say() {
-        let given = |name: &str, scopes: &[Scope]| Given {
+    fn a_token_allows_what_its_scopes_say() {
+        let created = |name: &str, scopes: &[Scope]| ApiToken {
             name: name.to_owned(),
             token: Token::new(name),
             scopes: scopes.to_vec(),
             created_at: 0,
         };
-        let keys = Keys::new(
+        let tokens = ApiTokens::new(
             "root",
-            vec![given("ci", &[Scope::Plugins, Scope::Killmails]), given("second", &[Scope::Admin])],
+            vec![created("ci", &[Scope::Plugins, Scope::Killmails]), created("second", &[Scope::Admin])],
         );
         let check = |header: &str, scope| {
             let (parts, ()) = Request::get("/").header(AUTHORIZATION, header).body(()).unwrap().into_parts();
-            keys.check(&parts, scope)
+            tokens.authorize(&parts, scope)
         };
         for scope in Scope::ALL {
             assert_eq!((check("Bearer root", scope), check("bearer second", scope)), (Ok(()), Ok(())));
             for wrong in ["Bearer wrong", "Basic root", "Bearer", "root", "Bearer "] {
                 assert_eq!(check(wrong, scope), Err(Error::Unauthorized), "{wrong}");
             }
-            let may = matches!(scope, Scope::Plugins | Scope::Killmails);
+            let allowed = matches!(scope, Scope::Plugins | Scope::Killmails);
             assert_eq!(
                 check("Bearer ci", scope),
-                if may { Ok(()) } else { Err(Error::Forbidden { scope: scope.word() }) }
+                if allowed { Ok(()) } else { Err(Error::Forbidden { scope: scope.word() }) }
             );
-            assert_eq!(Scope::of(scope.word()), Some(scope));
+            assert_eq!(Scope::from_word(scope.word()), Some(scope));
         }
-        let knows = |header: &str| {
-            keys.knows(Request::get("/").header(AUTHORIZATION, header).body(()).unwrap().headers())
+        let is_valid = |header: &str| {
+            tokens
+                .has_valid_token(Request::get("/").header(AUTHORIZATION, header).body(()).unwrap().headers())
         };
-        assert!(knows("Bearer root") && knows("bearer ci") && !knows("Bearer wrong") && !knows("Basic root"));
-        keys.replace(Vec::new());
+        assert!(
+            is_valid("Bearer root")
+                && is_valid("bearer ci")
+                && !is_valid("Bearer wrong")
+                && !is_valid("Basic root")
+        );
+        tokens.replace(Vec::new());
         assert_eq!(check("Bearer ci", Scope::Plugins), Err(Error::Unauthorized));
-        assert!(!knows("Bearer ci"));
+        assert!(!is_valid("Bearer ci"));
     }
 }

@@ -1,7 +1,6 @@
-//! Who may do what: bearer tokens, each with its scopes. The one of the data folder (or `API_TOKEN`) may do
-//! everything.
+//! Extractors that check the token of a request before its handler runs.
 //!
-//! Must not know: what is done with a right.
+//! Must not know: how tokens are stored.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -13,47 +12,47 @@ use crate::http::answer::error::Error;
 use crate::http::request::api_tokens::Scope;
 use crate::http::state::HttpState;
 
-/// A scope as a type, so that a route says in its signature what it needs.
-pub trait Right: Send {
-    /// The scope.
+/// A scope as a type, so that the signature of a handler names the scope it needs.
+pub trait RequiredScope: Send {
+    /// The scope the handler needs.
     const SCOPE: Scope;
 }
 
-/// Everything.
+/// [`Scope::Admin`].
 #[derive(Debug, Clone, Copy)]
 pub struct Everything;
 
-/// Plugins.
+/// [`Scope::Plugins`].
 #[derive(Debug, Clone, Copy)]
 pub struct Plugins;
 
-/// Killmails.
+/// [`Scope::Killmails`].
 #[derive(Debug, Clone, Copy)]
 pub struct Killmails;
 
-impl Right for Everything {
+impl RequiredScope for Everything {
     const SCOPE: Scope = Scope::Admin;
 }
 
-impl Right for Plugins {
+impl RequiredScope for Plugins {
     const SCOPE: Scope = Scope::Plugins;
 }
 
-impl Right for Killmails {
+impl RequiredScope for Killmails {
     const SCOPE: Scope = Scope::Killmails;
 }
 
-/// Proof that the caller has this right.
+/// Proof that the request has a token with this scope.
 #[derive(Debug, Clone, Copy)]
-pub struct May<R>(PhantomData<R>);
+pub struct Authorized<R>(PhantomData<R>);
 
-/// Proof that the caller may do everything.
-pub type Admin = May<Everything>;
+/// Proof that the request has a token with the scope `admin`.
+pub type Admin = Authorized<Everything>;
 
-impl<R: Right> FromRequestParts<Arc<HttpState>> for May<R> {
+impl<R: RequiredScope> FromRequestParts<Arc<HttpState>> for Authorized<R> {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, door: &Arc<HttpState>) -> Result<Self, Error> {
-        door.keys.check(parts, R::SCOPE).map(|()| Self(PhantomData))
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<HttpState>) -> Result<Self, Error> {
+        state.tokens.authorize(parts, R::SCOPE).map(|()| Self(PhantomData))
     }
 }

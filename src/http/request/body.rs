@@ -1,5 +1,5 @@
-//! How bodies come in: within the limit of who sends them and where, at a least rate, and within the bytes
-//! that all bodies share.
+//! Reads request bodies: within the size limit of the client and the route, at a minimum rate, and within the
+//! memory that all bodies share.
 //!
 //! Must not know: what is in a body.
 
@@ -23,8 +23,8 @@ use crate::http::answer::error::Error;
 use crate::http::config::Config;
 use crate::http::state::HttpState;
 
-/// Where a filter may be in the body: its lists of ids are long.
-const WITH_FILTER: &[&str] = &[
+/// Routes whose body may hold a filter: lists of ids are long.
+const FILTER_ROUTES: &[&str] = &[
     "/api/v1/killmails/search",
     "/api/v1/killmails/count",
     "/api/v1/kills/stream",
@@ -32,20 +32,20 @@ const WITH_FILTER: &[&str] = &[
     "/sse",
 ];
 
-/// What a body may take.
+/// The limits of one body.
 #[derive(Debug, Clone)]
-pub struct Intake {
-    /// It ends at so many bytes.
+pub struct BodyLimits {
+    /// The largest size, bytes.
     pub max_bytes: u64,
-    /// The setting that says so.
+    /// The setting it comes from.
     pub setting: &'static str,
     window: Duration,
     window_min_bytes: u64,
     budget: Arc<Budget>,
 }
 
-impl Intake {
-    /// Of a caller with a token.
+impl BodyLimits {
+    /// The limits for a client with a token.
     #[must_use]
     pub const fn new(config: &Config, budget: Arc<Budget>) -> Self {
         Self {
@@ -57,18 +57,17 @@ impl Intake {
         }
     }
 
-    /// Of a caller without.
+    /// The limits for a client without a token: never larger than with one.
     fn anonymous(self, config: &Config, with_filter: bool) -> Self {
         let (max_bytes, setting) = if with_filter {
             (config.filter_max_bytes, "http.filter_max_bytes")
         } else {
             (config.anonymous_max_bytes, "http.anonymous_max_bytes")
         };
-        // More than with a token it is never.
         if max_bytes < self.max_bytes { Self { max_bytes, setting, ..self } } else { self }
     }
 
-    /// With a limit of its own.
+    /// With another size limit.
     #[must_use]
     pub fn with_max(self, max_bytes: u64, setting: &'static str) -> Self {
         Self { max_bytes, setting, ..self }
@@ -78,111 +77,115 @@ impl Intake {
         Error::TooLarge { limit: self.max_bytes, setting: self.setting }
     }
 
-    fn full(&self) -> Error {
+    fn no_memory(&self) -> Error {
         let limit = self.budget.max();
         let message = format!(
-            "requests on their way fill {limit} bytes of memory (http.in_flight_max_bytes); try again"
+            "requests in progress use all {limit} bytes of memory they may (http.in_flight_max_bytes); try again"
         );
         Error::Busy { message, limit }
     }
 }
 
-impl Default for Intake {
+impl Default for BodyLimits {
     fn default() -> Self {
         Self::new(&Config::default(), Arc::default())
     }
 }
 
-/// Says what the body of a request may take, before anyone reads it.
-pub async fn admit(State(door): State<Arc<HttpState>>, mut request: Request, next: Next) -> Response {
+/// Middleware that attaches the limits to a request, before its body is read.
+pub async fn set_body_limits(
+    State(state): State<Arc<HttpState>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     if !request.body().is_end_stream() {
-        let intake = Intake::new(&door.config, Arc::clone(&door.in_flight));
-        let known = door.keys.knows(request.headers());
+        let limits = BodyLimits::new(&state.config, Arc::clone(&state.in_flight));
+        let has_token = state.tokens.has_valid_token(request.headers());
         let matched =
             request.extensions().get::<MatchedPath>().map(|path| path.as_str().trim_end_matches('/'));
-        let with_filter = matched.is_some_and(|path| WITH_FILTER.contains(&path));
-        request.extensions_mut().insert(if known {
-            intake
+        let with_filter = matched.is_some_and(|path| FILTER_ROUTES.contains(&path));
+        request.extensions_mut().insert(if has_token {
+            limits
         } else {
-            intake.anonymous(&door.config, with_filter)
+            limits.anonymous(&state.config, with_filter)
         });
     }
     next.run(request).await
 }
 
-/// Reads a body to its end. Its bytes count as in flight until the last copy of them is gone.
+/// Reads a whole body. Its bytes count against the shared memory until the last copy of them is dropped.
 ///
 /// # Errors
-/// It is too large (at once, where it says so), too slow, broken off, or there is no room for it now.
-pub async fn read(body: Body, intake: &Intake) -> Result<Bytes, Error> {
-    let whole = body.size_hint().exact();
-    let mut coming = Coming::new(body, intake)?;
-    let mut held = Held { bytes: Vec::new(), share: intake.budget.share() };
-    while let Some(piece) = coming.next().await? {
-        held.take(&piece, whole, intake)?;
+/// It is too large (immediately, if `Content-Length` says so), too slow or cut off, or there is no memory for
+/// it now.
+pub async fn read(body: Body, limits: &BodyLimits) -> Result<Bytes, Error> {
+    let length = body.size_hint().exact();
+    let mut incoming = IncomingBody::new(body, limits)?;
+    let mut body = Received { bytes: Vec::new(), share: limits.budget.share() };
+    while let Some(piece) = incoming.next().await? {
+        body.append(&piece, length, limits)?;
     }
-    Ok(held.done())
+    Ok(body.finish())
 }
 
-/// Writes a body to a file as it comes; it takes no memory.
+/// Writes a body to a file as it arrives; it takes no memory.
 ///
 /// # Errors
-/// It is too large (at once, where it says so), too slow, broken off, or cannot be written.
-pub async fn save(body: Body, intake: &Intake, file: &Path) -> Result<(), Error> {
-    let mut coming = Coming::new(body, intake)?;
-    let unwritten = |error: io::Error| unwritten(file, &error);
-    let mut out = File::create(file).await.map_err(unwritten)?;
-    while let Some(piece) = coming.next().await? {
-        out.write_all(&piece).await.map_err(unwritten)?;
+/// It is too large (immediately, if `Content-Length` says so), too slow or cut off, or the disk failed.
+pub async fn save(body: Body, limits: &BodyLimits, file: &Path) -> Result<(), Error> {
+    let mut incoming = IncomingBody::new(body, limits)?;
+    let write_failed = |error: io::Error| write_failed(file, &error);
+    let mut out = File::create(file).await.map_err(write_failed)?;
+    while let Some(piece) = incoming.next().await? {
+        out.write_all(&piece).await.map_err(write_failed)?;
     }
-    out.flush().await.map_err(unwritten)
+    out.flush().await.map_err(write_failed)
 }
 
-/// A body that could not be written to this file.
-fn unwritten(file: &Path, error: &io::Error) -> Error {
+fn write_failed(file: &Path, error: &io::Error) -> Error {
     if !is_disk_full(error) {
         return Error::failed(error);
     }
     let folder = file.parent().unwrap_or(file).display();
     let message = format!(
-        "the disk of the folder {folder} is full, the body could not be kept there: {error}; make room and try again"
+        "the disk of the folder {folder} is full, and the body could not be written there: {error}; free some space and try again"
     );
     tracing::error!("a request failed: {message}");
     Error::DiskFull { message }
 }
 
-/// A body on its way.
-struct Coming<'a> {
-    intake: &'a Intake,
+/// A body that is being received.
+struct IncomingBody<'a> {
+    limits: &'a BodyLimits,
     pieces: BodyDataStream,
-    pace: Pace,
-    came: u64,
+    rate: RateCheck,
+    received: u64,
 }
 
-impl<'a> Coming<'a> {
-    fn new(body: Body, intake: &'a Intake) -> Result<Self, Error> {
-        if body.size_hint().lower() > intake.max_bytes {
-            return Err(intake.too_large());
+impl<'a> IncomingBody<'a> {
+    fn new(body: Body, limits: &'a BodyLimits) -> Result<Self, Error> {
+        if body.size_hint().lower() > limits.max_bytes {
+            return Err(limits.too_large());
         }
-        Ok(Self { intake, pieces: body.into_data_stream(), pace: Pace::new(intake), came: 0 })
+        Ok(Self { limits, pieces: body.into_data_stream(), rate: RateCheck::new(limits), received: 0 })
     }
 
-    /// The next piece, within the limit; `None` at the end.
+    /// The next piece, within the limits; `None` at the end.
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             let began = Instant::now();
-            let piece = timeout(self.pace.left(), self.pieces.next()).await;
-            let waited = self.pace.waited(began.elapsed());
+            let piece = timeout(self.rate.left(), self.pieces.next()).await;
+            let waited = self.rate.waited(began.elapsed());
             match piece {
                 Ok(None) => return Ok(None),
                 Ok(Some(piece)) => {
                     let piece = piece.map_err(|_| Error::BadRequest)?;
                     let bytes = piece.len() as u64;
-                    self.came += bytes;
-                    if self.came > self.intake.max_bytes {
-                        return Err(self.intake.too_large());
+                    self.received += bytes;
+                    if self.received > self.limits.max_bytes {
+                        return Err(self.limits.too_large());
                     }
-                    self.pace.came(bytes);
+                    self.rate.received(bytes);
                     return Ok(Some(piece));
                 }
                 Err(_) => waited?,
@@ -191,22 +194,22 @@ impl<'a> Coming<'a> {
     }
 }
 
-/// What came of a body.
-struct Held {
+/// The part of a body received so far.
+struct Received {
     bytes: Vec<u8>,
     share: Share,
 }
 
-impl Held {
-    fn take(&mut self, piece: &[u8], whole: Option<u64>, intake: &Intake) -> Result<(), Error> {
+impl Received {
+    fn append(&mut self, piece: &[u8], expected: Option<u64>, limits: &BodyLimits) -> Result<(), Error> {
         let length = self.bytes.len() + piece.len();
         if length > self.bytes.capacity() {
-            let most = usize::try_from(whole.unwrap_or(intake.max_bytes)).unwrap_or(usize::MAX);
-            // Twice as much as before, but no more than can come: not what the client says, but what it
-            // sends, takes memory.
-            let room = (self.bytes.capacity() * 2).min(most).max(length);
+            let max = usize::try_from(expected.unwrap_or(limits.max_bytes)).unwrap_or(usize::MAX);
+            // Doubles, but never beyond what can arrive. What the client announces takes no memory until it
+            // sends it.
+            let room = (self.bytes.capacity() * 2).min(max).max(length);
             if !self.share.reach(room as u64) {
-                return Err(intake.full());
+                return Err(limits.no_memory());
             }
             self.bytes.reserve_exact(room - self.bytes.len());
         }
@@ -214,30 +217,35 @@ impl Held {
         Ok(())
     }
 
-    fn done(self) -> Bytes {
+    fn finish(self) -> Bytes {
         if self.bytes.is_empty() { Bytes::new() } else { Bytes::from_owner(self) }
     }
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for Received {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-/// Whether enough comes: in each window of waiting at least so many bytes. Time in which nobody waits does
-/// not count.
+/// Enforces the minimum rate: a number of bytes in each window of waiting. Time in which the server does not
+/// wait for the client does not count.
 #[derive(Debug)]
-struct Pace {
+struct RateCheck {
     window: Duration,
     min_bytes: u64,
     waited: Duration,
-    came: u64,
+    received: u64,
 }
 
-impl Pace {
-    const fn new(intake: &Intake) -> Self {
-        Self { window: intake.window, min_bytes: intake.window_min_bytes, waited: Duration::ZERO, came: 0 }
+impl RateCheck {
+    const fn new(limits: &BodyLimits) -> Self {
+        Self {
+            window: limits.window,
+            min_bytes: limits.window_min_bytes,
+            waited: Duration::ZERO,
+            received: 0,
+        }
     }
 
     /// What is left of the window.
@@ -245,8 +253,8 @@ impl Pace {
         self.window.saturating_sub(self.waited)
     }
 
-    const fn came(&mut self, bytes: u64) {
-        self.came = self.came.saturating_add(bytes);
+    const fn received(&mut self, bytes: u64) {
+        self.received = self.received.saturating_add(bytes);
     }
 
     fn waited(&mut self, time: Duration) -> Result<(), Error> {
@@ -254,11 +262,11 @@ impl Pace {
         if self.waited < self.window {
             return Ok(());
         }
-        if self.came < self.min_bytes {
+        if self.received < self.min_bytes {
             let window_ms = u64::try_from(self.window.as_millis()).unwrap_or(u64::MAX);
             return Err(Error::SlowBody { min_bytes: self.min_bytes, window_ms });
         }
-        (self.waited, self.came) = (Duration::ZERO, 0);
+        (self.waited, self.received) = (Duration::ZERO, 0);
         Ok(())
     }
 }
@@ -269,8 +277,8 @@ mod tests {
 
     use super::*;
 
-    fn intake(config: &Config) -> Intake {
-        Intake::new(config, Arc::new(Budget::new(config.in_flight_max_bytes)))
+    fn limits(config: &Config) -> BodyLimits {
+        BodyLimits::new(config, Arc::new(Budget::new(config.in_flight_max_bytes)))
     }
 
     fn pieces(pieces: Vec<&'static str>) -> Body {
@@ -282,75 +290,75 @@ mod tests {
     #[test]
     fn each_window_needs_its_bytes_and_only_waiting_counts() {
         let config = Config { body_window_ms: 100, body_window_min_bytes: 10, ..Config::default() };
-        let mut pace = Pace::new(&intake(&config));
+        let mut rate = RateCheck::new(&limits(&config));
         let ms = Duration::from_millis;
         for _ in 0..3 {
-            assert_eq!((pace.waited(ms(60)), pace.left()), (Ok(()), ms(40)));
-            pace.came(10);
+            assert_eq!((rate.waited(ms(60)), rate.left()), (Ok(()), ms(40)));
+            rate.received(10);
             assert_eq!(
-                (pace.waited(ms(40)), pace.left()),
+                (rate.waited(ms(40)), rate.left()),
                 (Ok(()), ms(100)),
-                "a slow body that goes on is taken"
+                "a slow body above the rate is accepted"
             );
         }
-        pace.came(1_000_000);
-        assert_eq!(pace.waited(ms(100)), Ok(()));
-        pace.came(9);
-        let slow = pace.waited(ms(100)).unwrap_err();
+        rate.received(1_000_000);
+        assert_eq!(rate.waited(ms(100)), Ok(()));
+        rate.received(9);
+        let slow = rate.waited(ms(100)).unwrap_err();
         assert_eq!(
             slow,
             Error::SlowBody { min_bytes: 10, window_ms: 100 },
-            "what came before the window is no credit"
+            "bytes of an earlier window do not count"
         );
     }
 
     #[tokio::test]
     async fn bodies_are_read_within_their_limit() {
         let config = Config { body_max_bytes: 6, ..Config::default() };
-        let intake = intake(&config);
-        assert_eq!(read(pieces(vec![]), &intake).await, Ok(Bytes::new()));
-        assert_eq!(read(pieces(vec!["abc", "", "def"]), &intake).await, Ok(Bytes::from_static(b"abcdef")));
+        let limits = limits(&config);
+        assert_eq!(read(pieces(vec![]), &limits).await, Ok(Bytes::new()));
+        assert_eq!(read(pieces(vec!["abc", "", "def"]), &limits).await, Ok(Bytes::from_static(b"abcdef")));
         let too_large = Err(Error::TooLarge { limit: 6, setting: "http.body_max_bytes" });
-        assert_eq!(read(pieces(vec!["abc", "defg"]), &intake).await, too_large);
+        assert_eq!(read(pieces(vec!["abc", "defg"]), &limits).await, too_large);
         assert_eq!(
-            read(Body::from("abcdefg"), &intake).await,
+            read(Body::from("abcdefg"), &limits).await,
             too_large,
-            "one that says its size is not read at all"
+            "one that announces its size is not read at all"
         );
     }
 
     #[tokio::test]
-    async fn a_body_counts_until_its_last_copy_is_gone() {
+    async fn a_body_counts_until_its_last_copy_is_dropped() {
         let config = Config { in_flight_max_bytes: 10, ..Config::default() };
-        let intake = intake(&config);
-        let first = read(Body::from("abcdef"), &intake).await.unwrap();
+        let limits = limits(&config);
+        let first = read(Body::from("abcdef"), &limits).await.unwrap();
         let part = first.slice(1..2);
         drop(first);
-        assert_eq!(intake.budget.used(), 6);
-        let full = read(Body::from("abcde"), &intake).await.unwrap_err();
-        assert_eq!(full, intake.full());
+        assert_eq!(limits.budget.used(), 6);
+        let full = read(Body::from("abcde"), &limits).await.unwrap_err();
+        assert_eq!(full, limits.no_memory());
         drop(part);
-        assert_eq!(intake.budget.used(), 0);
-        assert!(read(Body::from("abcde"), &intake).await.is_ok());
+        assert_eq!(limits.budget.used(), 0);
+        assert!(read(Body::from("abcde"), &limits).await.is_ok());
     }
 
     #[tokio::test]
-    async fn a_body_that_finds_no_room_on_the_disk_is_told_so() {
+    async fn a_full_disk_is_reported() {
         let full =
-            save(Body::from("abc"), &intake(&Config::default()), Path::new("/dev/full")).await.unwrap_err();
+            save(Body::from("abc"), &limits(&Config::default()), Path::new("/dev/full")).await.unwrap_err();
         let Error::DiskFull { message } = full else { panic!("{full}") };
         assert!(message.starts_with("the disk of the folder /dev is full"), "{message}");
-        let missing = save(Body::from("abc"), &intake(&Config::default()), Path::new("/nowhere/at/all"))
+        let missing = save(Body::from("abc"), &limits(&Config::default()), Path::new("/nowhere/at/all"))
             .await
             .unwrap_err();
         assert!(matches!(missing, Error::Failed { .. }), "{missing}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_stops_is_given_up() {
+    async fn a_body_that_stops_times_out() {
         let body = Body::from_stream(pieces(vec!["abc"]).into_data_stream().chain(stream::pending()));
         let began = Instant::now();
-        let slow = read(body, &intake(&Config::default())).await.unwrap_err();
+        let slow = read(body, &limits(&Config::default())).await.unwrap_err();
         assert_eq!(
             (slow, began.elapsed().as_secs()),
             (Error::SlowBody { min_bytes: 10_000, window_ms: 10_000 }, 10)
@@ -358,12 +366,18 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_token_may_send_less() {
+    fn without_a_token_the_limit_is_lower() {
         let config = Config::default();
-        let of = |with_filter| intake(&config).anonymous(&config, with_filter);
-        assert_eq!((of(true).max_bytes, of(true).setting), (5 << 20, "http.filter_max_bytes"));
-        assert_eq!((of(false).max_bytes, of(false).setting), (1 << 20, "http.anonymous_max_bytes"));
+        let limits_for = |with_filter| limits(&config).anonymous(&config, with_filter);
+        assert_eq!(
+            (limits_for(true).max_bytes, limits_for(true).setting),
+            (5 << 20, "http.filter_max_bytes")
+        );
+        assert_eq!(
+            (limits_for(false).max_bytes, limits_for(false).setting),
+            (1 << 20, "http.anonymous_max_bytes")
+        );
         let config = Config { body_max_bytes: 100, ..Config::default() };
-        assert_eq!(intake(&config).anonymous(&config, true).setting, "http.body_max_bytes");
+        assert_eq!(limits(&config).anonymous(&config, true).setting, "http.body_max_bytes");
     }
 }

@@ -1,4 +1,4 @@
-//! What a request carries: who asks, with which rights, parameters, body, path.
+//! What a request carries: client address, token, parameters, body, path.
 //!
 //! Must not know: what is done with it.
 

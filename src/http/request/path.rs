@@ -1,5 +1,5 @@
-//! Paths as people and programs write them: `//socket/websocket` and `/api/v1/killmails/` mean what they mean
-//! without the slashes too many.
+//! Normalizes paths: `//socket/websocket` and `/api/v1/killmails/` find their routes as if the extra slashes
+//! were not there.
 //!
 //! Must not know: any route.
 
@@ -11,31 +11,31 @@ use axum::http::Uri;
 use axum::http::uri::PathAndQuery;
 use tower::util::MapRequest;
 
-/// Finds routes whatever slashes stand doubled or at the end of a path. The path has to be put right before a
-/// router sees it, so this one has no route of its own.
-pub fn found(routes: Router) -> Router {
-    Router::new().fallback_service(MapRequest::new(routes, put_right))
+/// Puts the normalization around routes. It has to happen before a router sees the path, so the outer router
+/// has only a fallback.
+pub fn normalize_paths(routes: Router) -> Router {
+    Router::new().fallback_service(MapRequest::new(routes, normalize))
 }
 
-fn put_right(mut request: Request) -> Request {
-    if let Some(uri) = without_slashes(request.uri()) {
+fn normalize(mut request: Request) -> Request {
+    if let Some(uri) = normalized_uri(request.uri()) {
         *request.uri_mut() = uri;
     }
     request
 }
 
-/// The address without needless slashes; `None` where it has none.
-fn without_slashes(uri: &Uri) -> Option<Uri> {
-    let Cow::Owned(path) = tidy(uri.path()) else { return None };
+/// The URI without extra slashes; `None` where it has none.
+fn normalized_uri(uri: &Uri) -> Option<Uri> {
+    let Cow::Owned(path) = normalized_path(uri.path()) else { return None };
     let text = uri.query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(PathAndQuery::try_from(text).ok()?);
     Uri::from_parts(parts).ok()
 }
 
-fn tidy(path: &str) -> Cow<'_, str> {
-    let is_tidy = path == "/" || !(path.ends_with('/') || path.contains("//"));
-    if is_tidy || !path.starts_with('/') {
+fn normalized_path(path: &str) -> Cow<'_, str> {
+    let is_normal = path == "/" || !(path.ends_with('/') || path.contains("//"));
+    if is_normal || !path.starts_with('/') {
         return Cow::Borrowed(path);
     }
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
@@ -47,8 +47,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn needless_slashes_go() {
-        for (given, meant) in [
+    fn extra_slashes_are_removed() {
+        for (given, expected) in [
             ("/", None),
             ("/ping", None),
             ("/ping?a=//b/", None),
@@ -59,7 +59,7 @@ mod tests {
             ("http://example.org//a/?b", Some("http://example.org/a?b")),
         ] {
             let uri: Uri = given.parse().unwrap();
-            assert_eq!(without_slashes(&uri).map(|uri| uri.to_string()).as_deref(), meant, "{given}");
+            assert_eq!(normalized_uri(&uri).map(|uri| uri.to_string()).as_deref(), expected, "{given}");
         }
     }
 }

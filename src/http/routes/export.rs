@@ -1,6 +1,6 @@
-//! Everything kept, one killmail to a line, oldest first.
+//! Export of all killmails, one per line, oldest first.
 //!
-//! Must not know: how killmails are kept.
+//! Must not know: how killmails are stored.
 
 use std::io;
 use std::sync::Arc;
@@ -16,26 +16,28 @@ use crate::domain::id::Seq;
 use crate::domain::subscription::Subscription;
 use crate::feed::history::Lookup;
 use crate::feed::{self, Feed};
-use crate::http::answer::lazy_body::{LazyBody, Next};
-use crate::http::answer::success::json_of;
+use crate::http::answer::lazy_body::{LazyBody, StepResult};
+use crate::http::answer::success::delivered_json;
 use crate::http::request::auth::Admin;
-use crate::http::request::connections::OwnPace;
+use crate::http::request::connections::ClientPaced;
 use crate::http::state::HttpState;
-use crate::http::stream::sse::Out;
+use crate::http::stream::sse::Chunks;
 use crate::store::query::Order;
 
 /// Killmails read from disk at once.
 const PAGE: usize = 256;
 
-/// `GET /api/v1/export`. What comes while it runs is not in it.
-pub async fn export(_: Admin, State(door): State<Arc<HttpState>>) -> Response {
-    let feed = Arc::clone(&door.feed);
-    let way = Way { head: feed.head(), feed, subscription: Arc::default(), after: None, done: false };
-    let body = Body::from_stream(LazyBody::new(Out::default(), way, Way::step));
-    (Extension(OwnPace), [(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+/// `GET /api/v1/export`. Killmails added while it runs are not part of it.
+pub async fn export(_: Admin, State(state): State<Arc<HttpState>>) -> Response {
+    let feed = Arc::clone(&state.feed);
+    let export =
+        ExportBody { head: feed.head(), feed, subscription: Arc::default(), after: None, done: false };
+    let body = Body::from_stream(LazyBody::new(Chunks::default(), export, ExportBody::step));
+    (Extension(ClientPaced), [(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
 
-struct Way {
+/// The rest of an export.
+struct ExportBody {
     feed: Arc<Feed>,
     subscription: Arc<Subscription>,
     head: Seq,
@@ -43,8 +45,8 @@ struct Way {
     done: bool,
 }
 
-impl Way {
-    async fn step(mut self) -> Next<Self> {
+impl ExportBody {
+    async fn step(mut self) -> StepResult<Self> {
         if self.done {
             return Ok(None);
         }
@@ -53,14 +55,14 @@ impl Way {
             Lookup { subscription, order: Order::Oldest, after: self.after, head: self.head, limit: PAGE };
         let found = self.feed.lookup(lookup).await.map_err(cut_off)?;
         let kept = self.feed.load(found.chosen).await.map_err(cut_off)?;
-        let mut out = Out::default();
+        let mut chunks = Chunks::default();
         for kept in &kept {
-            out.piece(json_of(kept));
-            out.piece(Bytes::from_static(b"\n"));
+            chunks.push(delivered_json(kept));
+            chunks.push(Bytes::from_static(b"\n"));
         }
         self.done = found.next.is_none();
         self.after = found.next;
-        Ok(Some((self, out)))
+        Ok(Some((self, chunks)))
     }
 }
 

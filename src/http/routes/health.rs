@@ -1,6 +1,6 @@
-//! Whether the server is well: only the status counts for whoever asks automatically, the rest is for people.
+//! Health of the server. Monitors look at the status code only; the body is for people.
 //!
-//! Must not know: how to make it well.
+//! Must not know: how to recover.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,198 +30,197 @@ pub async fn ping() -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/plain; charset=utf-8")], "pong")
 }
 
-/// `GET /health/live`: the process answers.
+/// `GET /health/live`: the process responds.
 pub async fn live() -> Json {
     Json::bare(&json!({ "status": "ok", "timestamp": time::iso_micros_now() }))
 }
 
-/// `GET /health/ready`: killmails come as they usually do, and can be kept.
-pub async fn ready(State(door): State<Arc<HttpState>>) -> Result<Response, Error> {
-    let feed = Arc::clone(&door.feed);
+/// `GET /health/ready`: killmails arrive at the usual rate and can be stored.
+pub async fn ready(State(state): State<Arc<HttpState>>) -> Result<Response, Error> {
+    let feed = Arc::clone(&state.feed);
     let store =
         tasks::blocking("ready", move || (feed.store().failure(), feed.store().lack_of_space())).await;
-    let (failure, lack) = store.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
-    let source_status = door.feed.source_status();
+    let (failure, no_space) = store.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
+    let source_status = state.feed.source_status();
     let (doing, _) = source_status.doing();
-    let silence = silence(source_status, &door.config.health.limits(), now_secs());
-    let why = match (failure, lack, off(&door, &doing), silence) {
-        (Some(failure), ..) => Some(format!("the store only reads: {failure}")),
-        _ if door.feed.is_closing() => Some("the server is stopping".to_owned()),
-        (_, Some(lack), ..) => Some(lack),
-        (_, _, Some(why), _) => Some(why),
+    let silence = silence(source_status, &state.config.health.limits(), now_secs());
+    let reason = match (failure, no_space, no_source_reason(&state, &doing), silence) {
+        (Some(failure), ..) => Some(format!("the store is read-only: {failure}")),
+        _ if state.feed.is_closing() => Some("the server is stopping".to_owned()),
+        (_, Some(no_space), ..) => Some(no_space),
+        (_, _, Some(reason), _) => Some(reason),
         (.., Some(silence)) if silence.is_too_long() => {
             let Silence { secs, max_secs } = silence;
-            Some(format!("no killmail for {secs} s, more than the {max_secs} s usual now"))
+            Some(format!("no killmail for {secs} s, more than the usual {max_secs} s at this hour"))
         }
         _ => None,
     };
     let body = json!({
-        "ready": why.is_none(),
-        "status": if why.is_none() { "ok" } else { "error" },
-        "reason": why,
+        "ready": reason.is_none(),
+        "status": if reason.is_none() { "ok" } else { "error" },
+        "reason": reason,
         "silent_seconds": silence.map(|silence| silence.secs),
         "silent_max_seconds": silence.map(|silence| silence.max_secs),
         "source": { "name": source_status.kind.lock().word(), "state": doing.word(), "reason": doing.reason() },
         "timestamp": time::iso_micros_now(),
     });
-    let status = if why.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut response = Json(status, Bytes::from(text::json(&body))).into_response();
-    if why.is_some() {
+    if reason.is_some() {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
     }
     Ok(response)
 }
 
-/// Why no killmails can come: of the sources that should run none is usable.
-fn off(door: &HttpState, doing: &Doing) -> Option<String> {
-    let sources = door.feed.fallback_status().sources.read();
+/// Why no killmails can arrive: none of the sources that should run is usable.
+fn no_source_reason(state: &HttpState, doing: &Doing) -> Option<String> {
+    let sources = state.feed.fallback_status().sources.read();
     let others: Vec<(String, Doing)> = sources
         .iter()
-        .filter(|other| runs(other))
+        .filter(|other| should_run(other))
         .map(|other| (other.name.clone(), other.status.doing().0))
         .collect();
-    none_usable(doing, &others)
+    no_usable_source(doing, &others)
 }
 
-/// Whether a source beside the first should run now; one that stands in for others only does while it is
-/// asked to.
-fn runs(other: &FallbackSource) -> bool {
+/// Whether a source beside the main one should run now; a fallback does so only while it is active.
+fn should_run(other: &FallbackSource) -> bool {
     !other.fallback || other.active.load(Ordering::Relaxed)
 }
 
-/// Why neither the first source nor one beside it can bring anything; `None` where one can, or none is meant
-/// to.
-fn none_usable(first: &Doing, others: &[(String, Doing)]) -> Option<String> {
-    let shut = |doing: &Doing| matches!(doing, Doing::Refused(_) | Doing::BreakerOpen(_));
+/// Why neither the main source nor another can deliver killmails; `None` if one can, or if none is
+/// configured.
+fn no_usable_source(first: &Doing, others: &[(String, Doing)]) -> Option<String> {
+    let is_shut = |doing: &Doing| matches!(doing, Doing::Refused(_) | Doing::BreakerOpen(_));
     let is_off = |doing: &Doing| matches!(doing, Doing::Off | Doing::Finished);
-    // Whoever stands beside another has to follow to count; the first is given its time.
+    // Another source has to be following to count; the main one may still be starting.
     let usable =
-        (!is_off(first) && !shut(first)) || others.iter().any(|(_, doing)| *doing == Doing::Following);
-    if usable || !(shut(first) || others.iter().any(|(_, doing)| shut(doing))) {
+        (!is_off(first) && !is_shut(first)) || others.iter().any(|(_, doing)| *doing == Doing::Following);
+    if usable || !(is_shut(first) || others.iter().any(|(_, doing)| is_shut(doing))) {
         return None;
     }
-    let told = |name: &str, doing: &Doing| match doing {
+    let reason = |name: &str, doing: &Doing| match doing {
         Doing::Refused(why) => Some(format!("the source{name} is off: {why}")),
-        Doing::BreakerOpen(why) => Some(format!("the source{name} keeps away from the other side: {why}")),
-        Doing::BackingOff(why) => Some(format!("the source{name} waits after a failure: {why}")),
+        Doing::BreakerOpen(why) => Some(format!("the source{name} has its breaker open: {why}")),
+        Doing::BackingOff(why) => Some(format!("the source{name} is backing off after a failure: {why}")),
         _ => None,
     };
-    let all = told("", first)
+    let all = reason("", first)
         .into_iter()
-        .chain(others.iter().filter_map(|(name, doing)| told(&format!(" {name}"), doing)));
+        .chain(others.iter().filter_map(|(name, doing)| reason(&format!(" {name}"), doing)));
     Some(all.collect::<Vec<_>>().join("; "))
 }
 
 /// `GET /health` and `/api/health`.
-pub async fn health(State(door): State<Arc<HttpState>>) -> Result<Json, Error> {
-    let looked = tasks::blocking("health", move || look(&door));
-    let (status, body) = looked.await.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
+pub async fn health(State(state): State<Arc<HttpState>>) -> Result<Json, Error> {
+    let checked = tasks::blocking("health", move || check(&state));
+    let (status, body) = checked.await.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
     Ok(Json(status, Bytes::from(text::json(&body))))
 }
 
-/// The health now, with the status of its answer. Blocks for a moment.
-pub fn look(door: &HttpState) -> (StatusCode, Value) {
-    let (failure, lack) = (door.feed.store().failure(), door.feed.store().lack_of_space());
-    // Read once: the word and what it is about must be of one moment.
-    let now = door.feed.source_status().doing();
-    let judged = match judge(&now, failure.as_deref(), &door.config.health) {
-        // What is damaged is not served; the rest is.
-        Judged::Ok
-            if lack.is_some()
-                || door.feed.store().damaged() > 0
-                || refuses(door)
-                || off(door, &now.0).is_some() =>
+/// Checks the health; returns the status and the body of the response. Blocks for a moment.
+pub fn check(state: &HttpState) -> (StatusCode, Value) {
+    let (failure, no_space) = (state.feed.store().failure(), state.feed.store().lack_of_space());
+    // Read once, so that the state and its reason belong together.
+    let now = state.feed.source_status().doing();
+    let health = match assess(&now, failure.as_deref(), &state.config.health) {
+        // Damaged records are not served; all others are.
+        Health::Ok
+            if no_space.is_some()
+                || state.feed.store().damaged() > 0
+                || refuses_everything(state)
+                || no_source_reason(state, &now.0).is_some() =>
         {
-            Judged::Degraded
+            Health::Degraded
         }
-        judged => judged,
+        health => health,
     };
-    let status = if judged == Judged::Error { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    (status, body(door, judged, &now, Storage { failure, lack }))
+    let status = if health == Health::Error { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    (status, health_json(state, health, &now, Storage { failure, no_space }))
 }
 
-/// Whether everything a source brings is refused.
-fn refuses(door: &HttpState) -> bool {
-    let most = door.config.health.refused_documents;
-    let is_long = |source_status: &SourceStatus| most > 0 && source_status.refused_run.lock().count >= most;
-    is_long(door.feed.source_status())
-        || door.feed.fallback_status().sources.read().iter().any(|other| is_long(&other.status))
+/// Whether a source has every document refused.
+fn refuses_everything(state: &HttpState) -> bool {
+    let max = state.config.health.refused_documents;
+    let is_long = |source_status: &SourceStatus| max > 0 && source_status.refused_run.lock().count >= max;
+    is_long(state.feed.source_status())
+        || state.feed.fallback_status().sources.read().iter().any(|other| is_long(&other.status))
 }
 
-/// What a source brought last was refused: why, and how often in a row.
-fn refused_run(source_status: &SourceStatus) -> Value {
+/// The last documents of a source that were refused in a row: why, and how many.
+fn refused_run_json(source_status: &SourceStatus) -> Value {
     let run = source_status.refused_run.lock();
     if run.count == 0 { Value::Null } else { json!({ "reason": run.reason, "documents": run.count }) }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Judged {
+enum Health {
     Ok,
     Degraded,
     Error,
 }
 
-/// Why the store cannot be written, where it cannot.
+/// Why the store cannot be written to, if it cannot.
 struct Storage {
     failure: Option<String>,
-    lack: Option<String>,
+    no_space: Option<String>,
 }
 
 /// What the source is doing, and since when, unix milliseconds.
 type Now = (Doing, i64);
 
-fn judge((doing, since_ms): &Now, failure: Option<&str>, config: &Config) -> Judged {
+fn assess((doing, since_ms): &Now, failure: Option<&str>, config: &Config) -> Health {
     match doing {
-        _ if failure.is_some() => Judged::Error,
+        _ if failure.is_some() => Health::Error,
         Doing::BreakerOpen(_)
             if now_secs() - since_ms / 1000
                 >= i64::try_from(config.breaker_open_secs).unwrap_or(i64::MAX) =>
         {
-            Judged::Error
+            Health::Error
         }
         Doing::BreakerOpen(_) | Doing::BackingOff(_) | Doing::NoSpace(_) | Doing::Refused(_) => {
-            Judged::Degraded
+            Health::Degraded
         }
-        Doing::Off | Doing::Following | Doing::Finished => Judged::Ok,
+        Doing::Off | Doing::Following | Doing::Finished => Health::Ok,
     }
 }
 
-fn body(door: &HttpState, judged: Judged, now: &Now, storage: Storage) -> Value {
-    let word = match judged {
-        Judged::Ok => "ok",
-        Judged::Degraded => "degraded",
-        Judged::Error => "error",
+fn health_json(state: &HttpState, health: Health, now: &Now, storage: Storage) -> Value {
+    let word = match health {
+        Health::Ok => "ok",
+        Health::Degraded => "degraded",
+        Health::Error => "error",
     };
-    let source_status = door.feed.source_status();
+    let source_status = state.feed.source_status();
     json!({
-        "healthy": judged != Judged::Error,
+        "healthy": health != Health::Error,
         "status": word,
-        "details": details(door, now, storage),
+        "details": details_json(state, now, storage),
         "timestamp": time::iso_micros_now(),
-        "circuit_breaker": breaker(source_status, now, &door.config.health),
-        "connection_monitor": connections(door, source_status),
+        "circuit_breaker": breaker_json(source_status, now, &state.config.health),
+        "connection_monitor": connection_monitor_json(state, source_status),
     })
 }
 
-fn details(door: &HttpState, (doing, since_ms): &Now, Storage { failure, lack }: Storage) -> Value {
-    let source_status = door.feed.source_status();
-    let stats = door.feed.store().stats();
-    let process = Process::now();
-    let characters = dimension(door, Dimension::Character, "character_count");
-    let systems = dimension(door, Dimension::System, "system_count");
+fn details_json(state: &HttpState, (doing, since_ms): &Now, Storage { failure, no_space }: Storage) -> Value {
+    let source_status = state.feed.source_status();
+    let stats = state.feed.store().stats();
+    let process = Process::read();
+    let characters = dimension_json(state, Dimension::Character, "character_count");
+    let systems = dimension_json(state, Dimension::System, "system_count");
     json!({
-        "cache": { "size": stats.killmails, "memory_bytes": stats.index_bytes, "hit_rate": door.hit_rate(), "namespace_stats": {} },
+        "cache": { "size": stats.killmails, "memory_bytes": stats.index_bytes, "hit_rate": state.hit_rate(), "namespace_stats": {} },
         "application": {
             "memory_mb": process.memory_mb(),
             "process_count": process.threads,
-            "uptime_seconds": door.uptime_secs(),
+            "uptime_seconds": state.uptime_secs(),
             "version": env!("CARGO_PKG_VERSION"),
         },
         "storage": {
             "killmails": stats.killmails,
             "disk_bytes": stats.disk_bytes,
-            "has_space": lack.is_none(),
-            "no_space": lack,
+            "has_space": no_space.is_none(),
+            "no_space": no_space,
             "damaged_records": stats.damaged,
             "failure": failure,
         },
@@ -232,26 +231,26 @@ fn details(door: &HttpState, (doing, since_ms): &Now, Storage { failure, lack }:
             "since": (*since_ms > 0).then(|| time::iso_micros(*since_ms)),
             "sequence": source_status.sequence.load(Ordering::Relaxed),
             "open_gap_numbers": source_status.still_missing_count(),
-            "refused_in_a_row": refused_run(source_status),
-            "fallback": standing_in(door),
+            "refused_in_a_row": refused_run_json(source_status),
+            "fallback": active_fallback(state),
         },
-        "sources": door.feed.fallback_status().sources.read().iter().map(|other| of_other(other)).collect::<Vec<_>>(),
+        "sources": state.feed.fallback_status().sources.read().iter().map(|other| other_source_json(other)).collect::<Vec<_>>(),
         "character_subscriptions": characters,
         "system_subscriptions": systems,
         "unknown": { "character_subscriptions": characters, "system_subscriptions": systems },
     })
 }
 
-/// The name of the source that stands in for the first, if one does.
-fn standing_in(door: &HttpState) -> Option<String> {
-    let sources = door.feed.fallback_status().sources.read();
+/// The name of the fallback that is active, if one is.
+fn active_fallback(state: &HttpState) -> Option<String> {
+    let sources = state.feed.fallback_status().sources.read();
     sources
         .iter()
         .find(|other| other.fallback && other.active.load(Ordering::Relaxed))
         .map(|other| other.name.clone())
 }
 
-fn of_other(other: &FallbackSource) -> Value {
+fn other_source_json(other: &FallbackSource) -> Value {
     let (doing, _) = other.status.doing();
     let since_ms = other.since_ms.load(Ordering::Relaxed);
     json!({
@@ -263,27 +262,27 @@ fn of_other(other: &FallbackSource) -> Value {
         "state": doing.word(),
         "reason": doing.reason(),
         "received": other.status.received.load(Ordering::Relaxed),
-        "refused_in_a_row": refused_run(&other.status),
+        "refused_in_a_row": refused_run_json(&other.status),
     })
 }
 
-/// Readers that name ids of this dimension. `last_update` is when the newest of them opened.
-fn dimension(door: &HttpState, kind: Dimension, count: &str) -> Value {
+/// Subscriptions with ids of this dimension. `last_update` is when the newest of them was opened.
+fn dimension_json(state: &HttpState, kind: Dimension, count: &str) -> Value {
     let (mut subscriptions, mut ids, mut newest) = (0_u64, 0, None);
-    for line in door.feed.registry().readers() {
-        if let Some(set) = line.subscription().filter.ids(kind) {
+    for reader in state.feed.registry().readers() {
+        if let Some(set) = reader.subscription().filter.ids(kind) {
             subscriptions += 1;
             ids += set.as_slice().len();
-            newest = newest.max(Some(line.opened_at_ms));
+            newest = newest.max(Some(reader.opened_at_ms));
         }
     }
     let last = newest.map_or_else(|| "never".to_owned(), time::iso_micros);
-    let mut told = json!({ "subscription_count": subscriptions, "memory_bytes": ids * size_of::<u32>(), "last_update": last });
-    told[count] = json!(ids);
-    told
+    let mut value = json!({ "subscription_count": subscriptions, "memory_bytes": ids * size_of::<u32>(), "last_update": last });
+    value[count] = json!(ids);
+    value
 }
 
-fn breaker(source_status: &SourceStatus, (doing, since_ms): &Now, config: &Config) -> Value {
+fn breaker_json(source_status: &SourceStatus, (doing, since_ms): &Now, config: &Config) -> Value {
     let open = matches!(doing, Doing::BreakerOpen(_));
     let state = match doing {
         Doing::BreakerOpen(_) => "open",
@@ -301,10 +300,10 @@ fn breaker(source_status: &SourceStatus, (doing, since_ms): &Now, config: &Confi
     })
 }
 
-fn connections(door: &HttpState, source_status: &SourceStatus) -> Value {
+fn connection_monitor_json(state: &HttpState, source_status: &SourceStatus) -> Value {
     let now = now_secs();
     let success = match source_status.last_success_ms.load(Ordering::Relaxed) / 1000 {
-        0 => door.started_at(),
+        0 => state.started_at(),
         at => at,
     };
     let errors = source_status.errors.load(Ordering::Relaxed);
@@ -318,12 +317,12 @@ fn connections(door: &HttpState, source_status: &SourceStatus) -> Value {
         "consecutive_timeout_errors": if timeouts > 0 { source_status.consecutive_errors.load(Ordering::Relaxed).min(timeouts) } else { 0 },
         "consecutive_connection_failures": source_status.consecutive_errors.load(Ordering::Relaxed),
         "last_successful_request": success,
-        "last_recycled_at": door.started_at(),
+        "last_recycled_at": state.started_at(),
         "total_timeouts": timeouts,
         "total_connection_failures": errors,
         "recycled_count": 0,
         "time_since_success": now - success,
-        "time_since_recycled": now - door.started_at(),
+        "time_since_recycled": now - state.started_at(),
         "failure_reasons": reasons,
         "conn_max_idle_time": 90_000,
         "recycle_interval": 300,
@@ -335,44 +334,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_open_breaker_degrades_and_after_its_time_fails() {
+    fn an_open_breaker_degrades_and_later_fails() {
         let at_once = Config { breaker_open_secs: 0, ..Config::default() };
         let source_status = SourceStatus::default();
-        assert_eq!(judge(&source_status.doing(), None, &Config::default()), Judged::Ok);
+        assert_eq!(assess(&source_status.doing(), None, &Config::default()), Health::Ok);
         source_status.note(Doing::BreakerOpen("403".to_owned()), now_secs() * 1000);
-        assert_eq!(judge(&source_status.doing(), None, &Config::default()), Judged::Degraded);
-        assert_eq!(judge(&source_status.doing(), None, &at_once), Judged::Error);
+        assert_eq!(assess(&source_status.doing(), None, &Config::default()), Health::Degraded);
+        assert_eq!(assess(&source_status.doing(), None, &at_once), Health::Error);
         source_status.note(Doing::BreakerOpen("403 again".to_owned()), (now_secs() + 500) * 1000);
         source_status.note(Doing::Following, 0);
-        assert_eq!(judge(&source_status.doing(), None, &at_once), Judged::Ok);
+        assert_eq!(assess(&source_status.doing(), None, &at_once), Health::Ok);
         source_status.note(Doing::BreakerOpen("403".to_owned()), (now_secs() - 601) * 1000);
         assert_eq!(
-            judge(&source_status.doing(), None, &Config::default()),
-            Judged::Error,
+            assess(&source_status.doing(), None, &Config::default()),
+            Health::Error,
             "after ten minutes"
         );
     }
 
     #[test]
-    fn without_a_usable_source_nothing_can_come() {
-        let shut = || Doing::BreakerOpen("403".to_owned());
+    fn without_a_usable_source_there_is_a_reason() {
+        let breaker_open = || Doing::BreakerOpen("403".to_owned());
         let beside = |doing| vec![("spare".to_owned(), doing)];
-        assert_eq!(none_usable(&Doing::Off, &[]), None, "none is meant to run");
-        assert_eq!(none_usable(&Doing::Finished, &[]), None);
-        assert_eq!(none_usable(&Doing::Off, &beside(Doing::Following)), None);
-        assert_eq!(none_usable(&shut(), &beside(Doing::Following)), None);
-        assert_eq!(none_usable(&Doing::Following, &beside(shut())), None);
-        let told = none_usable(&Doing::Off, &beside(shut()));
-        assert_eq!(told.as_deref(), Some("the source spare keeps away from the other side: 403"));
-        let told = none_usable(&Doing::Refused("no contact".to_owned()), &beside(shut()));
+        assert_eq!(no_usable_source(&Doing::Off, &[]), None, "none is configured");
+        assert_eq!(no_usable_source(&Doing::Finished, &[]), None);
+        assert_eq!(no_usable_source(&Doing::Off, &beside(Doing::Following)), None);
+        assert_eq!(no_usable_source(&breaker_open(), &beside(Doing::Following)), None);
+        assert_eq!(no_usable_source(&Doing::Following, &beside(breaker_open())), None);
+        let reason = no_usable_source(&Doing::Off, &beside(breaker_open()));
+        assert_eq!(reason.as_deref(), Some("the source spare has its breaker open: 403"));
+        let reason = no_usable_source(&Doing::Refused("no contact".to_owned()), &beside(breaker_open()));
         assert_eq!(
-            told.as_deref(),
-            Some("the source is off: no contact; the source spare keeps away from the other side: 403")
+            reason.as_deref(),
+            Some("the source is off: no contact; the source spare has its breaker open: 403")
         );
     }
 
     #[test]
-    fn nothing_else_but_a_failed_store_is_unhealthy() {
+    fn only_a_failed_store_or_an_open_breaker_is_unhealthy() {
         let source_status = SourceStatus::default();
         let why = || "x".to_owned();
         for doing in [
@@ -384,12 +383,12 @@ mod tests {
         ] {
             source_status.note(doing, 1);
             assert_ne!(
-                judge(&source_status.doing(), None, &Config::default()),
-                Judged::Error,
+                assess(&source_status.doing(), None, &Config::default()),
+                Health::Error,
                 "{:?}",
                 source_status.doing()
             );
-            assert_eq!(judge(&source_status.doing(), Some("disk"), &Config::default()), Judged::Error);
+            assert_eq!(assess(&source_status.doing(), Some("disk"), &Config::default()), Health::Error);
         }
     }
 }

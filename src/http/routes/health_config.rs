@@ -1,28 +1,29 @@
-//! The settings of health (`[health]`): what makes the server unwell.
+//! The settings of health (`[health]`): what makes the server degraded, unhealthy or not ready.
 //!
-//! Must not know: how it is found out.
+//! Must not know: how it is measured.
 
 use serde::{Deserialize, Serialize};
 
 use crate::feed::silence::Limits;
 use crate::telemetry::usual_rate;
 
-/// When the server calls itself unwell.
+/// When the server reports itself as degraded, unhealthy or not ready.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The source may keep away from the other side for so long before the server is unhealthy, seconds.
+    /// The server is unhealthy when the breaker of the source has been open for longer, seconds.
     pub breaker_open_secs: u64,
-    /// So many documents of a source in a row, refused for one reason, degrade the server; 0: none do.
+    /// The server is degraded when this many documents of a source in a row are refused for the same reason;
+    /// 0: never.
     pub refused_documents: u64,
-    /// `/health/ready` turns when no killmail came for so long, seconds, or for longer where they usually
-    /// come slower.
+    /// `/health/ready` fails when no killmail arrived for this time, seconds, or for longer at hours when
+    /// they usually arrive more slowly.
     pub silent_secs: u64,
-    /// How many killmails have to be missing before it turns, by how many usually come at this hour.
+    /// How many killmails have to be missing before it fails, given how many usually arrive at this hour.
     pub silent_killmails: f64,
-    /// How many killmails usually come in a day, of the whole game; the hours have their usual shares.
+    /// How many killmails usually arrive in a day, of the whole game; each hour has its usual share.
     pub killmails_per_day: f64,
-    /// The game's daily downtime from 11:00 UTC on is no silence, seconds.
+    /// How long the game's daily downtime lasts from 11:00 UTC on, seconds; it does not count as silence.
     pub downtime_secs: u32,
 }
 
@@ -40,7 +41,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// What is too silent.
+    /// The limits on silence.
     #[must_use]
     pub const fn limits(&self) -> Limits {
         Limits {

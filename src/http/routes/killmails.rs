@@ -1,6 +1,6 @@
-//! Killmails by id and by filter: history.
+//! History: killmails by id and by filter.
 //!
-//! Must not know: how filters are spelled, how killmails are found.
+//! Must not know: how filters are spelled, or how killmails are found.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,8 +18,8 @@ use crate::feed::filters::FilterLease;
 use crate::feed::history::{Faults, Found, Lookup};
 use crate::http::answer::error::Error;
 use crate::http::answer::listing::Listing;
-use crate::http::answer::success::{Json, JsonWriter, json_of};
-use crate::http::request::parameters::{Pairs, Question, Segment, positive};
+use crate::http::answer::success::{Json, JsonWriter, delivered_json};
+use crate::http::request::parameters::{Pairs, PathSegment, QueryBody, parse_positive};
 use crate::http::routes::kills::check_format;
 use crate::http::state::HttpState;
 use crate::tasks;
@@ -27,26 +27,26 @@ use crate::wire::query::filter_echo::FilterEcho;
 use crate::wire::query::{self, ParsedQuery};
 use crate::wire::{text, time};
 
-/// A filter of more ids counts against the limit of all filters while its answer is on its way.
+/// A filter with more ids counts against the limit of all filters while its response is written.
 const FEW_IDS: usize = 1000;
 
-/// `GET /api/v1/killmail/{id}`. Recent ones are in memory and answered without leaving this thread.
-pub async fn one(
-    State(door): State<Arc<HttpState>>,
-    Segment(id): Segment,
+/// `GET /api/v1/killmail/{id}`. A recent one is in memory and needs no other thread.
+pub async fn by_id(
+    State(state): State<Arc<HttpState>>,
+    PathSegment(id): PathSegment,
     pairs: Pairs,
 ) -> Result<Json, Error> {
     check_format(&pairs).map_err(|message| Error::parameter("format", message))?;
-    let id = positive(&id).ok_or(Error::KillmailId)?;
-    let id = u32::try_from(id).map_err(|_| Error::Killmail)?;
-    let store = door.feed.store();
+    let id = parse_positive(&id).ok_or(Error::KillmailId)?;
+    let id = u32::try_from(id).map_err(|_| Error::KillmailNotFound)?;
+    let store = state.feed.store();
     let entry = match store.recent(id) {
         Some(entry) => {
-            door.hits.fetch_add(1, Ordering::Relaxed);
+            state.killmail_hits.fetch_add(1, Ordering::Relaxed);
             Some(entry)
         }
         None => {
-            door.misses.fetch_add(1, Ordering::Relaxed);
+            state.killmail_misses.fetch_add(1, Ordering::Relaxed);
             let store = Arc::clone(store);
             tasks::blocking("killmail", move || store.killmail(id))
                 .await
@@ -54,118 +54,164 @@ pub async fn one(
                 .map_err(Error::failed)?
         }
     };
-    let kept = Delivered { entry: entry.ok_or(Error::Killmail)?, annotations: Vec::new() };
-    Ok(Json(StatusCode::OK, JsonWriter::default().enveloped(|text| text.push(json_of(&kept))).done()))
+    let kept = Delivered { entry: entry.ok_or(Error::KillmailNotFound)?, annotations: Vec::new() };
+    Ok(Json(
+        StatusCode::OK,
+        JsonWriter::default().enveloped(|text| text.push(delivered_json(&kept))).finish(),
+    ))
 }
 
 /// `GET /api/v1/killmails`.
 pub async fn list(
-    State(door): State<Arc<HttpState>>,
+    State(state): State<Arc<HttpState>>,
     parts: Parts,
     Pairs(pairs): Pairs,
 ) -> Result<Response, Error> {
-    answer(
-        &door,
+<<<<<<< HEAD
+    let query = query::read_history_query(&pairs, state.query_limits()).map_err(Error::history_parameter)?;
+    respond_page(&state, &parts, query).await
+=======
+    respond_page(
+        &state,
         &parts,
-        query::read_history_query(&pairs, door.query_limits()).map_err(Error::history_parameter)?,
+        query::read_history_query(&pairs, state.query_limits()).map_err(Error::history_parameter)?,
     )
     .await
+>>>>>>> main
 }
 
 /// `POST /api/v1/killmails/search`.
 pub async fn search(
-    State(door): State<Arc<HttpState>>,
+    State(state): State<Arc<HttpState>>,
     parts: Parts,
-    body: Question,
+    body: QueryBody,
 ) -> Result<Response, Error> {
-    answer(
-        &door,
+<<<<<<< HEAD
+    let query = body.read(query::read_history_body, state.query_limits()).await?;
+    respond_page(&state, &parts, query.map_err(Error::history_parameter)?).await
+=======
+    respond_page(
+        &state,
         &parts,
-        body.read(query::read_history_body, door.query_limits()).await?.map_err(Error::history_parameter)?,
+        body.read(query::read_history_body, state.query_limits()).await?.map_err(Error::history_parameter)?,
     )
     .await
+>>>>>>> main
 }
 
 /// `GET /api/v1/killmails/count`.
-pub async fn count(State(door): State<Arc<HttpState>>, Pairs(pairs): Pairs) -> Result<Response, Error> {
-    counted(&door, query::read_count_query(&pairs, door.query_limits()).map_err(Error::history_parameter)?)
-        .await
+pub async fn count(State(state): State<Arc<HttpState>>, Pairs(pairs): Pairs) -> Result<Response, Error> {
+<<<<<<< HEAD
+    let query = query::read_count_query(&pairs, state.query_limits()).map_err(Error::history_parameter)?;
+    respond_count(&state, query).await
+=======
+    respond_count(
+        &state,
+        query::read_count_query(&pairs, state.query_limits()).map_err(Error::history_parameter)?,
+    )
+    .await
+>>>>>>> main
 }
 
 /// `POST /api/v1/killmails/count`.
-pub async fn count_search(State(door): State<Arc<HttpState>>, body: Question) -> Result<Response, Error> {
-    counted(
-        &door,
-        body.read(query::read_count_body, door.query_limits()).await?.map_err(Error::history_parameter)?,
+pub async fn count_search(State(state): State<Arc<HttpState>>, body: QueryBody) -> Result<Response, Error> {
+<<<<<<< HEAD
+    let query = body.read(query::read_count_body, state.query_limits()).await?;
+    respond_count(&state, query.map_err(Error::history_parameter)?).await
+}
+
+async fn respond_count(state: &HttpState, query: ParsedQuery) -> Result<Response, Error> {
+    let Filtered { hold, subscription } = hold_filter(state, query.subscription)?;
+=======
+    respond_count(
+        &state,
+        body.read(query::read_count_body, state.query_limits()).await?.map_err(Error::history_parameter)?,
     )
     .await
 }
 
-async fn counted(door: &HttpState, asked: ParsedQuery) -> Result<Response, Error> {
-    let (held, subscription) = hold(door, asked.subscription)?;
-    let count = door.feed.count(Arc::clone(&subscription), door.feed.head()).await.map_err(Error::history)?;
-    let mut listing = Listing::new(&door.feed).holding(held);
+async fn respond_count(state: &HttpState, asked: ParsedQuery) -> Result<Response, Error> {
+    let Filtered { hold, subscription } = hold_filter(state, asked.subscription)?;
+>>>>>>> main
+    let count =
+        state.feed.count(Arc::clone(&subscription), state.feed.head()).await.map_err(Error::history)?;
+    let mut listing = Listing::new(&state.feed).with_filter(hold);
     listing.text(format!(r#"{{"data":{{"count":{count},"filter":"#));
-    tell(&mut listing, &subscription);
-    listing.text(format!(r#"}},"timestamp":"{}"}}"#, time::iso_micros_now())).answer().await
+    write_filter(&mut listing, &subscription);
+    listing.text(format!(r#"}},"timestamp":"{}"}}"#, time::iso_micros_now())).respond().await
 }
 
-async fn answer(door: &HttpState, parts: &Parts, asked: ParsedQuery) -> Result<Response, Error> {
-    let _hold = door.judge(parts, &asked.subscription).map_err(Error::history_judges)?;
-    let place = door.judged_request(parts, &asked.subscription).map_err(Error::history_judges)?;
+<<<<<<< HEAD
+async fn respond_page(state: &HttpState, parts: &Parts, query: ParsedQuery) -> Result<Response, Error> {
+    let _plugin_hold = state.hold_plugin(parts, &query.subscription).map_err(Error::history_plugin_quota)?;
+    let judged_request =
+        state.admit_judged_request(parts, &query.subscription).map_err(Error::history_plugin_quota)?;
+    let (head, after) = match &query.cursor {
+=======
+async fn respond_page(state: &HttpState, parts: &Parts, asked: ParsedQuery) -> Result<Response, Error> {
+    let _plugin_hold = state.hold_plugin(parts, &asked.subscription).map_err(Error::history_plugin_quota)?;
+    let judged_request =
+        state.admit_judged_request(parts, &asked.subscription).map_err(Error::history_plugin_quota)?;
     let (head, after) = match &asked.cursor {
-        Some(text) => cursor(door, text)?,
-        None => (door.feed.head(), None),
+>>>>>>> main
+        Some(text) => parse_cursor(state, text)?,
+        None => (state.feed.head(), None),
     };
-    let (order, limit, (held, subscription)) = (asked.order, asked.limit, hold(door, asked.subscription)?);
-    let found =
-        door.feed.lookup(Lookup { subscription: Arc::clone(&subscription), order, after, head, limit }).await;
-    // What is left costs no plugin anything.
-    drop(place);
-    page(door, head, (held, &subscription), found.map_err(Error::history)?).await
+    let (order, limit) = (query.order, query.limit);
+    let filtered = hold_filter(state, query.subscription)?;
+    let subscription = Arc::clone(&filtered.subscription);
+    let found = state.feed.lookup(Lookup { subscription, order, after, head, limit }).await;
+    // No plugin is called from here on.
+    drop(judged_request);
+    write_page(state, head, filtered, found.map_err(Error::history)?).await
 }
 
-/// Takes a filter with many ids into use until its answer is taken: it is told in it.
-fn hold(
-    door: &HttpState,
-    mut subscription: Subscription,
-) -> Result<(Option<FilterLease>, Arc<Subscription>), Error> {
+/// A filter in use, with its place in the limit of all filters.
+struct Filtered {
+    hold: Option<FilterLease>,
+    subscription: Arc<Subscription>,
+}
+
+/// Counts a filter with many ids against the limit until its response is written: the response repeats the
+/// filter.
+fn hold_filter(state: &HttpState, mut subscription: Subscription) -> Result<Filtered, Error> {
     let ids: usize =
         subscription.filter.dimensions.iter().map(|dimension| dimension.ids.as_slice().len()).sum();
-    let held = (ids > FEW_IDS).then(|| door.feed.filters().register_request(&mut subscription)).transpose();
-    Ok((held.map_err(|full| Error::history(full.into()))?, Arc::new(subscription)))
+    let hold = (ids > FEW_IDS).then(|| state.feed.filters().register_request(&mut subscription)).transpose();
+    let hold = hold.map_err(|full| Error::history(full.into()))?;
+    Ok(Filtered { hold, subscription: Arc::new(subscription) })
 }
 
-async fn page(
-    door: &HttpState,
+async fn write_page(
+    state: &HttpState,
     head: Seq,
-    (held, asked): (Option<FilterLease>, &Subscription),
+    Filtered { hold, subscription }: Filtered,
     found: Found,
 ) -> Result<Response, Error> {
-    let next = found
-        .next
-        .map(|after| EventId { epoch: door.feed.epoch(), place: Place::Preload { head, after } }.to_string());
-    let mut behind = JsonWriter::default();
-    behind.push(r#","count":"#).value(found.chosen.len());
-    behind.push(r#","next_cursor":"#).value(next).push(r#","complete":"#).value(found.complete);
+    let next = found.next.map(|after| {
+        EventId { epoch: state.feed.epoch(), place: Place::Preload { head, after } }.to_string()
+    });
+    let mut rest = JsonWriter::default();
+    rest.push(r#","count":"#).value(found.chosen.len());
+    rest.push(r#","next_cursor":"#).value(next).push(r#","complete":"#).value(found.complete);
     if let Some(Faults { counts, example }) = found.faults {
-        behind.push(r#","faults":"#).push(text::json(&counts));
+        rest.push(r#","faults":"#).push(text::json(&counts));
         if let Some(example) = example {
-            behind.push(r#","fault_example":"#).value(example);
+            rest.push(r#","fault_example":"#).value(example);
         }
     }
-    let mut listing = Listing::new(&door.feed).holding(held);
+    let mut listing = Listing::new(&state.feed).with_filter(hold);
     listing
         .text(r#"{"data":{"killmails":"#)
         .killmails(found.chosen)
-        .text(behind.push(r#","filter":"#).done());
-    tell(&mut listing, asked);
-    listing.text(format!(r#"}},"timestamp":"{}"}}"#, time::iso_micros_now())).answer().await
+        .text(rest.push(r#","filter":"#).finish());
+    write_filter(&mut listing, &subscription);
+    listing.text(format!(r#"}},"timestamp":"{}"}}"#, time::iso_micros_now())).respond().await
 }
 
-/// Tells the filter as it was read: as [`Told`] does, but with long lists in portions.
-fn tell(listing: &mut Listing, asked: &Subscription) {
-    let mut rest = asked.clone();
+/// Writes the filter as it was read: the JSON of [`FilterEcho`], but with long lists in portions.
+fn write_filter(listing: &mut Listing, subscription: &Subscription) {
+    let mut rest = subscription.clone();
     listing.text("{");
     for IdsIn { kind, ids } in std::mem::take(&mut rest.filter.dimensions) {
         listing.text(format!(r#""{kind}_ids":["#)).ids(&ids).text("],");
@@ -173,14 +219,14 @@ fn tell(listing: &mut Listing, asked: &Subscription) {
     listing.text(text::json(&FilterEcho::new(&rest)).split_off(1));
 }
 
-/// A cursor names the head of the first page and the killmail id last sent. It is spelled like an event id
-/// and as opaque.
-fn cursor(door: &HttpState, text: &str) -> Result<(Seq, Option<u32>), Error> {
-    let refuse = |why: &str| Error::parameter("cursor", format!("cursor {why}"));
-    let id: EventId = text.parse().map_err(|_| refuse("is not one of ours"))?;
+/// Reads a cursor: the head of the first page and the last killmail id. It is written like an event id, and
+/// opaque like one.
+fn parse_cursor(state: &HttpState, text: &str) -> Result<(Seq, Option<u32>), Error> {
+    let invalid = |why: &str| Error::parameter("cursor", format!("cursor {why}"));
+    let id: EventId = text.parse().map_err(|_| invalid("is not valid"))?;
     match id.place {
-        _ if id.epoch != door.feed.epoch() => Err(refuse("belongs to another store")),
-        Place::Preload { head, after } if head <= door.feed.head() => Ok((head, Some(after))),
-        _ => Err(refuse("is not one of ours")),
+        _ if id.epoch != state.feed.epoch() => Err(invalid("belongs to another store")),
+        Place::Preload { head, after } if head <= state.feed.head() => Ok((head, Some(after))),
+        _ => Err(invalid("is not valid")),
     }
 }

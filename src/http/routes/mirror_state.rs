@@ -1,4 +1,4 @@
-//! What the mirror keeps between requests, and its settings.
+//! The settings of the mirror (`[mirror]`), and what it keeps between requests.
 //!
 //! Must not know: requests.
 
@@ -11,16 +11,15 @@ use tokio::sync::Semaphore;
 
 use crate::domain::id::Seq;
 
-/// The mirror.
+/// Limits of the mirror.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// A request waits for what is not there yet no longer than this, seconds, whatever it asks for; 0: it
-    /// never waits.
+    /// The longest time a request may wait for a file that does not exist yet, seconds; 0: it never waits.
     pub wait_max_secs: u64,
-    /// Requests that wait at a time; more are answered at once.
+    /// Requests waiting at a time; more get their response at once.
     pub waiting_max: usize,
-    /// Histories of a day on their way at a time: each is read from the disk.
+    /// Day files sent at a time: each is read from disk.
     pub days_max: usize,
 }
 
@@ -31,24 +30,33 @@ impl Default for Config {
 }
 
 /// What the mirror keeps between requests.
-pub struct Mirror {
-    /// Places for requests that wait.
+pub struct MirrorState {
+    /// A permit for each request that waits.
     pub waiting: Semaphore,
-    /// Places for histories of a day on their way.
+    /// A permit for each day file that is being sent.
     pub days: Arc<Semaphore>,
-    /// Killmails of each day, and up to which number they were counted.
-    pub counted: Mutex<(Seq, BTreeMap<i64, u64>)>,
+    /// Killmails per day, counted further with each request.
+    pub day_counts: Mutex<DayCounts>,
 }
 
-impl Mirror {
-    /// Nobody asked yet.
+/// The number of killmails of each day.
+#[derive(Debug, Default)]
+pub struct DayCounts {
+    /// Entries up to this number are counted.
+    pub upto: Seq,
+    /// By day, since the epoch.
+    pub days: BTreeMap<i64, u64>,
+}
+
+impl MirrorState {
+    /// The state before the first request.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let most = |count: usize| count.min(Semaphore::MAX_PERMITS);
+        let permits = |count: usize| count.min(Semaphore::MAX_PERMITS);
         Self {
-            waiting: Semaphore::new(most(config.waiting_max)),
-            days: Arc::new(Semaphore::new(most(config.days_max))),
-            counted: Mutex::default(),
+            waiting: Semaphore::new(permits(config.waiting_max)),
+            days: Arc::new(Semaphore::new(permits(config.days_max))),
+            day_counts: Mutex::default(),
         }
     }
 }

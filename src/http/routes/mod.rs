@@ -1,6 +1,6 @@
-//! One file for each group of routes.
+//! The handlers, one file for each group of routes.
 //!
-//! Must not know: how anything is stored, which killmail goes to whom.
+//! Must not know: how anything is stored, or which killmails a subscription gets.
 
 pub mod add;
 pub mod backup;

@@ -1,6 +1,6 @@
 //! The routes of plugins over a real feed.
 //!
-//! Must not know: how a component is judged.
+//! Must not know: how a component is checked.
 
 use std::time::SystemTime;
 
@@ -26,7 +26,7 @@ const WATCHLIST: &[u8] = include_bytes!("../../../plugins/prebuilt/watchlist.was
 
 struct Api {
     router: Router,
-    /// Gone when the test is over.
+    /// Removed on drop.
     _dir: TempDir,
 }
 
@@ -35,10 +35,9 @@ fn api(limits: limits::Config) -> Api {
     let config = store::config::Config {
         dir: dir.path().to_owned(),
         min_free_bytes: 0,
-        encode: killmail::encode,
         ..store::config::Config::default()
     };
-    let store = Store::open(config).unwrap();
+    let store = Store::open(config, killmail::encode).unwrap();
     let engine = Engine::new(
         limits::Config { compile_here: true, ..limits },
         Arc::new(StoreHistory::new(&store)),
@@ -48,8 +47,8 @@ fn api(limits: limits::Config) -> Api {
     let body_requests = Arc::new(BodyRequests::new(store.clone(), 0));
     let plugins = Plugins::open(store.clone(), engine, Vec::new()).unwrap();
     let feed = Feed::start(store, plugins, feed::config::Config::default()).unwrap();
-    let (config, token, others) = (http::config::Config::default(), "secret".to_owned(), Router::new());
-    let state = http::state::State {
+    let (config, token) = (http::config::Config::default(), "secret".to_owned());
+    let dependencies = http::state::HttpDependencies {
         feed,
         body_requests,
         config,
@@ -57,9 +56,9 @@ fn api(limits: limits::Config) -> Api {
         started: SystemTime::now(),
         connections: Arc::default(),
         in_flight: Arc::default(),
-        others,
+        other_routes: Router::new(),
     };
-    Api { router: http::router(state), _dir: dir }
+    Api { router: http::router(dependencies), _dir: dir }
 }
 
 impl Api {
@@ -90,7 +89,7 @@ impl Api {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_is_uploaded_listed_looked_at_and_deleted() {
+async fn a_plugin_is_uploaded_listed_shown_and_deleted() {
     let api = api(limits::Config::default());
     let (status, first) = api.write("PUT", "/mine", HIGH_VALUE).await;
     assert_eq!(
@@ -123,7 +122,7 @@ async fn a_plugin_is_uploaded_listed_looked_at_and_deleted() {
     );
     assert_eq!(one["data"]["versions"].as_array().unwrap().len(), 2);
 
-    // It says that it waits, and how it gets its turn.
+    // The response says that it waits to be promoted, and how.
     assert_eq!(first["data"].get("message"), None);
     let message = second["data"]["message"].as_str().unwrap();
     let digest = second["data"]["digest"].as_str().unwrap().trim_start_matches("sha256:");
@@ -144,10 +143,10 @@ async fn a_plugin_is_uploaded_listed_looked_at_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_changes_something_needs_the_token() {
+async fn changes_need_a_token() {
     let api = api(limits::Config::default());
-    let ways = [("PUT", "/a"), ("DELETE", "/a"), ("POST", "/a/promote"), ("POST", "/a/rollback")];
-    for (method, path) in ways {
+    let requests = [("PUT", "/a"), ("DELETE", "/a"), ("POST", "/a/promote"), ("POST", "/a/rollback")];
+    for (method, path) in requests {
         for token in [None, Some("wrong")] {
             let (status, body) = api.send(method, path, token, "").await;
             assert_eq!((status, &body["code"]), (401, &json!("UNAUTHORIZED")), "{method} {path}");
@@ -156,7 +155,7 @@ async fn what_changes_something_needs_the_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refusals_have_their_status_code_and_reason() {
+async fn a_refusal_has_a_status_a_code_and_a_reason() {
     let api = api(limits::Config {
         upload_bytes: 200_000,
         scripting_upload_bytes: 200_000,
@@ -191,7 +190,7 @@ async fn refusals_have_their_status_code_and_reason() {
 async fn an_upload_may_be_larger_than_other_bodies() {
     let dir_limit = limits::Config { upload_bytes: 20 << 20, ..limits::Config::default() };
     let api = api(dir_limit);
-    // Larger than `body_max_bytes`; refused for what it is, not for its size.
+    // Larger than `body_max_bytes`; refused for its content, not for its size.
     let (status, body) = api.write("PUT", "/mine", vec![b'x'; 9_000_000]).await;
     assert_eq!((status, &body["details"]["reason"]), (422, &json!("not_wasm")));
 }

@@ -1,16 +1,15 @@
-//! Who reads now, over every door: the list and its sums.
+//! The subscriptions that are open now, on every transport: the list and its totals.
 //!
-//! Must not know: how a subscription is made or ended.
+//! Must not know: how a subscription is opened or closed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::domain::id::{Epoch, EventId, Seq};
 use crate::domain::term::Dimension;
@@ -24,35 +23,39 @@ use crate::tasks;
 use crate::wire::text;
 use crate::wire::time::{iso_micros, iso_seconds};
 
-/// `GET /api/v1/subscriptions`: oldest first. Where from, and what a guest said of its last fault, is told
-/// only to those with the right token.
-pub async fn list(State(door): State<Arc<HttpState>>, parts: Parts) -> Result<Response, Error> {
-    let trusted = door.keys.check(&parts, Scope::Subscriptions).is_ok();
-    let feed = Arc::clone(&door.feed);
-    let lines = tasks::blocking("subscriptions", move || {
-        let mut lines = feed.registry().readers();
-        lines.sort_by(|a, b| (a.opened_at_ms, &a.subscription_id).cmp(&(b.opened_at_ms, &b.subscription_id)));
-        lines
+/// `GET /api/v1/subscriptions`: oldest first. Addresses and the messages of plugin faults are shown only with
+/// a token of the scope `subscriptions`.
+pub async fn list(State(state): State<Arc<HttpState>>, parts: Parts) -> Result<Response, Error> {
+    let trusted = state.tokens.authorize(&parts, Scope::Subscriptions).is_ok();
+    let feed = Arc::clone(&state.feed);
+    let readers = tasks::blocking("subscriptions", move || {
+        let mut readers = feed.registry().readers();
+        readers
+            .sort_by(|a, b| (a.opened_at_ms, &a.subscription_id).cmp(&(b.opened_at_ms, &b.subscription_id)));
+        readers
     });
-    let lines = lines.await.map_err(Error::failed)?;
-    let log = (door.feed.epoch(), door.feed.head());
-    let begin = format!(r#"{{"data":{{"count":{},"subscriptions":["#, lines.len());
-    let all = lines.into_iter().enumerate().flat_map(move |(at, line)| told(at == 0, &line, log, trusted));
-    Listing::new(&door.feed).text(begin).each(all).text("]}}").answer().await
+    let readers = readers.await.map_err(Error::failed)?;
+    let (epoch, head) = (state.feed.epoch(), state.feed.head());
+    let begin = format!(r#"{{"data":{{"count":{},"subscriptions":["#, readers.len());
+    let all = readers.into_iter().enumerate().flat_map(move |(at, reader)| {
+        let before = Part::Text(Bytes::from_static(if at == 0 { b"" } else { b"," }));
+        std::iter::once(before).chain(subscription_parts(&reader, epoch, head, trusted))
+    });
+    Listing::new(&state.feed).text(begin).lazy(all).text("]}}").respond().await
 }
 
-/// A subscription in JSON, its ids behind everything else. Lists are long, so they are shared and not written
-/// here.
-fn told(is_first: bool, line: &OpenReader, (epoch, head): (Epoch, Seq), trusted: bool) -> Vec<Part> {
+/// A subscription in JSON, with its ids after everything else. The lists may be long, so they are shared and
+/// written later.
+fn subscription_parts(reader: &OpenReader, epoch: Epoch, head: Seq, trusted: bool) -> Vec<Part> {
     let ReaderState { subscription, updated_at_ms, through, subscriber, address, connected_at_ms } =
-        line.state();
-    let Progress { place, delivered } = line.progress();
-    let mut told = json!({
-        "id": line.subscription_id,
-        "subscriber_id": subscriber.as_deref().unwrap_or(&line.subscription_id),
+        reader.state();
+    let Progress { place, delivered } = reader.progress();
+    let mut members = json!({
+        "id": reader.subscription_id,
+        "subscriber_id": subscriber.as_deref().unwrap_or(&reader.subscription_id),
         "type": through.word(),
         "callback_url": null,
-        "created_at": iso_micros(line.opened_at_ms),
+        "created_at": iso_micros(reader.opened_at_ms),
         "updated_at": iso_micros(updated_at_ms),
         "connected_at": iso_micros(connected_at_ms),
         "address": address.filter(|_| trusted),
@@ -60,34 +63,33 @@ fn told(is_first: bool, line: &OpenReader, (epoch, head): (Epoch, Seq), trusted:
         "behind": head.0.saturating_sub(place.head().0),
         "delivered": delivered,
     });
-    if let Some(LastFault { plugin, failure, killmail_id, at }) = line.last_fault() {
-        // It may quote the configuration.
+    if let Some(LastFault { plugin, failure, killmail_id, at }) = reader.last_fault() {
+        // It may quote the configuration of another caller.
         let message = trusted.then_some(&*failure.message);
         let (fault, at) = (failure.fault.word(), iso_seconds(at));
-        told["last_fault"] = json!({ "plugin": plugin, "fault": fault, "message": message, "killmail_id": killmail_id, "at": at });
+        members["last_fault"] = json!({ "plugin": plugin, "fault": fault, "message": message, "killmail_id": killmail_id, "at": at });
     }
-    let mut members = text::json(&told);
-    // The end of the object comes behind its lists.
-    members.pop();
-    let mut parts =
-        vec![Part::Text(Bytes::from_static(if is_first { b"" } else { b"," })), Part::Text(members.into())];
+    let mut text = text::json(&members);
+    // The closing brace follows after the lists.
+    text.pop();
+    let mut parts = vec![Part::Text(text.into())];
     for (at, kind) in Dimension::ALL.into_iter().enumerate() {
         let before = if at == 0 { "" } else { "]" };
         parts.push(Part::Text(format!(r#"{before},"{}_ids":["#, kind.word()).into()));
-        parts.extend(subscription.filter.ids(kind).map(|ids| Part::Ids(ids.clone(), 0)));
+        parts.extend(subscription.filter.ids(kind).map(|ids| Part::Ids { ids: ids.clone(), next: 0 }));
     }
     parts.push(Part::Text(Bytes::from_static(b"]}")));
     parts
 }
 
-/// `GET /api/v1/subscriptions/stats`: systems and characters are counted once, whoever names them.
-pub async fn stats(State(door): State<Arc<HttpState>>) -> Result<Json, Error> {
+/// `GET /api/v1/subscriptions/stats`: a system or character counts once, however many subscriptions name it.
+pub async fn stats(State(state): State<Arc<HttpState>>) -> Result<Json, Error> {
     let body = tasks::blocking("subscription-stats", move || {
-        let lines = door.feed.registry().readers();
+        let readers = state.feed.registry().readers();
         let (mut systems, mut characters) = (HashSet::new(), HashSet::new());
-        let (mut sse, mut sockets, mut bytes) = (0, 0, door.feed.wakeups().bytes());
-        for line in &lines {
-            let now = line.state();
+        let (mut sse, mut sockets, mut bytes) = (0, 0, state.feed.wakeups().bytes());
+        for reader in &readers {
+            let now = reader.state();
             match now.through {
                 Transport::Sse => sse += 1,
                 Transport::Websocket => sockets += 1,
@@ -104,7 +106,7 @@ pub async fn stats(State(door): State<Arc<HttpState>>) -> Result<Json, Error> {
             }
         }
         json!({ "data": {
-            "total_subscriptions": lines.len(),
+            "total_subscriptions": readers.len(),
             "websocket_subscriptions": sockets,
             "webhook_subscriptions": 0,
             "sse_subscriptions": sse,
@@ -113,10 +115,6 @@ pub async fn stats(State(door): State<Arc<HttpState>>) -> Result<Json, Error> {
             "memory_usage": bytes,
         } })
     });
-    Ok(answer(&body.await.map_err(Error::failed)?))
-}
-
-/// These two have upstream's plain envelope.
-fn answer(body: &Value) -> Json {
-    Json(StatusCode::OK, Bytes::from(text::json(body)))
+    // As in the older service, without a timestamp.
+    Ok(Json::bare(&body.await.map_err(Error::failed)?))
 }

@@ -1,7 +1,7 @@
-//! The routes of tokens: give one out with scopes, list, revoke. A token is shown once, when it is made; what
-//! is kept is its digest.
+//! The routes of tokens: create one with scopes, list them, revoke one. A token is shown once, when it is
+//! created; only its digest is kept.
 //!
-//! Must not know: what the scopes are asked for.
+//! Must not know: which route needs which scope.
 
 use std::sync::Arc;
 
@@ -14,49 +14,49 @@ use crate::clock::now_secs;
 use crate::domain::hex::hex;
 use crate::http::answer::error::Error;
 use crate::http::answer::success::Json;
-use crate::http::request::api_tokens::{Given, Scope, Token};
+use crate::http::request::api_tokens::{ApiToken, Scope, Token};
 use crate::http::request::auth::Admin;
-use crate::http::request::parameters::Object;
+use crate::http::request::parameters::JsonObject;
 use crate::http::state::HttpState;
 use crate::store::Store;
 use crate::tasks;
-use crate::wire::query::parameters::{self, KnownNames};
+use crate::wire::query::parameters::{KnownNames, Parameters};
 use crate::wire::read::json;
 use crate::wire::time;
 
-/// Tokens given out at a time: each is compared with what a caller sends.
+/// The most tokens: each request is compared with all of them.
 const TOKENS_MAX: usize = 100;
 const NAME_LEN_MAX: usize = 63;
 const RANDOM_BYTES: usize = 32;
 /// The members of a body.
 const KNOWN: KnownNames = &[&["name", "scopes"]];
 
-/// A token as the file keeps it. Law 4 (old bytes speak): a field is added with a default, never renamed or
-/// taken away.
+/// A token as it is stored. Law 4 (old bytes speak): a field is added with a default, never renamed or
+/// removed.
 #[derive(Debug, Serialize, Deserialize)]
-struct Kept {
+struct StoredToken {
     name: String,
     sha256: String,
     scopes: Vec<Scope>,
     created_at: i64,
 }
 
-/// Those given out, as the store keeps them; what cannot be understood is said in the log and lets nobody in.
+/// Reads the tokens in the store. A list that cannot be read is logged, and no token of it is valid.
 #[must_use]
-pub fn load(store: &Store) -> Vec<Given> {
-    let given = |kept: Kept| {
-        let token = Token::of_digest(&kept.sha256)?;
-        Some(Given { name: kept.name, token, scopes: kept.scopes, created_at: kept.created_at })
+pub fn load(store: &Store) -> Vec<ApiToken> {
+    let valid = |stored: StoredToken| {
+        let token = Token::from_digest(&stored.sha256)?;
+        Some(ApiToken { name: stored.name, token, scopes: stored.scopes, created_at: stored.created_at })
     };
-    match store.tokens().map(|bytes| bytes.map(|bytes| serde_json::from_slice::<Vec<Kept>>(&bytes))) {
+    match store.tokens().map(|bytes| bytes.map(|bytes| serde_json::from_slice::<Vec<StoredToken>>(&bytes))) {
         Ok(None) => Vec::new(),
-        Ok(Some(Ok(kept))) => kept.into_iter().filter_map(given).collect(),
+        Ok(Some(Ok(stored))) => stored.into_iter().filter_map(valid).collect(),
         Ok(Some(Err(error))) => {
-            tracing::error!("the list of tokens cannot be understood, none of them is valid: {error}");
+            tracing::error!("the list of tokens is malformed, so none of them is valid: {error}");
             Vec::new()
         }
         Err(error) => {
-            tracing::error!("the list of tokens cannot be read, none of them is valid: {error}");
+            tracing::error!("the list of tokens cannot be read, so none of them is valid: {error}");
             Vec::new()
         }
     }
@@ -66,8 +66,8 @@ pub fn load(store: &Store) -> Vec<Given> {
 ///
 /// # Errors
 /// 401, 403.
-pub async fn list(_: Admin, State(door): State<Arc<HttpState>>) -> Json {
-    let all: Vec<Value> = door.keys.given().iter().map(shown).collect();
+pub async fn list(_: Admin, State(state): State<Arc<HttpState>>) -> Json {
+    let all: Vec<Value> = state.tokens.list().iter().map(token_json).collect();
     Json::data(&json!({ "count": all.len(), "tokens": all }))
 }
 
@@ -75,30 +75,31 @@ pub async fn list(_: Admin, State(door): State<Arc<HttpState>>) -> Json {
 ///
 /// # Errors
 /// 401, 403; 400 for a name or a scope; 503 at the limit or without disk space.
-pub async fn create(_: Admin, State(door): State<Arc<HttpState>>, body: Object) -> Result<Json, Error> {
-    let (name, scopes) = body.read(KNOWN, |given| Ok((name(given)?, scopes(given)?))).await?;
-    let secret = secret()?;
-    let one = Given { name, token: Token::new(&secret), scopes, created_at: now_secs() };
-    let mut value = shown(&one);
+pub async fn create(_: Admin, State(state): State<Arc<HttpState>>, body: JsonObject) -> Result<Json, Error> {
+    let (name, scopes) =
+        body.read(KNOWN, |parameters| Ok((parse_name(parameters)?, parse_scopes(parameters)?))).await?;
+    let secret = new_secret()?;
+    let created = ApiToken { name, token: Token::new(&secret), scopes, created_at: now_secs() };
+    let mut value = token_json(&created);
     value["token"] = secret.into();
-    changed(door, move |given| {
-        if given.iter().any(|other| other.name == one.name) {
+    change_tokens(state, move |tokens| {
+        if tokens.iter().any(|other| other.name == created.name) {
             return Err(Error::parameter(
                 "name",
-                format!("there is a token named {:?}; revoke it first", one.name),
+                format!("a token named {:?} already exists; revoke it first", created.name),
             ));
         }
-        if given.len() >= TOKENS_MAX {
+        if tokens.len() >= TOKENS_MAX {
             return Err(Error::Busy {
-                message: format!("there are {TOKENS_MAX} tokens, the most there may be"),
+                message: format!("there are already {TOKENS_MAX} tokens, which is the limit"),
                 limit: TOKENS_MAX as u64,
             });
         }
-        given.push(one);
+        tokens.push(created);
         Ok(())
     })
     .await?;
-    Ok(Json::created(StatusCode::CREATED, &value))
+    Ok(Json::data_with_status(StatusCode::CREATED, &value))
 }
 
 /// `DELETE /api/v1/tokens/{name}`.
@@ -107,53 +108,54 @@ pub async fn create(_: Admin, State(door): State<Arc<HttpState>>, body: Object) 
 /// 401, 403, 404.
 pub async fn revoke(
     _: Admin,
-    State(door): State<Arc<HttpState>>,
+    State(state): State<Arc<HttpState>>,
     Path(name): Path<String>,
 ) -> Result<Json, Error> {
     let named = name.clone();
-    changed(door, move |given| {
-        let at = given.iter().position(|one| one.name == name).ok_or(Error::Missing { what: "Token" })?;
-        given.remove(at);
+    change_tokens(state, move |tokens| {
+        let at =
+            tokens.iter().position(|token| token.name == name).ok_or(Error::NotFound { what: "Token" })?;
+        tokens.remove(at);
         Ok(())
     })
     .await?;
     Ok(Json::data(&json!({ "name": named })))
 }
 
-/// Changes the list, first on disk. One at a time.
-async fn changed(
-    door: Arc<HttpState>,
-    change: impl FnOnce(&mut Vec<Given>) -> Result<(), Error> + Send + 'static,
+/// Changes the list, on disk first; one change at a time.
+async fn change_tokens(
+    state: Arc<HttpState>,
+    change: impl FnOnce(&mut Vec<ApiToken>) -> Result<(), Error> + Send + 'static,
 ) -> Result<(), Error> {
     let work = move || {
-        let _changing = door.keys.changing();
-        let mut given = door.keys.given();
-        change(&mut given)?;
-        let kept: Vec<Kept> = given
+        let _guard = state.tokens.lock_changes();
+        let mut tokens = state.tokens.list();
+        change(&mut tokens)?;
+        let stored: Vec<StoredToken> = tokens
             .iter()
-            .map(|one| Kept {
-                name: one.name.clone(),
-                sha256: one.token.digest(),
-                scopes: one.scopes.clone(),
-                created_at: one.created_at,
+            .map(|token| StoredToken {
+                name: token.name.clone(),
+                sha256: token.token.digest(),
+                scopes: token.scopes.clone(),
+                created_at: token.created_at,
             })
             .collect();
-        let bytes = serde_json::to_vec(&kept).map_err(Error::failed)?;
-        door.feed.store().put_tokens(&bytes).map_err(Error::failed)?;
-        door.keys.replace(given);
+        let bytes = serde_json::to_vec(&stored).map_err(Error::failed)?;
+        state.feed.store().put_tokens(&bytes).map_err(Error::failed)?;
+        state.tokens.replace(tokens);
         Ok(())
     };
     tasks::blocking("tokens", work).await.map_err(Error::failed)?
 }
 
-fn shown(given: &Given) -> Value {
-    json!({ "name": given.name, "scopes": given.scopes, "created_at": time::iso_seconds(given.created_at) })
+fn token_json(token: &ApiToken) -> Value {
+    json!({ "name": token.name, "scopes": token.scopes, "created_at": time::iso_seconds(token.created_at) })
 }
 
-fn name(given: &parameters::Parameters<'_>) -> Result<String, Error> {
-    let name = given.raw_text("name").unwrap_or_default();
-    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if (1..=NAME_LEN_MAX).contains(&name.len()) && name.bytes().all(good) {
+fn parse_name(parameters: &Parameters<'_>) -> Result<String, Error> {
+    let name = parameters.raw_text("name").unwrap_or_default();
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if (1..=NAME_LEN_MAX).contains(&name.len()) && name.bytes().all(is_allowed) {
         return Ok(name.to_owned());
     }
     Err(Error::parameter(
@@ -162,21 +164,22 @@ fn name(given: &parameters::Parameters<'_>) -> Result<String, Error> {
     ))
 }
 
-fn scopes(given: &parameters::Parameters<'_>) -> Result<Vec<Scope>, Error> {
+fn parse_scopes(parameters: &Parameters<'_>) -> Result<Vec<Scope>, Error> {
     let (mut scopes, mut usable) = (Vec::new(), true);
-    let is_list = given.elements("scopes", |word| match json::text(word).as_deref().and_then(Scope::of) {
-        Some(scope) if !scopes.contains(&scope) => scopes.push(scope),
-        Some(_) => {}
-        None => usable = false,
-    });
+    let is_list =
+        parameters.elements("scopes", |word| match json::text(word).as_deref().and_then(Scope::from_word) {
+            Some(scope) if !scopes.contains(&scope) => scopes.push(scope),
+            Some(_) => {}
+            None => usable = false,
+        });
     if is_list && usable && !scopes.is_empty() {
         return Ok(scopes);
     }
     let words = Scope::ALL.map(Scope::word).join(", ");
-    Err(Error::parameter("scopes", format!("scopes must be a list of at least one of {words}")))
+    Err(Error::parameter("scopes", format!("scopes must be a list of one or more of {words}")))
 }
 
-fn secret() -> Result<String, Error> {
+fn new_secret() -> Result<String, Error> {
     let mut random = [0; RANDOM_BYTES];
     getrandom::fill(&mut random).map_err(Error::failed)?;
     Ok(hex(&random))

@@ -1,6 +1,6 @@
 //! `GET /`: a page for people who open the address in a browser.
 //!
-//! Must not know: anything that changes while the server runs, but how much is kept.
+//! Must not know: anything that changes while the server runs, except the number of killmails.
 
 use std::sync::Arc;
 
@@ -23,19 +23,19 @@ const PAGE: &str = r#"<!doctype html>
   @media (prefers-color-scheme: dark) { body { color: #dfe3ea; background: #14171c } code { background: #242a33 } a { color: #7db8f5 } }
 </style>
 <h1>killstream</h1>
-<p>Every EVE Online killmail, kept, found and streamed. Version {version}; {killmails} killmails kept.</p>
+<p>Every EVE Online killmail, stored, searchable and streamed. Version {version}; {killmails} killmails stored.</p>
 <dl>
   <dt>History</dt>
   <dd><a href="/api/v1/killmails?limit=5"><code>/api/v1/killmails?limit=5</code></a> the newest five</dd>
   <dd><a href="/api/v1/killmails/count?min_value=1000000000"><code>/api/v1/killmails/count?min_value=1000000000</code></a> worth a billion ISK or more</dd>
   <dd><a href="/api/v1/kills/system/30000142?since_hours=24"><code>/api/v1/kills/system/30000142?since_hours=24</code></a> in Jita, the last day</dd>
   <dt>Streams (server-sent events)</dt>
-  <dd><a href="/api/v1/kills/stream"><code>/api/v1/kills/stream</code></a> every killmail as it comes</dd>
+  <dd><a href="/api/v1/kills/stream"><code>/api/v1/kills/stream</code></a> every killmail as it arrives</dd>
   <dd><a href="/api/v1/kills/stream/enhanced?region_ids=10000002&amp;preload_days=1"><code>/api/v1/kills/stream/enhanced?region_ids=10000002&amp;preload_days=1</code></a>
       the last day of The Forge, then live</dd>
   <dt>Plugins</dt>
-  <dd><a href="/api/v1/plugins"><code>/api/v1/plugins</code></a> what judges killmails here</dd>
-  <dt>How it is doing</dt>
+  <dd><a href="/api/v1/plugins"><code>/api/v1/plugins</code></a> the plugins of this server</dd>
+  <dt>Health</dt>
   <dd><a href="/health"><code>/health</code></a> <a href="/status"><code>/status</code></a> <a href="/metrics"><code>/metrics</code></a>
       <a href="/metrics/prometheus"><code>/metrics/prometheus</code></a></dd>
 </dl>
@@ -43,9 +43,9 @@ const PAGE: &str = r#"<!doctype html>
 </html>
 "#;
 
-/// The page.
-pub async fn page(State(door): State<Arc<HttpState>>) -> impl IntoResponse {
-    let killmails = door.feed.store().count().to_string();
+/// `GET /`.
+pub async fn page(State(state): State<Arc<HttpState>>) -> impl IntoResponse {
+    let killmails = state.feed.store().count().to_string();
     let page = PAGE.replace("{version}", env!("CARGO_PKG_VERSION")).replace("{killmails}", &killmails);
     ([(CONTENT_TYPE, "text/html; charset=utf-8")], page)
 }

@@ -8,32 +8,32 @@ use crate::store::config::Config;
 use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 
 #[test]
-fn the_oldest_loads_leave_first() {
-    let parking = BatchCache::default();
+fn the_oldest_batches_are_evicted_first() {
+    let cache = BatchCache::default();
     let texts = || vec![Bytes::from_static(b"0123456789")];
-    let first = parking.park(texts(), 25);
-    let second = parking.park(texts(), 25);
+    let first = cache.insert(texts(), 25);
+    let second = cache.insert(texts(), 25);
     assert!(first.upgrade().is_some());
-    let third = parking.park(texts(), 25);
+    let third = cache.insert(texts(), 25);
     assert!(first.upgrade().is_none() && second.upgrade().is_some());
-    parking.leave(&second);
-    parking.leave(&first);
+    cache.remove(&second);
+    cache.remove(&first);
     assert!(second.upgrade().is_none() && third.upgrade().is_some());
-    let parked = parking.parked.lock();
-    assert_eq!((parked.bytes, parked.loads.len()), (10, 1));
+    let cached = cache.cached.lock();
+    assert_eq!((cached.bytes, cached.batches.len()), (10, 1));
 }
 
 #[test]
-fn a_load_larger_than_the_place_is_not_kept() {
-    let parking = BatchCache::default();
-    assert!(parking.park(vec![Bytes::from_static(b"0123456789")], 5).upgrade().is_none());
-    assert_eq!(parking.parked.lock().bytes, 0);
+fn a_batch_larger_than_the_cache_is_not_kept() {
+    let cache = BatchCache::default();
+    assert!(cache.insert(vec![Bytes::from_static(b"0123456789")], 5).upgrade().is_none());
+    assert_eq!(cache.cached.lock().bytes, 0);
 }
 
 fn store(killmails: u32) -> (tempfile::TempDir, Arc<Store>) {
     let dir = tempfile::tempdir().unwrap();
-    let config = Config { dir: dir.path().to_owned(), encode: killmail::encode, ..Config::default() };
-    let store = Store::open(config).unwrap();
+    let config = Config { dir: dir.path().to_owned(), ..Config::default() };
+    let store = Store::open(config, killmail::encode).unwrap();
     let made = Recipe { killmails: killmails.into(), revised: 0.0, ..Recipe::default() }.generate();
     let incoming = made.map(|made| Incoming {
         killmail: made.killmail,
@@ -58,35 +58,34 @@ fn batch(store: &Store, entries: &[SharedEntry]) -> Batch {
     Batch { kept, number: 1, total: 1, last: true, judged: false, head: Seq(12), id }
 }
 
-/// All pieces of a batch.
-async fn pieces(store: &Arc<Store>, form: Form, parked_bytes: usize, batch: Batch) -> Vec<Bytes> {
-    let (mut all, mut beyond) = (Vec::new(), 0);
-    for mut sending in lines_of(batch, form, &mut beyond, &Arc::default(), parked_bytes) {
+/// All chunks of a batch.
+async fn chunks_of(store: &Arc<Store>, format: BatchFormat, cache_bytes: usize, batch: Batch) -> Vec<Bytes> {
+    let (mut all, mut extra_lines) = (Vec::new(), 0);
+    for mut line in split_batch(batch, format, &mut extra_lines, &Arc::default(), cache_bytes) {
         let mut more = true;
         while more {
-            let mut out = Out::default();
-            more = sending.fill(store, &mut out).await.unwrap();
+            let mut chunks = Chunks::default();
+            more = line.write_next(store, &mut chunks).await.unwrap();
             let begun = all.len();
-            all.extend(std::iter::from_fn(|| out.pop()));
+            all.extend(std::iter::from_fn(|| chunks.pop()));
             let bytes: usize = all[begun..].iter().map(Bytes::len).sum();
             assert!(
-                bytes < READY_BYTES + 1_024 || bytes <= EVENT_BYTES && all.len() == begun + 1,
-                "{bytes} bytes were ready at once"
+                bytes < STEP_BYTES + 1_024 || bytes <= EVENT_BYTES && all.len() == begun + 1,
+                "{bytes} bytes were written at once"
             );
         }
     }
     all
 }
 
-fn datas(pieces: &[Bytes]) -> Vec<String> {
-    let text = String::from_utf8(pieces.concat()).unwrap();
+fn datas(chunks: &[Bytes]) -> Vec<String> {
+    let text = String::from_utf8(chunks.concat()).unwrap();
     text.split("data: ").skip(1).map(|block| block.split_once("\n\n").unwrap().0.to_owned()).collect()
 }
 
 const LONG: u64 = 1 << 20;
 
-/// A batch in small parts is the same text, whether its killmails wait in the parking place or are read
-/// again for each part.
+/// A batch written in small parts is the same text, whether its texts are cached or read again for each part.
 #[tokio::test]
 async fn parts_make_up_the_batch() {
     let (_dir, store) = store(60);
@@ -101,9 +100,9 @@ async fn parts_make_up_the_batch() {
         (StreamKind::Enhanced, BatchKey::Kills),
         (StreamKind::Enhanced, BatchKey::Killmails),
     ] {
-        for parked_bytes in [0, 1 << 20] {
-            let form = Form { kind, key, line_max_bytes: LONG };
-            let found = datas(&pieces(&store, form, parked_bytes, batch(&store, &entries)).await);
+        for cache_bytes in [0, 1 << 20] {
+            let format = BatchFormat { kind, key, line_max_bytes: LONG };
+            let found = datas(&chunks_of(&store, format, cache_bytes, batch(&store, &entries)).await);
             let tail = r#","count":60,"batch_number":1,"total_batches":1,"last":true}"#;
             match (kind, key) {
                 (StreamKind::Basic, _) => assert_eq!(found, list),
@@ -118,37 +117,37 @@ async fn parts_make_up_the_batch() {
 }
 
 #[tokio::test]
-async fn what_is_not_long_is_one_piece() {
+async fn a_short_line_is_one_chunk() {
     let (_dir, store) = store(3);
     let entries = entries(&store, 3);
-    for parked_bytes in [0, 1 << 20] {
-        let form = |kind| Form { kind, key: BatchKey::Both, line_max_bytes: LONG };
+    for cache_bytes in [0, 1 << 20] {
+        let format = |kind| BatchFormat { kind, key: BatchKey::Both, line_max_bytes: LONG };
         assert_eq!(
-            pieces(&store, form(StreamKind::Basic), parked_bytes, batch(&store, &entries)).await.len(),
+            chunks_of(&store, format(StreamKind::Basic), cache_bytes, batch(&store, &entries)).await.len(),
             3
         );
         assert_eq!(
-            pieces(&store, form(StreamKind::Enhanced), parked_bytes, batch(&store, &entries)).await.len(),
+            chunks_of(&store, format(StreamKind::Enhanced), cache_bytes, batch(&store, &entries)).await.len(),
             1
         );
         assert_eq!(
-            pieces(&store, form(StreamKind::Enhanced), parked_bytes, batch(&store, &[])).await.len(),
+            chunks_of(&store, format(StreamKind::Enhanced), cache_bytes, batch(&store, &[])).await.len(),
             1
         );
     }
 }
 
-/// What a plugin said makes lines longer than planned: they are cut again, numbered on, and each says the
-/// place behind it.
+/// Annotations make lines longer than planned: they are split again and numbered on, and each has the id of
+/// the place after it.
 #[tokio::test]
-async fn no_line_is_longer_than_asked_for() {
+async fn no_line_is_longer_than_requested() {
     let (_dir, store) = store(12);
     let mut batch = batch(&store, &entries(&store, 12));
-    let said: Arc<str> = format!("{{\"why\":\"{}\"}}", "x".repeat(10_000)).into();
-    batch.kept.iter_mut().for_each(|kept| kept.annotations = vec![("p".to_owned(), Arc::clone(&said))]);
+    let annotation: Arc<str> = format!("{{\"why\":\"{}\"}}", "x".repeat(10_000)).into();
+    batch.kept.iter_mut().for_each(|kept| kept.annotations = vec![("p".to_owned(), Arc::clone(&annotation))]);
     let line_max_bytes = 64 << 10;
-    let form = Form { kind: StreamKind::Enhanced, key: BatchKey::Both, line_max_bytes };
-    let texts = pieces(&store, form, 1 << 20, batch).await.concat();
+    let format = BatchFormat { kind: StreamKind::Enhanced, key: BatchKey::Both, line_max_bytes };
+    let texts = chunks_of(&store, format, 1 << 20, batch).await.concat();
     let text = String::from_utf8(texts).unwrap();
     assert!(
         text.lines().all(|line| line.len() as u64 <= line_max_bytes),

@@ -1,10 +1,11 @@
-//! The two streams: what a reader hands over becomes server-sent events. Nothing is queued for a client: the
-//! body asks the reader for its next event when the last one was taken.
+//! The two streams: the events of a reader become server-sent events. Nothing is queued for a client: the
+//! body asks the reader for its next event when the client has taken the last one.
 //!
-//! Must not know: which killmails a reader hands over.
+//! Must not know: which killmails a reader delivers.
 
 pub mod batch_cache;
 pub mod sse;
+pub mod stream_config;
 pub mod stream_limits;
 
 use std::collections::VecDeque;
@@ -30,91 +31,110 @@ use crate::feed::reader::Reader;
 use crate::feed::registry::{Client, Transport};
 use crate::feed::start::{BatchForm, Start};
 use crate::http::answer::error::Error;
-use crate::http::answer::lazy_body::{LazyBody, Next};
-use crate::http::answer::success::json_of;
+use crate::http::answer::lazy_body::{LazyBody, StepResult};
+use crate::http::answer::success::delivered_json;
 use crate::http::request::address;
-use crate::http::request::connections::OwnPace;
-use crate::http::request::parameters::{Pairs, Question};
+use crate::http::request::connections::ClientPaced;
+use crate::http::request::parameters::{Pairs, QueryBody};
 use crate::http::state::HttpState;
-use crate::http::stream::batch_cache::{Form, Sending, lines_of};
-use crate::http::stream::sse::Out;
-use crate::http::stream::stream_limits::{Slot, StreamKind};
+use crate::http::stream::batch_cache::{BatchFormat, OutgoingLine, split_batch};
+use crate::http::stream::sse::Chunks;
+use crate::http::stream::stream_limits::{StreamKind, StreamLease};
 use crate::plugins::plugin_quota::EvaluatorPermit;
 use crate::wire::event;
 use crate::wire::query::limits::Limits;
 use crate::wire::query::{self, ParsedQuery};
 
 /// `GET|POST /api/v1/kills/stream` and `/sse`.
-pub async fn basic(State(door): State<Arc<HttpState>>, request: Request) -> Result<Response, Error> {
-    open(door, StreamKind::Basic, request).await
+pub async fn basic(State(state): State<Arc<HttpState>>, request: Request) -> Result<Response, Error> {
+    open(state, StreamKind::Basic, request).await
 }
 
 /// `GET|POST /api/v1/kills/stream/enhanced`.
-pub async fn enhanced(State(door): State<Arc<HttpState>>, request: Request) -> Result<Response, Error> {
-    open(door, StreamKind::Enhanced, request).await
+pub async fn enhanced(State(state): State<Arc<HttpState>>, request: Request) -> Result<Response, Error> {
+    open(state, StreamKind::Enhanced, request).await
 }
 
-async fn open(door: Arc<HttpState>, kind: StreamKind, request: Request) -> Result<Response, Error> {
+async fn open(state: Arc<HttpState>, kind: StreamKind, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-    let mut asked = asked(Request::from_parts(parts.clone(), body), door.query_limits()).await?;
+<<<<<<< HEAD
+    let mut query = read_query(Request::from_parts(parts.clone(), body), state.query_limits()).await?;
+=======
+    let mut asked = read_parameters(Request::from_parts(parts.clone(), body), state.query_limits()).await?;
+>>>>>>> main
     if parts.method == Method::HEAD {
-        return Ok(answer(Body::empty()));
+        return Ok(event_stream(Body::empty()));
     }
-    let address = address::of(&parts, &door.config.trusted_proxies);
-    let slot = door.slots.take(&door.config.sse, kind, address)?;
-    let hold = door.judge(&parts, &asked.subscription).map_err(Error::stream_judges)?;
-    let form = form(kind, &asked, door.feed.config().batch_bytes);
+    let address = address::client_address(&parts, &state.config.trusted_proxies);
+    let lease = state.streams.acquire(&state.config.sse, kind, address)?;
+    let plugin_hold = state.hold_plugin(&parts, &query.subscription).map_err(Error::stream_plugin_quota)?;
+    let format = batch_format(kind, &query, state.feed.config().batch_bytes);
     if kind == StreamKind::Basic {
-        // A basic stream does not tell it.
-        asked.filters = Bytes::new();
+        // A basic stream does not send the filters back.
+        query.filters = Bytes::new();
     }
     let echo =
-        door.feed.filters().lease_echo(asked.filters.len()).map_err(|full| Error::stream(full.into()))?;
+        state.feed.filters().lease_echo(query.filters.len()).map_err(|full| Error::stream(full.into()))?;
     let start = Start {
-        preload_since: preload_since(asked.preload_days),
-        batches: batches(form),
-        last_event_id: last_event_id(&parts.headers, &asked),
+        preload_since: preload_since(query.preload_days),
+        batches: batch_form(format),
+        last_event_id: last_event_id(&parts.headers, &query),
     };
-    let reader = Reader::open(door.feed.clone(), std::mem::take(&mut asked.subscription), start)
+    let reader = Reader::open(state.feed.clone(), std::mem::take(&mut query.subscription), start)
         .await
         .map_err(Error::stream)?;
     reader.set_client(Client { through: Transport::Sse, subscriber: None, address, connected_at_ms: None });
-    let mut first = Out::default();
-    first.retry(door.config.sse.retry_ms);
-    let talk = StreamBody::new(door, form, reader, (asked, echo), (slot, hold));
-    Ok(answer(Body::from_stream(LazyBody::new(first, talk, StreamBody::step))))
+    let mut first = Chunks::default();
+    first.retry(state.config.sse.retry_ms);
+    let rights = Rights { _stream: lease, _plugin: plugin_hold };
+    let body = StreamBody::new(state, format, reader, Opening { query, echo }, rights);
+    Ok(event_stream(Body::from_stream(LazyBody::new(first, body, StreamBody::step))))
 }
 
-async fn asked(request: Request, limits: Limits) -> Result<ParsedQuery, Error> {
+<<<<<<< HEAD
+async fn read_query(request: Request, limits: Limits) -> Result<ParsedQuery, Error> {
+    let query = if request.method() == Method::POST {
+=======
+async fn read_parameters(request: Request, limits: Limits) -> Result<ParsedQuery, Error> {
     let asked = if request.method() == Method::POST {
-        let question = Question::from_request(request, &()).await.map_err(Error::of_stream)?;
-        question.read(query::read_stream_body, limits).await?
+>>>>>>> main
+        let body = QueryBody::from_request(request, &()).await.map_err(Error::in_stream_envelope)?;
+        body.read(query::read_stream_body, limits).await?
     } else {
-        query::read_stream_query(&Pairs::of(request.uri())?.0, limits)
+        query::read_stream_query(&Pairs::from_uri(request.uri())?.0, limits)
     };
-    asked.map_err(Error::stream_parameter)
+    query.map_err(Error::stream_parameter)
 }
 
-/// The header is what a browser sends by itself when it comes back; it knows better than the address it was
-/// first given.
+/// A browser that reconnects sends the header with the same URL as the first time, so the header is newer.
+<<<<<<< HEAD
+fn last_event_id(headers: &HeaderMap, query: &ParsedQuery) -> Option<String> {
+=======
 fn last_event_id(headers: &HeaderMap, asked: &ParsedQuery) -> Option<String> {
+>>>>>>> main
     let header =
         headers.get("last-event-id").map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    header.filter(|id| !id.is_empty()).or_else(|| asked.last_event_id.clone())
+    header.filter(|id| !id.is_empty()).or_else(|| query.last_event_id.clone())
 }
 
-fn form(kind: StreamKind, asked: &ParsedQuery, batch_bytes: u64) -> Form {
+<<<<<<< HEAD
+fn batch_format(kind: StreamKind, query: &ParsedQuery, batch_bytes: u64) -> BatchFormat {
+    let line_max_bytes = query.batch_max_bytes.map_or(batch_bytes, u64::from);
+    BatchFormat { kind, key: query.batch_key, line_max_bytes }
+=======
+fn batch_format(kind: StreamKind, asked: &ParsedQuery, batch_bytes: u64) -> BatchFormat {
     let line_max_bytes = asked.batch_max_bytes.map_or(batch_bytes, u64::from);
-    Form { kind, key: asked.batch_key, line_max_bytes }
+    BatchFormat { kind, key: asked.batch_key, line_max_bytes }
+>>>>>>> main
 }
 
-/// A basic stream has no batches, a line is one killmail: they only set the pace.
-const fn batches(form: Form) -> BatchForm {
-    match form.kind {
+/// How the reader makes batches. A basic stream has one line per killmail, so batches only set its pace.
+const fn batch_form(format: BatchFormat) -> BatchForm {
+    match format.kind {
         StreamKind::Basic => BatchForm { max_bytes: None, copies: 1, frame_bytes: 0 },
         StreamKind::Enhanced => BatchForm {
-            max_bytes: Some(form.line_max_bytes),
-            copies: form.key.copies(),
+            max_bytes: Some(format.line_max_bytes),
+            copies: format.key.copies(),
             frame_bytes: event::BATCH_FRAME_BYTES,
         },
     }
@@ -124,9 +144,9 @@ fn preload_since(days: u32) -> Option<i64> {
     (days > 0).then(|| now_secs() - i64::from(days) * DAY_SECS)
 }
 
-fn answer(body: Body) -> Response {
+fn event_stream(body: Body) -> Response {
     let mut response = body.into_response();
-    response.extensions_mut().insert(OwnPace);
+    response.extensions_mut().insert(ClientPaced);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -134,142 +154,165 @@ fn answer(body: Body) -> Response {
     response
 }
 
-/// One connection: the reader, and what it was told so far.
-struct StreamBody {
-    door: Arc<HttpState>,
-    form: Form,
-    reader: Reader,
+/// The content of the first event, `connected`.
+struct Opening {
+<<<<<<< HEAD
+    query: ParsedQuery,
+=======
     asked: ParsedQuery,
-    /// What `connected` holds of the limit of all filters until the client has it.
+>>>>>>> main
+    echo: EchoLease,
+}
+
+/// Places in the quotas, held as long as the stream is open.
+struct Rights {
+    _stream: StreamLease,
+    _plugin: Option<EvaluatorPermit>,
+}
+
+/// The body of one stream: its reader, and what was sent so far.
+struct StreamBody {
+    state: Arc<HttpState>,
+    format: BatchFormat,
+    reader: Reader,
+<<<<<<< HEAD
+    query: ParsedQuery,
+=======
+    asked: ParsedQuery,
+>>>>>>> main
+    /// Counts the filters in `connected` against the limit of all filters, until the client has taken them.
     echo: Option<EchoLease>,
-    /// When it is time for a ping or a heartbeat.
-    due: Instant,
+    /// When the next ping or heartbeat is due.
+    keepalive_at: Instant,
     /// Whether a killmail was sent since the last heartbeat.
-    sent: bool,
-    /// When each fault word was told last.
+    sent_killmail: bool,
+    /// When each kind of plugin fault was sent last.
     faults: Vec<(Fault, Instant)>,
-    /// The batch now on its way, in lines.
-    sending: VecDeque<Sending>,
-    /// Lines of batches beyond those planned.
-    beyond: u64,
-    _rights: (Slot, Option<EvaluatorPermit>),
+    /// The lines of the batch that is being sent.
+    batch: VecDeque<OutgoingLine>,
+    /// Lines of batches beyond the planned ones.
+    extra_lines: u64,
+    _rights: Rights,
 }
 
 impl StreamBody {
     fn new(
-        door: Arc<HttpState>,
-        form: Form,
+        state: Arc<HttpState>,
+        format: BatchFormat,
         reader: Reader,
-        (asked, echo): (ParsedQuery, EchoLease),
-        rights: (Slot, Option<EvaluatorPermit>),
+<<<<<<< HEAD
+        Opening { query, echo }: Opening,
+=======
+        Opening { asked, echo }: Opening,
+>>>>>>> main
+        rights: Rights,
     ) -> Self {
-        let echo = Some(echo);
-        let (due, sending) = (Instant::now(), VecDeque::new());
-        let mut talk = Self {
-            door,
-            form,
+        let mut body = Self {
+            state,
+            format,
             reader,
-            asked,
-            echo,
-            due,
-            sent: false,
+            query,
+            echo: Some(echo),
+            keepalive_at: Instant::now(),
+            sent_killmail: false,
             faults: Vec::new(),
-            sending,
-            beyond: 0,
+            batch: VecDeque::new(),
+            extra_lines: 0,
             _rights: rights,
         };
-        talk.wind();
-        talk
+        body.restart_keepalive();
+        body
     }
 
-    fn wind(&mut self) {
-        let sse = &self.door.config.sse;
-        let wait_ms = if self.form.kind == StreamKind::Basic { sse.ping_ms } else { sse.heartbeat_ms };
-        self.due = Instant::now() + Duration::from_millis(wait_ms.max(1));
+    fn restart_keepalive(&mut self) {
+        let sse = &self.state.config.sse;
+        let wait_ms = if self.format.kind == StreamKind::Basic { sse.ping_ms } else { sse.heartbeat_ms };
+        self.keepalive_at = Instant::now() + Duration::from_millis(wait_ms.max(1));
     }
 
-    /// The basic stream's wait begins anew with every block, the heartbeat of the enhanced one does not.
-    fn wind_basic(&mut self) {
-        if self.form.kind == StreamKind::Basic {
-            self.wind();
+    /// The ping of a basic stream is delayed by every block; the heartbeat of an enhanced one is not.
+    fn delay_ping(&mut self) {
+        if self.format.kind == StreamKind::Basic {
+            self.restart_keepalive();
         }
     }
 
-    /// Waits until there is something to say; `None` when there is nothing ever again.
-    async fn step(mut self) -> Next<Self> {
-        if self.asked.filters.is_empty() {
-            // What was told before is taken, or this step would not be made yet.
+    /// Waits for the next event and writes it; `None` at the end of the stream.
+    async fn step(mut self) -> StepResult<Self> {
+        if self.query.filters.is_empty() {
+            // The client has taken `connected`: a step runs only after that.
             self.echo = None;
         }
-        let mut out = Out::default();
-        while out.is_empty() {
-            if let Some(sending) = self.sending.front_mut() {
-                if !sending.fill(self.door.feed.store(), &mut out).await.map_err(io::Error::other)? {
-                    self.sending.pop_front();
-                    if self.sending.is_empty() {
-                        // Back to nothing at all, for the years of live that follow.
-                        self.sending = VecDeque::new();
+        let mut chunks = Chunks::default();
+        while chunks.is_empty() {
+            if let Some(line) = self.batch.front_mut() {
+                if !line.write_next(self.state.feed.store(), &mut chunks).await.map_err(io::Error::other)? {
+                    self.batch.pop_front();
+                    if self.batch.is_empty() {
+                        // Frees the capacity: a stream may stay live for years.
+                        self.batch = VecDeque::new();
                     }
                 }
-                self.wind_basic();
+                self.delay_ping();
                 continue;
             }
-            if self.form.kind == StreamKind::Enhanced && Instant::now() >= self.due {
-                self.beat(&mut out);
+            if self.format.kind == StreamKind::Enhanced && Instant::now() >= self.keepalive_at {
+                self.write_keepalive(&mut chunks);
                 continue;
             }
-            match timeout_at(self.due, self.reader.next()).await {
-                Ok(Some(event)) => self.tell(event, &mut out),
+            match timeout_at(self.keepalive_at, self.reader.next()).await {
+                Ok(Some(event)) => self.write_event(event, &mut chunks),
                 Ok(None) => return Ok(None),
-                Err(_) => self.beat(&mut out),
+                Err(_) => self.write_keepalive(&mut chunks),
             }
         }
-        Ok(Some((self, out)))
+        Ok(Some((self, chunks)))
     }
 
-    fn beat(&mut self, out: &mut Out) {
+    fn write_keepalive(&mut self, chunks: &mut Chunks) {
         let id = self.reader.id();
-        match self.form.kind {
-            StreamKind::Basic => out.comment("ping", &id),
-            // Three heartbeats without data make a client believe that history has ended.
-            StreamKind::Enhanced if self.reader.in_preload() && !self.sent => {}
+        match self.format.kind {
+            StreamKind::Basic => chunks.comment("ping", &id),
+            // Some clients take three heartbeats without data for the end of history.
+            StreamKind::Enhanced if self.reader.in_preload() && !self.sent_killmail => {}
             StreamKind::Enhanced => {
-                out.event(Some("heartbeat"), Some(&id), &event::heartbeat(self.reader.in_preload()))
+                chunks.event(Some("heartbeat"), Some(&id), &event::heartbeat(self.reader.in_preload()))
             }
         }
-        self.sent = false;
-        self.wind();
+        self.sent_killmail = false;
+        self.restart_keepalive();
     }
 
-    fn tell(&mut self, event: Event, out: &mut Out) {
-        let basic = self.form.kind == StreamKind::Basic;
+    fn write_event(&mut self, event: Event, chunks: &mut Chunks) {
+        let basic = self.format.kind == StreamKind::Basic;
         match event {
             Event::Opened { id } if basic => {
-                out.comments(&event::connected_comments(&self.asked, self.reader.is_preparing()), &id)
+                chunks.comments(&event::connected_comments(&self.query, self.reader.is_preparing()), &id)
             }
             Event::Opened { id } => {
                 let preparing = self.reader.is_preparing();
-                out.event(
+                chunks.event(
                     Some("connected"),
                     Some(&id),
-                    &event::connected(self.reader.subscription_id(), &self.asked, preparing),
+                    &event::connected(self.reader.subscription_id(), &self.query, preparing),
                 );
-                // It is told once, and a long list would be kept as long as the stream is open.
-                self.asked.filters = Bytes::new();
+                // Needed only once; a long list would stay in memory as long as the stream is open.
+                self.query.filters = Bytes::new();
             }
-            Event::Gap(gap) => out.event(
+            Event::Gap(gap) => chunks.event(
                 Some("gap"),
                 Some(&gap.resumed_at),
                 &event::gap(gap.reason.word(), &gap.requested, &gap.resumed_at),
             ),
             Event::Batch(batch) => {
-                self.sent |= !batch.kept.is_empty();
-                let parked_bytes = self.door.config.sse.batch_cache_bytes;
-                self.sending = lines_of(batch, self.form, &mut self.beyond, &self.door.parking, parked_bytes);
+                self.sent_killmail |= !batch.kept.is_empty();
+                let cache_bytes = self.state.config.sse.batch_cache_bytes;
+                let (extra_lines, cache) = (&mut self.extra_lines, &self.state.batch_cache);
+                self.batch = split_batch(batch, self.format, extra_lines, cache, cache_bytes);
             }
-            Event::Preloaded { id, .. } if basic => out.comment("transition", &id),
+            Event::Preloaded { id, .. } if basic => chunks.comment("transition", &id),
             Event::Preloaded { total, id } => {
-                out.event(Some("transition"), Some(&id), &event::transition(total))
+                chunks.event(Some("transition"), Some(&id), &event::transition(total))
             }
             Event::Killmail { kept, id } => {
                 let (killmail_id, subscription) =
@@ -277,40 +320,40 @@ impl StreamBody {
                 let span = tracing::debug_span!(target: DELIVERY, "delivery", killmail.id = killmail_id, event.id = %id);
                 let _entered = span.entered();
                 tracing::debug!(target: DELIVERY, { killmail.id = killmail_id, subscription.id = subscription }, "sent");
-                out.event((!basic).then_some("killmail"), Some(&id), &json_of(&kept));
-                self.sent = true;
+                chunks.event((!basic).then_some("killmail"), Some(&id), &delivered_json(&kept));
+                self.sent_killmail = true;
             }
             Event::Backfilled { span, id } => {
-                out.event(Some("gap"), Some(&id), &event::backfilled(&span, &id))
+                chunks.event(Some("gap"), Some(&id), &event::backfilled(&span, &id))
             }
             Event::Fault { plugin, failure, killmail_id } => {
-                self.tell_fault(&plugin, &failure, killmail_id, out)
+                self.write_fault(&plugin, &failure, killmail_id, chunks)
             }
             Event::Ended { reason, message } => {
-                out.event(Some("error"), None, &event::error(reason, &message))
+                chunks.event(Some("error"), None, &event::error(reason, &message))
             }
-            Event::Closing if basic => out.comment("closing", &self.reader.id()),
+            Event::Closing if basic => chunks.comment("closing", &self.reader.id()),
             Event::Closing => {
-                out.event(Some("error"), None, &event::error("closing", "the server is stopping"))
+                chunks.event(Some("error"), None, &event::error("closing", "the server is stopping"))
             }
         }
-        if !self.sending.is_empty() || !out.is_empty() {
-            self.wind_basic();
-            self.door.events.fetch_add(1, Ordering::Relaxed);
+        if !self.batch.is_empty() || !chunks.is_empty() {
+            self.delay_ping();
+            self.state.stream_events.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn tell_fault(&mut self, plugin: &str, failure: &Failure, killmail_id: u32, out: &mut Out) {
+    fn write_fault(&mut self, plugin: &str, failure: &Failure, killmail_id: u32, chunks: &mut Chunks) {
         let now = Instant::now();
-        let pause = Duration::from_millis(self.door.config.sse.fault_pause_ms);
-        let told = self.faults.iter_mut().find(|(word, _)| *word == failure.fault);
-        if self.form.kind == StreamKind::Basic || told.as_ref().is_some_and(|(_, at)| now < *at + pause) {
+        let pause = Duration::from_millis(self.state.config.sse.fault_pause_ms);
+        let last = self.faults.iter_mut().find(|(word, _)| *word == failure.fault);
+        if self.format.kind == StreamKind::Basic || last.as_ref().is_some_and(|(_, at)| now < *at + pause) {
             return;
         }
-        match told {
+        match last {
             Some((_, at)) => *at = now,
             None => self.faults.push((failure.fault, now)),
         }
-        out.event(Some("error"), None, &event::plugin_fault(plugin, failure, killmail_id));
+        chunks.event(Some("error"), None, &event::plugin_fault(plugin, failure, killmail_id));
     }
 }

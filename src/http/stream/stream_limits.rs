@@ -1,54 +1,14 @@
-//! How many streams may be open: in all, of the enhanced kind, from one address. A slot is free again when it
-//! is dropped.
+//! How many streams may be open: of both kinds, of the enhanced kind, and from one client address.
 //!
 //! Must not know: what streams carry.
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
-
-use crate::domain::key_counts::KeyCounts;
 use crate::http::answer::error::Error;
-
-/// Streams.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Streams open at a time, of both kinds: each is a socket and a few KiB.
-    pub max_connections: usize,
-    /// Enhanced streams open at a time: they may preload.
-    pub enhanced_max_connections: usize,
-    /// Streams open at a time from one address; unset: no limit.
-    pub max_connections_per_address: Option<usize>,
-    /// How long clients are told to wait before they connect again, milliseconds.
-    pub retry_ms: u64,
-    /// A basic stream says something after so long without a killmail, milliseconds.
-    pub ping_ms: u64,
-    /// The enhanced stream's heartbeat, milliseconds.
-    pub heartbeat_ms: u64,
-    /// A fault word of a plugin is told to a client at most once in this time, milliseconds.
-    pub fault_pause_ms: u64,
-    /// Texts of batches on their way wait in so many bytes of memory for all streams together; slower
-    /// clients' are read again.
-    pub batch_cache_bytes: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            max_connections: 20_000,
-            enhanced_max_connections: 10_000,
-            max_connections_per_address: None,
-            retry_ms: 2_000,
-            ping_ms: 9_500,
-            heartbeat_ms: 30_000,
-            fault_pause_ms: 60_000,
-            batch_cache_bytes: 32 << 20,
-        }
-    }
-}
+use crate::http::stream::stream_config::Config;
+use crate::quota::{Lease, LimitReached, Quota, QuotaLimits};
 
 /// The two kinds of streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,83 +19,80 @@ pub enum StreamKind {
     Enhanced,
 }
 
-/// Who has a slot.
+/// The streams open now.
 #[derive(Debug, Default)]
 pub struct StreamLimits {
-    taken: Mutex<Taken>,
+    all: Arc<Quota<IpAddr>>,
+    enhanced: Arc<Quota<IpAddr>>,
+    opened: AtomicU64,
+    refused: AtomicU64,
 }
 
-/// What is taken, and was.
-#[derive(Debug, Clone, Default)]
-pub struct Taken {
+/// Numbers for `/status` and `/metrics`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamCounts {
     /// Basic streams open.
     pub basic: usize,
     /// Enhanced streams open.
     pub enhanced: usize,
     /// Streams opened since the start.
     pub opened: u64,
-    /// Streams refused for want of a slot since the start.
+    /// Streams refused at a limit since the start.
     pub refused: u64,
-    by_address: KeyCounts<IpAddr>,
+}
+
+/// The right to one stream; its places are free again when it is dropped.
+#[derive(Debug)]
+pub struct StreamLease {
+    _enhanced: Option<Lease<IpAddr>>,
+    _any: Lease<IpAddr>,
 }
 
 impl StreamLimits {
-    /// Takes a slot.
+    /// Admits one more stream.
     ///
     /// # Errors
-    /// All are taken.
-    pub fn take(
-        self: &Arc<Self>,
+    /// A limit is reached.
+    pub fn acquire(
+        &self,
         config: &Config,
         kind: StreamKind,
         address: Option<IpAddr>,
-    ) -> Result<Slot, Error> {
-        let mut taken = self.taken.lock();
-        let from_there = address.map_or(0, |address| taken.by_address.of(&address));
-        let full = taken.basic + taken.enhanced >= config.max_connections
-            || (kind == StreamKind::Enhanced && taken.enhanced >= config.enhanced_max_connections)
-            || config.max_connections_per_address.is_some_and(|most| from_there >= most);
-        if full {
-            taken.refused += 1;
-            return Err(Error::ConnectionLimit);
-        }
-        *taken.of(kind) += 1;
-        taken.opened += 1;
-        address.into_iter().for_each(|address| taken.by_address.add(address));
-        drop(taken);
-        Ok(Slot { slots: Arc::clone(self), kind, address })
+    ) -> Result<StreamLease, Error> {
+        let lease = self.lease(config, kind, address);
+        let counter = if lease.is_ok() { &self.opened } else { &self.refused };
+        counter.fetch_add(1, Ordering::Relaxed);
+        lease.map_err(|_| Error::ConnectionLimit)
     }
 
-    /// What is taken now: basic, enhanced, opened and refused since the start.
+    fn lease(
+        &self,
+        config: &Config,
+        kind: StreamKind,
+        address: Option<IpAddr>,
+    ) -> Result<StreamLease, LimitReached> {
+        let enhanced = QuotaLimits { total: config.enhanced_max_connections, per_key: None };
+        let any = QuotaLimits { total: config.max_connections, per_key: config.max_connections_per_address };
+        Ok(StreamLease {
+            _enhanced: match kind {
+                StreamKind::Basic => None,
+                StreamKind::Enhanced => Some(self.enhanced.acquire(enhanced, None)?),
+            },
+            _any: self.all.acquire(any, address)?,
+        })
+    }
+
+    /// Streams open now, and counters since the start.
     #[must_use]
-    pub fn counts(&self) -> (usize, usize, u64, u64) {
-        let taken = self.taken.lock();
-        (taken.basic, taken.enhanced, taken.opened, taken.refused)
-    }
-}
-
-impl Taken {
-    const fn of(&mut self, kind: StreamKind) -> &mut usize {
-        match kind {
-            StreamKind::Basic => &mut self.basic,
-            StreamKind::Enhanced => &mut self.enhanced,
+    pub fn counts(&self) -> StreamCounts {
+        let enhanced = self.enhanced.in_use();
+        StreamCounts {
+            // An enhanced stream that is just being opened counts in `enhanced` first.
+            basic: self.all.in_use().saturating_sub(enhanced),
+            enhanced,
+            opened: self.opened.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
         }
-    }
-}
-
-/// The right to one stream.
-#[derive(Debug)]
-pub struct Slot {
-    slots: Arc<StreamLimits>,
-    kind: StreamKind,
-    address: Option<IpAddr>,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut taken = self.slots.taken.lock();
-        *taken.of(self.kind) -= 1;
-        self.address.iter().for_each(|address| taken.by_address.remove(address));
     }
 }
 
@@ -144,29 +101,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dropped_slot_is_free_again() {
-        let slots = Arc::new(StreamLimits::default());
+    fn enhanced_streams_have_a_limit_within_that_of_all() {
+        let limits = StreamLimits::default();
         let config = Config { max_connections: 3, enhanced_max_connections: 1, ..Config::default() };
-        let enhanced = slots.take(&config, StreamKind::Enhanced, None).unwrap();
-        assert_eq!(slots.take(&config, StreamKind::Enhanced, None).unwrap_err(), Error::ConnectionLimit);
-        let _one = slots.take(&config, StreamKind::Basic, None).unwrap();
-        let _two = slots.take(&config, StreamKind::Basic, None).unwrap();
-        assert!(slots.take(&config, StreamKind::Basic, None).is_err());
+        let acquire = |kind| limits.acquire(&config, kind, None);
+        let enhanced = acquire(StreamKind::Enhanced).unwrap();
+        assert_eq!(acquire(StreamKind::Enhanced).unwrap_err(), Error::ConnectionLimit);
+        let _first = acquire(StreamKind::Basic).unwrap();
+        let _second = acquire(StreamKind::Basic).unwrap();
+        assert!(acquire(StreamKind::Basic).is_err());
         drop(enhanced);
-        assert!(slots.take(&config, StreamKind::Enhanced, None).is_ok());
-        assert_eq!(slots.counts(), (2, 0, 4, 2));
+        let third = acquire(StreamKind::Basic).unwrap();
+        assert!(acquire(StreamKind::Enhanced).is_err());
+        drop(third);
+        assert!(acquire(StreamKind::Enhanced).is_ok(), "a refused stream keeps no place of either kind");
+        assert_eq!(limits.counts(), StreamCounts { basic: 2, enhanced: 0, opened: 5, refused: 3 });
     }
 
     #[test]
-    fn an_address_has_its_own_limit() {
-        let slots = Arc::new(StreamLimits::default());
+    fn a_client_address_has_its_own_limit() {
+        let limits = StreamLimits::default();
         let config = Config { max_connections_per_address: Some(1), ..Config::default() };
-        let here = "1.2.3.4".parse().ok();
-        let slot = slots.take(&config, StreamKind::Basic, here).unwrap();
-        assert!(slots.take(&config, StreamKind::Enhanced, here).is_err());
-        assert!(slots.take(&config, StreamKind::Basic, "1.2.3.5".parse().ok()).is_ok());
-        drop(slot);
-        assert!(slots.take(&config, StreamKind::Basic, here).is_ok());
-        assert!(slots.taken.lock().by_address.is_empty());
+        let address = "1.2.3.4".parse().ok();
+        let lease = limits.acquire(&config, StreamKind::Basic, address).unwrap();
+        assert!(limits.acquire(&config, StreamKind::Enhanced, address).is_err());
+        assert!(limits.acquire(&config, StreamKind::Basic, "1.2.3.5".parse().ok()).is_ok());
+        drop(lease);
+        assert!(limits.acquire(&config, StreamKind::Basic, address).is_ok());
     }
 }

@@ -1,72 +1,68 @@
-//! ESI: the bodies of killmails by id and hash, through the one limiter whoever asks.
+//! The ESI client: the body of a killmail by id and hash. All requests go through one rate limiter.
 //!
-//! Rules are CCP's (esi-docs): no version in the path, a compatibility date in a header, limits as the
-//! headers tell.
+//! The rules are CCP's (`docs/sources.md`): no version in the path, a compatibility date in a header, limits
+//! as stated in the headers of responses.
 //!
-//! Must not know: why a body is wanted, what becomes of it.
+//! Must not know: why a body is requested, what becomes of it.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::HeaderMap;
 use reqwest::{Client, StatusCode};
 use tokio::time::Instant;
 
-use crate::ingest::bodies::esi_limiter::{Bucket, Limiter, Said};
+use crate::ingest::bodies::esi_limiter::{Bucket, BucketSize, Limiter, Limits};
 use crate::ingest::client;
 use crate::telemetry::fallback_status::Requests;
 
-/// Hex digits of a hash.
+/// The length of a hash, hex digits.
 const HASH_LENGTH: usize = 40;
 
-/// How ESI is asked.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Scheme and host; paths are appended.
     pub base_url: String,
-    /// What `User-Agent` says.
     pub user_agent: String,
-    /// The version of the API, a date.
+    /// The version of the API: a date.
     pub compatibility_date: String,
-    /// A request ends after this, milliseconds.
     pub timeout_ms: u64,
-    /// A longer body is a failure, bytes.
+    /// A longer body counts as a failure, bytes.
     pub body_max_bytes: usize,
-    /// The bucket of killmails until ESI tells its own.
+    /// The token bucket of the killmail route, until ESI states its own.
     pub bucket: Bucket,
 }
 
-/// A body that could not be had.
+/// Why a body could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is none under this id and hash, and never will be.
+    /// 404 or 410: there is no killmail of this id and hash, and never will be.
     #[error("ESI has no such killmail (status {0})")]
     Never(u16),
-    /// It says that there is no such pair of id and hash, as it also does for right ones under load.
+    /// ESI says that id and hash do not belong together, as it also does for valid pairs while under load.
     #[error("ESI says that id and hash do not belong together (status 422)")]
     Unmatched,
-    /// The hash is none.
     #[error("the hash is not 40 hex digits")]
     Hash,
-    /// Not now.
-    #[error("ESI answers {0}")]
+    /// Any other status: the request may succeed later.
+    #[error("ESI responded with status {0}")]
     Status(u16),
-    /// No connection, a timeout, a broken answer.
+    /// No connection, a timeout, or a response that broke off.
     #[error(transparent)]
     Http(#[from] client::Error),
 }
 
 impl Error {
-    /// Whether asking again is of no use.
+    /// Whether a retry is pointless.
     #[must_use]
     pub const fn is_final(&self) -> bool {
         matches!(self, Self::Never(_) | Self::Hash)
     }
 }
 
-/// ESI, as we may ask it.
+/// The ESI client.
 #[derive(Debug)]
 pub struct Esi {
     config: Config,
@@ -76,10 +72,10 @@ pub struct Esi {
 }
 
 impl Esi {
-    /// Asks nothing yet.
+    /// Sends no request yet.
     ///
     /// # Errors
-    /// No HTTP client can be made.
+    /// The HTTP client cannot be created.
     pub fn new(config: Config) -> Result<Self, client::Error> {
         let client =
             client::new(&config.user_agent, &config.base_url, Duration::from_millis(config.timeout_ms))?;
@@ -87,39 +83,39 @@ impl Esi {
         Ok(Self { config, client, limiter, started: Instant::now() })
     }
 
-    /// The body of a killmail; waits for its turn. Every request that is sent is counted.
+    /// Fetches the body of a killmail, after waiting for the rate limiter. Counts every request that is sent.
     ///
     /// # Errors
-    /// There is none, or none to be had now.
+    /// There is no such killmail, or it cannot be fetched now.
     pub async fn killmail(&self, killmail_id: u32, hash: &str, counts: &Requests) -> Result<Bytes, Error> {
-        // It becomes part of an address.
+        // The hash becomes part of the URL.
         if hash.len() != HASH_LENGTH || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(Error::Hash);
         }
-        self.turn().await;
+        self.wait_for_limiter().await;
         counts.sent.fetch_add(1, Ordering::Relaxed);
-        let asked = Instant::now();
-        let answer = self.ask(&format!("{}/killmails/{killmail_id}/{hash}", self.config.base_url)).await;
+        let sent = Instant::now();
+        let result = self.request(&format!("{}/killmails/{killmail_id}/{hash}", self.config.base_url)).await;
         counts
             .took_ms
-            .fetch_add(u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        counts.failed.fetch_add(u64::from(answer.is_err()), Ordering::Relaxed);
-        answer
+            .fetch_add(u64::try_from(sent.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        counts.failed.fetch_add(u64::from(result.is_err()), Ordering::Relaxed);
+        result
     }
 
-    async fn ask(&self, url: &str) -> Result<Bytes, Error> {
-        let asked =
+    async fn request(&self, url: &str) -> Result<Bytes, Error> {
+        let sent =
             self.client.get(url).header("x-compatibility-date", &self.config.compatibility_date).send().await;
-        let response = match asked {
+        let response = match sent {
             Ok(response) => response,
             Err(error) => {
-                self.limiter.lock().failed(self.now_ms());
+                self.limiter.lock().note_no_response(self.now_ms());
                 return Err(Error::Http(error.into()));
             }
         };
-        let said = said(response.status(), response.headers());
-        self.limiter.lock().answered(&said, self.now_ms());
-        match said.status {
+        let limits = parse_limits(response.status(), response.headers());
+        self.limiter.lock().note_response(&limits, self.now_ms());
+        match limits.status {
             200 => Ok(client::body(response, self.config.body_max_bytes).await?),
             status @ (404 | 410) => Err(Error::Never(status)),
             422 => Err(Error::Unmatched),
@@ -127,8 +123,8 @@ impl Esi {
         }
     }
 
-    /// Waits until the limiter lets a question pass.
-    async fn turn(&self) {
+    /// Waits until the limiter allows a request.
+    async fn wait_for_limiter(&self) {
         loop {
             let reserved = self.limiter.lock().reserve(self.now_ms());
             let Err(until_ms) = reserved else { return };
@@ -141,23 +137,23 @@ impl Esi {
     }
 }
 
-/// What an answer says about limits.
-fn said(status: StatusCode, headers: &HeaderMap) -> Said {
+/// What a response says about limits.
+fn parse_limits(status: StatusCode, headers: &HeaderMap) -> Limits {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let number = |name: &str| text(name).and_then(|text| text.parse::<u64>().ok());
-    let secs = |name: &str| number(name).map(|secs| secs.saturating_mul(1_000));
-    Said {
+    let retry_after = client::retry_after(headers);
+    Limits {
         status: status.as_u16(),
-        limit: text("x-ratelimit-limit").and_then(limit),
+        bucket: text("x-ratelimit-limit").and_then(parse_bucket),
         remaining: number("x-ratelimit-remaining"),
-        retry_after_ms: secs(RETRY_AFTER.as_str()),
+        retry_after_ms: retry_after.and_then(|wait| u64::try_from(wait.as_millis()).ok()),
         errors_remain: number("x-esi-error-limit-remain"),
-        errors_reset_ms: secs("x-esi-error-limit-reset"),
+        errors_reset_ms: number("x-esi-error-limit-reset").map(|secs| secs.saturating_mul(1_000)),
     }
 }
 
-/// `3600/15m`: tokens, and the window in milliseconds.
-fn limit(text: &str) -> Option<(u64, u64)> {
+/// Parses `3600/15m`: tokens and window.
+fn parse_bucket(text: &str) -> Option<BucketSize> {
     let (tokens, window) = text.split_once('/')?;
     let unit_ms = match window.chars().last()? {
         's' => 1_000,
@@ -166,7 +162,7 @@ fn limit(text: &str) -> Option<(u64, u64)> {
         _ => return None,
     };
     let count: u64 = window[..window.len() - 1].parse().ok()?;
-    Some((tokens.parse().ok()?, count.checked_mul(unit_ms)?))
+    Some(BucketSize { tokens: tokens.parse().ok()?, window_ms: count.checked_mul(unit_ms)? })
 }
 
 #[cfg(test)]
@@ -174,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_are_read_from_the_headers() {
+    fn limits_are_parsed_from_the_headers() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("x-ratelimit-group", "killmail"),
@@ -186,23 +182,26 @@ mod tests {
         ] {
             headers.insert(name, value.parse().unwrap());
         }
-        let expected = Said {
+        let expected = Limits {
             status: 200,
-            limit: Some((3600, 900_000)),
+            bucket: Some(BucketSize { tokens: 3600, window_ms: 900_000 }),
             remaining: Some(3598),
             retry_after_ms: Some(7_000),
             errors_remain: Some(98),
             errors_reset_ms: Some(35_000),
         };
-        assert_eq!(said(StatusCode::OK, &headers), expected);
-        assert_eq!(said(StatusCode::OK, &HeaderMap::new()), Said { status: 200, ..Said::default() });
+        assert_eq!(parse_limits(StatusCode::OK, &headers), expected);
+        assert_eq!(
+            parse_limits(StatusCode::OK, &HeaderMap::new()),
+            Limits { status: 200, ..Limits::default() }
+        );
         for nonsense in ["", "3600", "3600/", "x/15m", "3600/15", "3600/m", "1/é"] {
-            assert_eq!(limit(nonsense), None, "{nonsense}");
+            assert_eq!(parse_bucket(nonsense), None, "{nonsense}");
         }
     }
 
     #[tokio::test]
-    async fn what_is_no_hash_never_becomes_an_address() {
+    async fn an_invalid_hash_never_becomes_part_of_a_url() {
         let bucket = Bucket { tokens: 100, window_ms: 1_000, spare_percent: 0 };
         let esi = Esi::new(Config {
             base_url: "http://127.0.0.1:9".to_owned(),

@@ -1,4 +1,4 @@
-//! Bodies of killmails that a source only named, fetched from ESI.
+//! Fetching the bodies of killmails that a source only named, from ESI.
 //!
 //! Must not know: which source named them.
 

@@ -39,7 +39,7 @@ use crate::ingest::r2z2::missing_numbers::MissingRange;
 use crate::ingest::r2z2::waits::Waits;
 use crate::store::incoming::{Checkpoint, ZkbRule};
 use crate::store::refused::list::Refused;
-use crate::telemetry::source_status::{MissingNumbers, SourceStatus};
+use crate::telemetry::source_status::{SourceStatus, StillMissing};
 
 /// The name the checkpoint is kept under.
 pub const NAME: &str = "r2z2";
@@ -229,7 +229,7 @@ impl R2z2 {
     }
 
     fn report_still_missing(&self) {
-        let missing = |range: &MissingRange| MissingNumbers {
+        let missing = |range: &MissingRange| StillMissing {
             first: range.first,
             last: range.last,
             numbers: range.numbers,

@@ -227,7 +227,7 @@ async fn refuse(
     );
     loop {
         let (store, document) = (Arc::clone(feed.store()), document.clone());
-        match tasks::blocking("refuse", move || store.refuse(&document)).await {
+        match tasks::blocking("refuse", move || store.add_refused(&document)).await {
             Ok(Ok(())) => return true,
             Ok(Err(error @ StoreError::NoSpace { .. })) => note_no_space(status, &error),
             Ok(Err(error)) => {
@@ -256,10 +256,10 @@ fn count(status: &SourceStatus, killmails: &[Incoming], appended: &[Appended]) {
             Appended::New(entry) => {
                 let late = entry.is_late() && entry.origin == Origin::Live;
                 status.late.fetch_add(u64::from(late), Ordering::Relaxed);
-                status.kept.fetch_add(1, Ordering::Relaxed);
+                status.stored.fetch_add(1, Ordering::Relaxed);
             }
             Appended::Revised(_) => {
-                status.kept.fetch_add(1, Ordering::Relaxed);
+                status.stored.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(killmail.id = id, "killmail {id} was revised");
             }
             // The store logs a conflict.

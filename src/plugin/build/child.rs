@@ -18,9 +18,9 @@ use crate::plugin::build::protocol::{BuildRequest, BuildTask, LINE_BYTES_MAX, Re
 use crate::plugin::counters::Counters;
 use crate::plugin::error::Refusal;
 use crate::plugin::history::NoHistory;
-use crate::plugin::judging::probe;
-use crate::plugin::judging::probe::Tried;
-use crate::plugin::resources::capacity::Memory;
+use crate::plugin::judging::repeatability_trial;
+use crate::plugin::judging::repeatability_trial::TrialReport;
+use crate::plugin::resources::capacity::InstanceAllocation;
 use crate::plugin::resources::cpu_clock::Ticker;
 use crate::plugin::sandbox::guest::Guest;
 use crate::plugin::sandbox::setup::Setup;
@@ -119,24 +119,24 @@ fn build(
     let (json, sample) =
         trial.map_or((no_json as fn(&Entry) -> Bytes, None), |trial| (trial.json, Some(trial.sample)));
     let services = HostServices { history: Arc::new(NoHistory), json };
-    let setup = Setup::new(request.config.clone(), services, Memory::OnDemand)
+    let setup = Setup::new(request.config.clone(), services, InstanceAllocation::OnDemand)
         .map_err(|error| Refusal::Crashed(error.to_string()))?;
     let ticker = Ticker::start(setup.weak()).map_err(|error| Refusal::Crashed(error.to_string()))?;
     let compiled = compile::compile(&setup, bytes)?;
     let upload = UploadId { digest: "", size_bytes: bytes.len() };
     let component = compile::check_linkage(&setup, &compiled, upload, Arc::<Counters>::default())?;
-    let _awake = ticker.awake();
+    let _awake = ticker.keep_ticking();
     // WASI's streams need a tokio runtime. Without one they start their own, with threads, which are denied
     // here.
     let runtime =
         Builder::new_current_thread().build().map_err(|error| Refusal::Crashed(error.to_string()))?;
     let _entered = runtime.enter();
     Guest::new(&setup, &component)?;
-    let mut tried = Tried::default();
+    let mut tried = TrialReport::default();
     if let Some(sample) = sample {
         // If the server no longer reads, writing the final report fails as well.
         let _ = send_report(out, &Report::Reached(Stage::Probing));
-        tried = probe::by_default(&setup, &component, &sample)?;
+        tried = repeatability_trial::try_upload(&setup, &component, &sample)?;
     }
     let code = compile::serialize(&compiled)?;
     Ok((Report::Built { about: component.about().clone(), tried, code_bytes: code.len() as u64 }, code))

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use wasmtime::component::InstancePre;
 use wit_component::ComponentEncoder;
 
-use crate::plugin::component_info::About;
+use crate::plugin::component_info::ComponentInfo;
 use crate::plugin::counters::Counters;
 use crate::plugin::error::{Refusal, error_chain};
 use crate::plugin::resources::charge::Charge;
@@ -29,7 +29,7 @@ use crate::tasks;
 /// Machine code of a component, and what is known of it.
 pub struct Compiled {
     wasm: wasmtime::component::Component,
-    about: About,
+    about: ComponentInfo,
     charge: Arc<Charge>,
 }
 
@@ -53,7 +53,7 @@ pub fn compile(setup: &Setup, bytes: &[u8]) -> Result<Compiled, Refusal> {
     let code = wasm.image_range();
     let code_bytes = code.end.addr().saturating_sub(code.start.addr()) as u64;
     let bytes = about.heap_bytes.saturating_add(about.image_bytes).saturating_add(code_bytes);
-    let charge = Arc::new(Charge::component(&setup.capacity, about.class, bytes)?);
+    let charge = Arc::new(Charge::for_component(&setup.capacity, about.class, bytes)?);
     Ok(Compiled { wasm, about, charge })
 }
 
@@ -69,8 +69,8 @@ pub fn serialize(compiled: &Compiled) -> Result<Vec<u8>, Refusal> {
 ///
 /// # Errors
 /// `Full` or `NeverFits` if there is not enough memory.
-pub fn charge_memory(setup: &Setup, about: &About, code_bytes: u64) -> Result<Charge, Refusal> {
-    Charge::component(&setup.capacity, about.class, about.loaded_bytes(code_bytes))
+pub fn charge_memory(setup: &Setup, about: &ComponentInfo, code_bytes: u64) -> Result<Charge, Refusal> {
+    Charge::for_component(&setup.capacity, about.class, about.loaded_bytes(code_bytes))
 }
 
 /// Maps machine code made by [`serialize`], from a file that nobody else wrote and nobody changes.
@@ -78,7 +78,7 @@ pub fn charge_memory(setup: &Setup, about: &About, code_bytes: u64) -> Result<Ch
 /// # Errors
 /// It was made by another version or other settings of the compiler.
 #[expect(unsafe_code, reason = "machine code cannot be checked; the caller knows who wrote it")]
-pub fn load(setup: &Setup, about: About, file: &Path, charge: Charge) -> Result<Compiled, Refusal> {
+pub fn load(setup: &Setup, about: ComponentInfo, file: &Path, charge: Charge) -> Result<Compiled, Refusal> {
     let class_engine = setup.class_engine(about.class);
     // SAFETY: callers pass only files whose content the store has just found to be what our own compiler
     // wrote.
@@ -177,13 +177,14 @@ pub mod tests {
     use crate::plugin::class::Class;
     use crate::plugin::history::NoHistory;
     use crate::plugin::limits::Config;
-    use crate::plugin::resources::capacity::Memory;
+    use crate::plugin::resources::capacity::InstanceAllocation;
     use crate::plugin::sandbox::state::HostServices;
 
     #[test]
     fn an_unused_module_with_too_much_memory_is_refused_with_the_limit() {
         let services = HostServices { history: Arc::new(NoHistory), json: |_| Bytes::new() };
-        let setup = Setup::new(Config::default(), services, Memory::Pooled).expect("the engine starts");
+        let setup =
+            Setup::new(Config::default(), services, InstanceAllocation::Pooled).expect("the engine starts");
         let component =
             wat::parse_str("(component (core module (memory 65536)))").expect("it is a component");
         let error = wasmtime::component::Component::new(&setup.class_engine(Class::Small).engine, component)
@@ -196,9 +197,10 @@ pub mod tests {
     }
 
     /// What the compiling process makes of a component: what is known of it, and its code.
-    pub fn built(bytes: &[u8]) -> (About, Vec<u8>) {
+    pub fn built(bytes: &[u8]) -> (ComponentInfo, Vec<u8>) {
         let services = HostServices { history: Arc::new(NoHistory), json: |_| Bytes::new() };
-        let setup = Setup::new(Config::default(), services, Memory::OnDemand).expect("the engine starts");
+        let setup =
+            Setup::new(Config::default(), services, InstanceAllocation::OnDemand).expect("the engine starts");
         let compiled = compile(&setup, bytes).expect("it compiles");
         (compiled.about.clone(), serialize(&compiled).expect("it can be written"))
     }

@@ -18,9 +18,9 @@ use std::sync::Arc;
 use crate::plugin::build::process::CompileProcess;
 use crate::plugin::build::protocol::{BuildRequest, BuildTask, Report, Stage};
 use crate::plugin::build::queue::{QueueLoad, QueuePlace, TurnQueue};
-use crate::plugin::component_info::About;
+use crate::plugin::component_info::ComponentInfo;
 use crate::plugin::error::BuildError;
-use crate::plugin::judging::probe::Tried;
+use crate::plugin::judging::repeatability_trial::TrialReport;
 use crate::plugin::limits::Config;
 use crate::plugin::resources::machine_memory;
 
@@ -28,9 +28,9 @@ use crate::plugin::resources::machine_memory;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Built {
     /// What is stored beside its compiled code.
-    pub about: About,
+    pub about: ComponentInfo,
     /// The result of its trial. It was not tried if it refused the configuration it was to be tried with.
-    pub tried: Tried,
+    pub tried: TrialReport,
 }
 
 /// A component to be built.
@@ -140,7 +140,7 @@ impl Builder {
         entered: QueuedUpload,
         file: &Path,
         progress: Progress<'_>,
-    ) -> Result<About, BuildError> {
+    ) -> Result<ComponentInfo, BuildError> {
         let size = size_of(file)?;
         let QueuedUpload { queues, place } = entered;
         place.wait(Some(&queues.compiling), &|position| progress(Stage::Queued { position })).await;
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_there_is_little_memory_the_large_lane_takes_half_of_it() {
+    fn a_large_component_takes_at_most_half_of_a_small_memory() {
         const GIB: u64 = 1 << 30;
         assert_eq!(large_memory_limit(3 * GIB, 24 * GIB), 3 * GIB);
         assert_eq!(large_memory_limit(3 * GIB, 2 * GIB), GIB);

@@ -6,9 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::plugin::component_info::About;
+use crate::plugin::component_info::ComponentInfo;
 use crate::plugin::error::Refusal;
-use crate::plugin::judging::probe::Tried;
+use crate::plugin::judging::repeatability_trial::TrialReport;
 use crate::plugin::limits::Config;
 
 /// The longest line either side accepts, bytes.
@@ -103,13 +103,13 @@ pub enum Report {
     /// It runs without a filter of system calls, because of this error; more messages follow.
     Unfiltered(String),
     /// The component passed the scan.
-    Scanned(About),
+    Scanned(ComponentInfo),
     /// The component may run.
     Built {
         /// What is stored beside its compiled code.
-        about: About,
+        about: ComponentInfo,
         /// The result of its trial.
-        tried: Tried,
+        tried: TrialReport,
         /// Size of the compiled code that follows this line, bytes.
         code_bytes: u64,
     },

@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_at_a_time_and_the_urgent_first() {
+    async fn places_are_served_one_at_a_time_and_urgent_ones_first() {
         let queue = Arc::new(TurnQueue::default());
         let places = Mutex::new(Vec::new());
         let note = |at| places.lock().push(at);
@@ -158,18 +158,18 @@ mod tests {
         let mut second = Box::pin(queue.wait_for_turn(true, &note));
         assert!(urgent.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
         assert!(patient.as_mut().now_or_never().is_none());
-        assert_eq!(*places.lock(), [0, 1, 1, 2, 3], "two passed it");
+        assert_eq!(*places.lock(), [0, 1, 1, 2, 3], "two overtook it");
         drop(first);
         let turn = urgent.as_mut().now_or_never().expect("its turn");
         assert!(second.as_mut().now_or_never().is_none() && patient.as_mut().now_or_never().is_none());
         drop(second);
         assert!(patient.as_mut().now_or_never().is_none());
         drop(turn);
-        assert!(patient.as_mut().now_or_never().is_some(), "who gave up is not waited for");
+        assert!(patient.as_mut().now_or_never().is_some(), "a place that was given up is skipped");
     }
 
     #[tokio::test]
-    async fn who_is_to_be_looked_through_counts_those_being_compiled() {
+    async fn the_position_for_a_scan_includes_the_compile_queue() {
         let (scanning, compiling) = (Arc::new(TurnQueue::default()), Arc::new(TurnQueue::default()));
         let places = Mutex::new(Vec::new());
         let note = |at| places.lock().push(at);
@@ -187,7 +187,7 @@ mod tests {
         drop(first);
         assert!(wait.as_mut().now_or_never().is_some());
         drop((two, idle));
-        assert_eq!(*places.lock(), [3, 2, 1], "the one that nobody waits for is passed");
+        assert_eq!(*places.lock(), [3, 2, 1], "the place that is not urgent is overtaken");
         assert_eq!(compiling.load(), QueueLoad::default());
     }
 }

@@ -1,6 +1,6 @@
-//! A component with one configuration, ready to judge; equal pairs are one.
+//! An evaluator: a component with one configuration, ready to judge. Equal pairs share one.
 //!
-//! History and live never share an instance: each has its own place here.
+//! History and live pages never share an instance: each kind has its own slot here.
 //!
 //! Must not know: queues and threads.
 
@@ -18,30 +18,30 @@ use crate::domain::verdict::{Failure, Fault, Verdict};
 use crate::plugin::class::Class;
 use crate::plugin::error::Refusal;
 use crate::plugin::judging::pair_records::PairRecord;
-use crate::plugin::judging::queue_places::Places;
-use crate::plugin::judging::run::{Instance, Judged, Run};
-use crate::plugin::judging::verdict_memo::Memo;
+use crate::plugin::judging::queue_slots::QueueSlots;
+use crate::plugin::judging::run::{Instance, Judgment, Run};
+use crate::plugin::judging::verdict_memo::VerdictMemo;
 use crate::plugin::limits::Config;
-use crate::plugin::resources::capacity::{Reservation, Whose};
-use crate::plugin::resources::cpu_clock::calls_cpu;
-use crate::plugin::resources::purse::Purse;
+use crate::plugin::resources::capacity::{EvictionScope, Reservation};
+use crate::plugin::resources::cpu_clock::billable_cpu;
+use crate::plugin::resources::memory_account::MemoryAccount;
 use crate::plugin::sandbox::component::Component;
 use crate::plugin::sandbox::convert::GuestInterest;
 use crate::plugin::sandbox::guest::{ConfigureError, Guest, MemoryShortage};
 use crate::plugin::sandbox::setup::Setup;
 
-/// What makes two evaluators equal.
+/// Evaluators with the same key are shared.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Key {
+pub struct EvaluatorKey {
     /// SHA-256 of the component, hex.
     pub digest: String,
     /// The configuration, byte for byte.
     pub config: String,
-    /// How long instances live.
+    /// How long its instances live.
     pub instance: Instance,
 }
 
-impl Key {
+impl EvaluatorKey {
     /// SHA-256 of the configuration, 64 hex digits.
     #[must_use]
     pub fn config_digest(&self) -> String {
@@ -49,18 +49,18 @@ impl Key {
     }
 }
 
-/// A component with a configuration. Clones share instances and memory of verdicts.
+/// A component with a configuration. Clones share instances and remembered verdicts.
 #[derive(Debug, Clone)]
 pub struct Evaluator {
     shared: Arc<Shared>,
-    /// What its pages cost, where somebody wants to know.
-    spent: Option<Arc<Spent>>,
+    /// Measures what its pages cost, if that is limited or asked for.
+    meter: Option<Arc<CpuMeter>>,
 }
 
-/// CPU time that was spent for somebody, and may be.
+/// CPU time used through one handle to an evaluator, and its limit.
 #[derive(Debug)]
-struct Spent {
-    ns: AtomicU64,
+struct CpuMeter {
+    used_ns: AtomicU64,
     max: Duration,
 }
 
@@ -68,51 +68,51 @@ struct Spent {
 pub struct Shared {
     component: Component,
     digest: Arc<str>,
-    key: Key,
+    key: EvaluatorKey,
     needs: GuestInterest,
     shard: usize,
-    /// The instance that was configured first, until somebody has a killmail judged.
-    first: Mutex<Option<Box<Guest>>>,
-    live: Mutex<Seat>,
-    past: Mutex<Seat>,
-    memo: Mutex<Memo>,
-    used: Mutex<Instant>,
+    /// The instance that was configured by the setup, until the first page takes it.
+    initial_instance: Mutex<Option<Box<Guest>>>,
+    live: Mutex<InstanceSlot>,
+    history: Mutex<InstanceSlot>,
+    memo: Mutex<VerdictMemo>,
+    last_used: Mutex<Instant>,
     record: Arc<PairRecord>,
-    places: Arc<Places>,
-    purse: Arc<Purse>,
-    // Given back after the instances have ended.
+    slots: Arc<QueueSlots>,
+    account: Arc<MemoryAccount>,
+    // Dropped last: the instances end before it is released.
     reserved: Reservation,
 }
 
-/// Where an instance waits between two pages.
-struct Seat {
+/// Holds an instance between two pages.
+struct InstanceSlot {
     guest: Option<Box<Guest>>,
     used: Instant,
 }
 
-impl Seat {
+impl InstanceSlot {
     fn empty() -> Mutex<Self> {
         Mutex::new(Self { guest: None, used: Instant::now() })
     }
 }
 
-/// What an evaluator stands on beside its component.
-pub struct Grounds {
-    /// What it needs to see.
+/// What an evaluator is built from, beside its component.
+pub struct EvaluatorParts {
+    /// The killmails and fields it needs.
     pub needs: GuestInterest,
-    /// An instance that is configured and was not called.
-    pub first: Option<Guest>,
-    /// Which thread it belongs to.
+    /// A configured instance that was not called yet.
+    pub initial_instance: Option<Guest>,
+    /// Index of its worker thread.
     pub shard: usize,
     /// The component's digest.
     pub digest: Arc<str>,
-    /// What is known of how the pair behaves.
+    /// The fault record of the pair.
     pub record: Arc<PairRecord>,
-    /// The component's places in the queues.
-    pub places: Arc<Places>,
-    /// What its instances' memory is charged to.
-    pub purse: Arc<Purse>,
-    /// The right to the instances it may come to hold.
+    /// The queue slots of the component.
+    pub slots: Arc<QueueSlots>,
+    /// The account that the memory of its instances is charged to.
+    pub account: Arc<MemoryAccount>,
+    /// The reservation for its instances.
     pub reserved: Reservation,
 }
 
@@ -123,10 +123,19 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Evaluator {
-    /// An evaluator ready to judge. Instances are made when they are needed.
+    /// An evaluator that is ready to judge. Further instances are created on demand.
     #[must_use]
-    pub fn new(config: &Config, component: Component, key: Key, grounds: Grounds) -> Self {
-        let Grounds { needs, first, shard, digest, record, places, purse, reserved } = grounds;
+    pub fn new(config: &Config, component: Component, key: EvaluatorKey, parts: EvaluatorParts) -> Self {
+        let EvaluatorParts {
+            needs,
+            initial_instance: first,
+            shard,
+            digest,
+            record,
+            slots,
+            account,
+            reserved,
+        } = parts;
         let first = first.filter(|_| key.instance == Instance::Warm).map(Box::new);
         let shared = Arc::new(Shared {
             component,
@@ -134,106 +143,109 @@ impl Evaluator {
             key,
             needs,
             shard,
-            first: Mutex::new(first),
-            live: Seat::empty(),
-            past: Seat::empty(),
-            memo: Mutex::new(Memo::new(config.memo_entries, config.memo_bytes)),
-            used: Mutex::new(Instant::now()),
+            initial_instance: Mutex::new(first),
+            live: InstanceSlot::empty(),
+            history: InstanceSlot::empty(),
+            memo: Mutex::new(VerdictMemo::new(config.memo_entries, config.memo_bytes)),
+            last_used: Mutex::new(Instant::now()),
             record,
-            places,
-            purse,
+            slots,
+            account,
             reserved,
         });
-        Self { shared, spent: None }
+        Self { shared, meter: None }
     }
 
-    /// The same, with a count of its own of what its pages cost.
+    /// The same evaluator with a CPU meter of its own.
     #[must_use]
-    pub fn counted_apart(&self) -> Self {
-        self.within(Duration::MAX)
+    pub fn with_cpu_meter(&self) -> Self {
+        self.with_cpu_limit(Duration::MAX)
     }
 
-    /// The same, with a count of its own of what its pages cost; once that is so much CPU time, no more is
-    /// judged by it.
+    /// The same evaluator with a CPU meter of its own. It judges nothing more once that reaches `max`.
     #[must_use]
-    pub fn within(&self, max: Duration) -> Self {
-        Self { shared: Arc::clone(&self.shared), spent: Some(Arc::new(Spent { ns: AtomicU64::new(0), max })) }
+    pub fn with_cpu_limit(&self, max: Duration) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            meter: Some(Arc::new(CpuMeter { used_ns: AtomicU64::new(0), max })),
+        }
     }
 
-    /// CPU time its pages cost so far, the host's work for them included; zero where it is not counted.
+    /// CPU time of its pages so far, including the host's work for them; zero without a meter.
     #[must_use]
-    pub fn spent(&self) -> Duration {
-        Duration::from_nanos(self.spent.as_ref().map_or(0, |spent| spent.ns.load(Ordering::Relaxed)))
+    pub fn cpu_used(&self) -> Duration {
+        Duration::from_nanos(self.meter.as_ref().map_or(0, |spent| spent.used_ns.load(Ordering::Relaxed)))
     }
 
-    /// Whether it has had what it may cost.
+    /// Whether it has reached its CPU limit.
     #[must_use]
-    pub fn is_spent(&self) -> bool {
-        self.spent
+    pub fn is_cpu_exhausted(&self) -> bool {
+        self.meter
             .as_ref()
-            .is_some_and(|spent| Duration::from_nanos(spent.ns.load(Ordering::Relaxed)) >= spent.max)
+            .is_some_and(|spent| Duration::from_nanos(spent.used_ns.load(Ordering::Relaxed)) >= spent.max)
     }
 
-    /// Does work for it on this thread, and counts what that costs.
-    pub fn spend<T>(&self, work: impl FnOnce() -> T) -> T {
-        // Asking the system costs as much as a verdict.
-        let Some(spent) = &self.spent else { return work() };
-        let before = calls_cpu();
-        let done = work();
-        let cpu = calls_cpu().saturating_sub(before);
-        spent.ns.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        done
+    /// Runs work for it on this thread, and adds the CPU time to its meter.
+    pub fn metered<T>(&self, work: impl FnOnce() -> T) -> T {
+        // Reading the thread's CPU time costs as much as a verdict, so it is skipped without a meter.
+        let Some(spent) = &self.meter else { return work() };
+        let before = billable_cpu();
+        let result = work();
+        let cpu = billable_cpu().saturating_sub(before);
+        spent.used_ns.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        result
     }
 
-    /// The component's digest, to be kept.
+    /// The component's digest, cheap to clone.
     #[must_use]
-    pub fn digest_shared(&self) -> &Arc<str> {
+    pub fn shared_digest(&self) -> &Arc<str> {
         &self.shared.digest
     }
 
-    /// What is known of how the pair behaves.
+    /// The fault record of the pair.
     #[must_use]
     pub fn record(&self) -> &PairRecord {
         &self.shared.record
     }
 
-    /// What its instances' memory is charged to.
+    /// The account that the memory of its instances is charged to.
     #[must_use]
-    pub fn purse(&self) -> &Purse {
-        &self.shared.purse
+    pub fn account(&self) -> &MemoryAccount {
+        &self.shared.account
     }
 
-    /// The right to the instances it may come to hold.
+    /// The reservation for its instances.
     #[must_use]
     pub fn reserved(&self) -> &Reservation {
         &self.shared.reserved
     }
 
-    /// The places in the queue for its pages of this kind.
+    /// The queue slots for its pages of this kind.
     #[must_use]
-    pub fn places_of(&self, run: Run) -> &Arc<Semaphore> {
-        self.shared.places.of(run, self.shared.record.of(run).is_proven())
+    pub fn queue_slots(&self, run: Run) -> &Arc<Semaphore> {
+        self.shared.slots.for_run(run, self.shared.record.for_run(run).is_proven())
     }
 
-    /// Takes out the instances that were not used for so long. That of live killmails stays, unless it is of
-    /// the class that takes tens of megabytes: the next killmail may come any moment.
+    /// Takes out the instances that were not used for this long. The one for live killmails stays, because
+    /// the next killmail may come at any moment, unless the class is `scripting`, scope instances take tens
+    /// of megabytes.
     #[must_use]
-    pub fn unused(&self, after: Duration) -> Vec<Box<Guest>> {
-        let take = |seat: &Mutex<Seat>| {
-            let mut seat = seat.lock();
-            if seat.used.elapsed() >= after { seat.guest.take() } else { None }
+    pub fn take_idle_instances(&self, after: Duration) -> Vec<Box<Guest>> {
+        let take = |slot: &Mutex<InstanceSlot>| {
+            let mut slot = slot.lock();
+            if slot.used.elapsed() >= after { slot.guest.take() } else { None }
         };
-        let mut unused: Vec<Box<Guest>> = take(&self.shared.past).into_iter().collect();
+        let mut unused: Vec<Box<Guest>> = take(&self.shared.history).into_iter().collect();
         if self.shared.component.class() == Class::Scripting {
             unused.extend(take(&self.shared.live));
             if self.idle_for() >= after {
-                unused.extend(self.shared.first.lock().take());
+                unused.extend(self.shared.initial_instance.lock().take());
             }
         }
         unused
     }
 
-    /// What it promises to need of killmails; the index keeps the rest away. `None` restricts nothing.
+    /// The killmails that it declared to need, which the index filters for; `None` means all.
     #[must_use]
     pub fn interest(&self) -> Option<&Interest> {
         self.shared.needs.interest.as_ref()
@@ -257,43 +269,43 @@ impl Evaluator {
         &self.shared.component
     }
 
-    /// Which thread it belongs to.
+    /// Index of its worker thread.
     #[must_use]
     pub fn shard(&self) -> usize {
         self.shared.shard
     }
 
-    /// Nobody but the engine holds it.
+    /// Whether only the engine holds it.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         Arc::strong_count(&self.shared) == 1
     }
 
-    /// Whether it is one of these.
+    /// Whether it may be evicted in this scope.
     #[must_use]
-    pub fn is_of(&self, whose: Whose<'_>) -> bool {
-        match whose {
-            Whose::Payer(payer) => self.shared.purse.is_of(payer),
-            Whose::Anyones | Whose::Class(_) => self.shared.component.is_of(whose),
+    pub fn is_in_scope(&self, scope: EvictionScope<'_>) -> bool {
+        match scope {
+            EvictionScope::Address(payer) => self.shared.account.is_charged_to(payer),
+            EvictionScope::All | EvictionScope::Class(_) => self.shared.component.is_of(scope),
         }
     }
 
-    /// How long it was not used.
+    /// Time since its last use.
     #[must_use]
     pub fn idle_for(&self) -> Duration {
-        self.shared.used.lock().elapsed()
+        self.shared.last_used.lock().elapsed()
     }
 
-    /// It is used now.
+    /// Marks it as used now.
     pub fn touch(&self) {
-        *self.shared.used.lock() = Instant::now();
+        *self.shared.last_used.lock() = Instant::now();
     }
 
-    /// The whole page from memory, if every verdict on it is there.
+    /// The verdicts of the whole page, if all are remembered.
     #[must_use]
-    pub fn recall(&self, page: &[SharedEntry]) -> Option<Vec<Judged>> {
+    pub fn remembered_page(&self, page: &[SharedEntry]) -> Option<Vec<Judgment>> {
         let memo = self.shared.memo.lock();
-        let answers: Option<Vec<Judged>> = page
+        let answers: Option<Vec<Judgment>> = page
             .iter()
             .map(
                 |entry| {
@@ -305,13 +317,17 @@ impl Evaluator {
         if answers.is_some() {
             let counters = self.shared.component.counters();
             for entry in page {
-                if self.shared.needs.accepts(entry) { counters.remembered(1) } else { counters.passed_over() }
+                if self.shared.needs.accepts(entry) {
+                    counters.record_remembered(1)
+                } else {
+                    counters.record_passed_over()
+                }
             }
         }
         answers
     }
 
-    /// Whether it needs to see this killmail at all.
+    /// Whether it needs this killmail at all.
     #[must_use]
     pub fn accepts(&self, entry: &Entry) -> bool {
         self.shared.needs.accepts(entry)
@@ -323,48 +339,48 @@ impl Evaluator {
         self.shared.key.instance
     }
 
-    /// The verdict on this killmail at this revision, if it is remembered.
+    /// The remembered verdict on this revision of the killmail.
     #[must_use]
-    pub fn remembered(&self, entry: &Entry) -> Option<Judged> {
+    pub fn remembered(&self, entry: &Entry) -> Option<Judgment> {
         self.shared.memo.lock().get(entry)
     }
 
     /// Remembers a verdict for equal pairs.
-    pub fn remember(&self, entry: &Entry, answer: &Judged) {
+    pub fn remember(&self, entry: &Entry, answer: &Judgment) {
         self.shared.memo.lock().put(entry, answer);
     }
 
-    /// Takes out the instance for this kind of run, to be put back with [`Self::put_instance`].
+    /// Takes the instance for this kind of run; put it back with [`Self::put_instance`].
     #[must_use]
     pub fn take_instance(&self, run: Run) -> Option<Box<Guest>> {
-        self.seat(run).lock().guest.take().or_else(|| self.shared.first.lock().take())
+        self.slot(run).lock().guest.take().or_else(|| self.shared.initial_instance.lock().take())
     }
 
-    /// Puts an instance back after its run; `None` where it did not survive.
+    /// Puts the instance back after its run; `None` if it did not survive.
     pub fn put_instance(&self, run: Run, guest: Option<Box<Guest>>) {
-        let mut seat = self.seat(run).lock();
-        seat.used = Instant::now();
-        seat.guest = guest;
+        let mut slot = self.slot(run).lock();
+        slot.used = Instant::now();
+        slot.guest = guest;
     }
 
-    fn seat(&self, run: Run) -> &Mutex<Seat> {
+    fn slot(&self, run: Run) -> &Mutex<InstanceSlot> {
         match run {
             Run::Live => &self.shared.live,
-            Run::History { .. } => &self.shared.past,
+            Run::History { .. } => &self.shared.history,
         }
     }
 
-    /// Makes and configures an instance.
+    /// Creates and configures an instance.
     ///
     /// # Errors
-    /// The fault, and whose memory ran out if there was too little.
+    /// The fault, and scope memory is used up if there was too little.
     pub fn instantiate(&self, setup: &Setup) -> Result<Box<Guest>, (Failure, Option<MemoryShortage>)> {
         let failure = |fault, refusal: Refusal| {
             let crowded = MemoryShortage::from_refusal(&refusal);
             let message = refusal.legible(setup.config.text_bytes).to_string();
             (Failure::new(if crowded.is_some() { Fault::Memory } else { fault }, message), crowded)
         };
-        let mut guest = Guest::with_purse(setup, &self.shared.component, &self.shared.purse)
+        let mut guest = Guest::with_purse(setup, &self.shared.component, &self.shared.account)
             .map_err(|refusal| failure(Fault::Instantiate, refusal))?;
         match guest.configure(setup, &self.shared.key.config) {
             Ok(_) => Ok(Box::new(guest)),

@@ -1,7 +1,7 @@
-//! What is kept of pairs of component and configuration: those ready to judge, those being made, and what
-//! became of those made lately. A pair is made once for all who ask for it.
+//! The cache of evaluators: pairs of component and configuration that are ready, pairs that are being set up,
+//! and recent outcomes. A pair is set up once for everyone who asks for it.
 //!
-//! Must not know: how guests are made or called, and on which thread.
+//! Must not know: how guests are created or called, and on which thread.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Weak};
@@ -11,288 +11,312 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::plugin::error::Refusal;
-use crate::plugin::judging::evaluator::{Evaluator, Key};
+use crate::plugin::judging::evaluator::{Evaluator, EvaluatorKey};
 use crate::plugin::judging::pair_records::PairRecords;
-use crate::plugin::judging::queue_places::Places;
+use crate::plugin::judging::queue_slots::QueueSlots;
 use crate::plugin::limits::Config;
-use crate::plugin::resources::capacity::{Unused, Wanted, Whose};
-use crate::plugin::resources::purse::{Payer, Purse};
+use crate::plugin::resources::capacity::{EvictionScope, Evictor, Shortage};
+use crate::plugin::resources::memory_account::{AddressBudget, MemoryAccount};
 use crate::plugin::sandbox::component::{Component, WeakComponent};
 use crate::tasks;
 
-/// Tells those waiting for a pair when it is ready, or why it will not be. It does not carry the pair itself:
-/// that would be in use.
-pub type News = watch::Receiver<Option<Result<(), Refusal>>>;
+/// Receives the outcome of a setup. It does not carry the evaluator itself, which would then count as in use.
+pub type SetupReceiver = watch::Receiver<Option<Result<(), Refusal>>>;
 
-/// Tells it.
-type Teller = watch::Sender<Option<Result<(), Refusal>>>;
+/// Sends it.
+type SetupSender = watch::Sender<Option<Result<(), Refusal>>>;
 
-/// The answer to a request for a pair.
+/// The result of a lookup.
 #[derive(Debug)]
-pub enum Told {
-    /// It is ready.
+pub enum CacheLookup {
+    /// The evaluator is ready.
     Ready(Evaluator),
-    /// It was refused lately, and would be again.
+    /// A recent setup was refused, and would be again.
     Refused(Refusal),
-    /// It is being made; ask again on good news.
-    UnderWay(News),
-    /// It has to be made, by the first who asked.
-    New(News, Order),
+    /// It is being set up; look it up again on success.
+    Pending(SetupReceiver),
+    /// It has to be set up, by this first caller.
+    Missing(SetupReceiver, SetupTicket),
 }
 
-/// The duty to make a pair ready, for all who wait for it. Dropped unfulfilled, it tells them that it failed.
+/// The duty to set up one pair, for everyone who waits for it. If dropped without a result, it reports a
+/// failure.
 #[derive(Debug)]
-pub struct Order {
-    kept: Arc<Kept>,
-    key: Key,
+pub struct SetupTicket {
+    cache: Arc<EvaluatorCache>,
+    key: EvaluatorKey,
     config_digest: String,
-    tried: bool,
-    purse: Arc<Purse>,
-    open: bool,
+    needs_trial: bool,
+    account: Arc<MemoryAccount>,
+    is_open: bool,
 }
 
-impl Order {
-    /// What is to be made.
+impl SetupTicket {
+    /// The pair to set up.
     #[must_use]
-    pub const fn key(&self) -> &Key {
+    pub const fn key(&self) -> &EvaluatorKey {
         &self.key
     }
 
-    /// What the memory of its instances is charged to.
+    /// The account that the memory of its instances is charged to.
     #[must_use]
-    pub const fn purse(&self) -> &Arc<Purse> {
-        &self.purse
+    pub const fn account(&self) -> &Arc<MemoryAccount> {
+        &self.account
     }
 
-    /// Whether it has to be tried on the sample.
+    /// Whether it has to pass a trial on the sample.
     #[must_use]
-    pub const fn tried(&self) -> bool {
-        self.tried
+    pub const fn needs_trial(&self) -> bool {
+        self.needs_trial
     }
 
-    /// Whether somebody still waits.
+    /// Whether anyone still waits.
     #[must_use]
     pub fn is_awaited(&self) -> bool {
-        let inner = self.kept.inner.lock();
-        inner
-            .under_way
-            .get(&(self.key.clone(), self.tried))
-            .is_some_and(|making| making.teller.receiver_count() > 0)
+        let state = self.cache.state.lock();
+        state.pending.get(&self.pending_key()).is_some_and(|setup| setup.sender.receiver_count() > 0)
     }
 
-    /// Whether somebody still waits. Where nobody does, it is given up: who asks from now on asks anew.
+    /// Whether anyone still waits. If not, the ticket is closed, and the next caller starts another setup.
     #[must_use]
-    pub fn is_wanted(&mut self) -> bool {
-        let mut inner = self.kept.inner.lock();
-        let flight = (self.key.clone(), self.tried);
-        let wanted = inner.under_way.get(&flight).is_some_and(|making| making.teller.receiver_count() > 0);
-        if !wanted {
-            inner.under_way.remove(&flight);
-            self.open = false;
+    pub fn close_unless_awaited(&mut self) -> bool {
+        let mut state = self.cache.state.lock();
+        let key = self.pending_key();
+        let is_awaited = state.pending.get(&key).is_some_and(|setup| setup.sender.receiver_count() > 0);
+        if !is_awaited {
+            state.pending.remove(&key);
+            self.is_open = false;
         }
-        wanted
+        is_awaited
     }
 
-    /// Tells all who wait, and remembers it.
-    /// A refusal that is not `for_all` is one only for those who want it tried.
-    pub fn fulfil(mut self, component: &Component, made: Result<Evaluator, Refusal>, for_all: bool) {
-        self.kept.remember(&self, component, &made, for_all);
-        self.tell(made);
+    /// Publishes the result and remembers its outcome. A refusal counts for callers that want no trial only
+    /// if `applies_without_trial`.
+    pub fn complete(
+        mut self,
+        component: &Component,
+        result: Result<Evaluator, Refusal>,
+        applies_without_trial: bool,
+    ) {
+        self.cache.remember(&self, component, &result, applies_without_trial);
+        self.publish(result);
     }
 
-    /// Tells all who wait that it could not be done now.
+    /// Reports that it cannot be done now.
     pub fn fail(mut self, refusal: Refusal) {
-        self.tell(Err(refusal));
+        self.publish(Err(refusal));
     }
 
-    fn tell(&mut self, made: Result<Evaluator, Refusal>) {
-        if !std::mem::take(&mut self.open) {
+    fn pending_key(&self) -> PendingKey {
+        PendingKey { evaluator: self.key.clone(), needs_trial: self.needs_trial }
+    }
+
+    fn publish(&mut self, result: Result<Evaluator, Refusal>) {
+        if !std::mem::take(&mut self.is_open) {
             return;
         }
-        let mut inner = self.kept.inner.lock();
-        let news = made.map(|evaluator| {
-            inner.evaluators.entry(self.key.clone()).or_insert(evaluator);
+        let mut state = self.cache.state.lock();
+        let outcome = result.map(|evaluator| {
+            state.evaluators.entry(self.key.clone()).or_insert(evaluator);
         });
-        let making = inner.under_way.remove(&(self.key.clone(), self.tried));
-        drop(inner);
-        if let Some(making) = making {
-            making.teller.send_replace(Some(news));
+        let setup = state.pending.remove(&self.pending_key());
+        drop(state);
+        if let Some(setup) = setup {
+            setup.sender.send_replace(Some(outcome));
         }
     }
 }
 
-impl Drop for Order {
+impl Drop for SetupTicket {
     fn drop(&mut self) {
-        self.tell(Err(Refusal::Crashed("the plugin could not be configured: the work was lost".to_owned())));
+        self.publish(Err(Refusal::Crashed(
+            "the plugin could not be configured: the work was lost".to_owned(),
+        )));
     }
 }
 
-/// What came of a configuration, without the evaluator.
+/// The outcome of a setup, without the evaluator.
 #[derive(Debug)]
-struct Outcome {
+struct SetupOutcome {
     /// `None`: it passed the trial.
     refusal: Option<Refusal>,
-    /// It is refused to those, too, who do not want it tried.
-    for_all: bool,
+    /// It also refuses callers that want no trial.
+    applies_without_trial: bool,
     since: Instant,
-    loaded: WeakComponent,
+    component: WeakComponent,
 }
 
-impl Outcome {
-    /// It is remembered no longer. A refusal may have had to do with the moment, so that it ends whoever has
-    /// the component.
-    fn is_over(&self, after: Duration) -> bool {
-        (self.refusal.is_some() || !self.loaded.is_loaded()) && self.since.elapsed() >= after
+impl SetupOutcome {
+    /// Whether to forget it. A refusal may have had a temporary cause, so it expires even while the component
+    /// is loaded.
+    fn is_expired(&self, after: Duration) -> bool {
+        (self.refusal.is_some() || !self.component.is_loaded()) && self.since.elapsed() >= after
     }
 }
 
-/// A component's and a configuration's digest.
-type Pair = (String, String);
+/// The digests that identify a component with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct PairDigests {
+    component: String,
+    config: String,
+}
+
+/// The pair of a pending setup, and whether it includes a trial.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct PendingKey {
+    evaluator: EvaluatorKey,
+    needs_trial: bool,
+}
 
 #[derive(Debug, Default)]
-struct Inner {
-    evaluators: HashMap<Key, Evaluator>,
-    under_way: HashMap<(Key, bool), UnderWay>,
-    outcomes: HashMap<Pair, Outcome>,
-    /// The pairs of `outcomes`, the oldest first.
-    order: VecDeque<Pair>,
-    places: HashMap<String, Weak<Places>>,
+struct CacheState {
+    evaluators: HashMap<EvaluatorKey, Evaluator>,
+    pending: HashMap<PendingKey, PendingSetup>,
+    outcomes: HashMap<PairDigests, SetupOutcome>,
+    /// The keys of `outcomes`, the oldest first.
+    outcome_order: VecDeque<PairDigests>,
+    queue_slots: HashMap<String, Weak<QueueSlots>>,
 }
 
-/// A pair that is being made.
+/// A setup in progress.
 #[derive(Debug)]
-struct UnderWay {
-    teller: Teller,
-    purse: Arc<Purse>,
+struct PendingSetup {
+    sender: SetupSender,
+    account: Arc<MemoryAccount>,
 }
 
-/// All pairs that are known.
+/// All evaluators, setups and outcomes of an engine.
 #[derive(Debug)]
-pub struct Kept {
+pub struct EvaluatorCache {
     config: Arc<Config>,
     records: PairRecords,
-    inner: Mutex<Inner>,
+    state: Mutex<CacheState>,
 }
 
-impl Kept {
-    /// Nothing yet.
+impl EvaluatorCache {
+    /// An empty cache.
     #[must_use]
     pub fn new(config: &Arc<Config>) -> Arc<Self> {
         Arc::new(Self {
             config: Arc::clone(config),
             records: PairRecords::new(config),
-            inner: Mutex::default(),
+            state: Mutex::default(),
         })
     }
 
-    /// What the pairs did wrong lately.
+    /// The fault records of the pairs.
     #[must_use]
     pub const fn records(&self) -> &PairRecords {
         &self.records
     }
 
-    /// Asks for a pair, for the address that pays for its memory; `tried`: only if it has passed, or passes,
-    /// a trial.
+    /// Looks up a pair, for the address that is charged for its memory. With `needs_trial`, only if it passed
+    /// a trial, or passes one now.
     #[must_use]
-    pub fn ask(self: &Arc<Self>, key: &Key, tried: bool, payer: Option<&Payer>) -> Told {
-        let pair = (key.digest.clone(), key.config_digest());
-        let mut inner = self.inner.lock();
+    pub fn lookup(
+        self: &Arc<Self>,
+        key: &EvaluatorKey,
+        needs_trial: bool,
+        address: Option<&AddressBudget>,
+    ) -> CacheLookup {
+        let pair = PairDigests { component: key.digest.clone(), config: key.config_digest() };
+        let mut state = self.state.lock();
         let after = Duration::from_secs(self.config.outcome_secs);
-        let known = inner.outcomes.get(&pair).filter(|outcome| !outcome.is_over(after));
-        if let Some(Outcome { refusal: Some(refusal), for_all, .. }) = known
-            && (tried || *for_all)
+        let known = state.outcomes.get(&pair).filter(|outcome| !outcome.is_expired(after));
+        if let Some(SetupOutcome { refusal: Some(refusal), applies_without_trial, .. }) = known
+            && (needs_trial || *applies_without_trial)
         {
-            return Told::Refused(refusal.clone());
+            return CacheLookup::Refused(refusal.clone());
         }
-        let tried = tried && known.is_none_or(|outcome| outcome.refusal.is_some());
-        if let Some(evaluator) = inner.evaluators.get(key).filter(|_| !tried) {
+        let needs_trial = needs_trial && known.is_none_or(|outcome| outcome.refusal.is_some());
+        if let Some(evaluator) = state.evaluators.get(key).filter(|_| !needs_trial) {
             evaluator.touch();
-            evaluator.purse().asked_for_by(payer);
-            evaluator.record().asked_for_by(payer);
-            return Told::Ready(evaluator.clone());
+            evaluator.account().add_requester(address);
+            evaluator.record().add_requester(address);
+            return CacheLookup::Ready(evaluator.clone());
         }
-        let flight = (key.clone(), tried);
-        if let Some(making) = inner.under_way.get(&flight) {
-            // What is made for two addresses is charged to neither.
-            making.purse.asked_for_by(payer);
-            return Told::UnderWay(making.teller.subscribe());
+        let pending_key = PendingKey { evaluator: key.clone(), needs_trial };
+        if let Some(setup) = state.pending.get(&pending_key) {
+            // A setup that two addresses ask for is charged to neither.
+            setup.account.add_requester(address);
+            return CacheLookup::Pending(setup.sender.subscribe());
         }
-        let (teller, answer) = watch::channel(None);
-        let purse = Purse::new(payer);
-        inner.under_way.insert(flight, UnderWay { teller, purse: Arc::clone(&purse) });
-        drop(inner);
-        let order = Order {
-            kept: Arc::clone(self),
+        let (sender, receiver) = watch::channel(None);
+        let account = MemoryAccount::new(address);
+        state.pending.insert(pending_key, PendingSetup { sender, account: Arc::clone(&account) });
+        drop(state);
+        let ticket = SetupTicket {
+            cache: Arc::clone(self),
             key: key.clone(),
-            config_digest: pair.1,
-            tried,
-            purse,
-            open: true,
+            config_digest: pair.config,
+            needs_trial,
+            account,
+            is_open: true,
         };
-        Told::New(answer, order)
+        CacheLookup::Missing(receiver, ticket)
     }
 
-    /// The places in the queues for pages of this component.
+    /// The queue slots of this component.
     #[must_use]
-    pub fn places(&self, digest: &str) -> Arc<Places> {
-        let mut inner = self.inner.lock();
-        if let Some(places) = inner.places.get(digest).and_then(Weak::upgrade) {
-            return places;
+    pub fn queue_slots(&self, digest: &str) -> Arc<QueueSlots> {
+        let mut state = self.state.lock();
+        if let Some(queue_slots) = state.queue_slots.get(digest).and_then(Weak::upgrade) {
+            return queue_slots;
         }
-        let places = Arc::new(Places::new(&self.config));
-        inner.places.insert(digest.to_owned(), Arc::downgrade(&places));
-        places
+        let queue_slots = Arc::new(QueueSlots::new(&self.config));
+        state.queue_slots.insert(digest.to_owned(), Arc::downgrade(&queue_slots));
+        queue_slots
     }
 
-    /// How many pairs are kept ready, in use or not.
+    /// Ready evaluators, in use or not.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.inner.lock().evaluators.len()
+        self.state.lock().evaluators.len()
     }
 
-    /// Gives up the pair that was not used for longest, of these; `false`: all are in use. Its instances end
-    /// here.
-    fn let_go(&self, whose: Whose<'_>) -> bool {
-        let evicted = self.inner.lock().evict_one(whose);
+    /// Evicts the unused evaluator that was idle longest in this scope; `false` if all are in use. Its
+    /// instances end here.
+    fn evict_one(&self, scope: EvictionScope<'_>) -> bool {
+        let evicted = self.state.lock().evict_one(scope);
         evicted.is_some()
     }
 
-    /// Gives up everything.
+    /// Removes and returns all evaluators.
     #[must_use]
-    pub fn clear(&self) -> Vec<Evaluator> {
-        self.inner.lock().evaluators.drain().map(|(_, evaluator)| evaluator).collect()
+    pub fn drain(&self) -> Vec<Evaluator> {
+        self.state.lock().evaluators.drain().map(|(_, evaluator)| evaluator).collect()
     }
 
-    /// Lets go of what was not used for long.
-    pub fn tidy(&self) {
+    /// Evicts what has been idle too long.
+    pub fn sweep(&self) {
         let after = Duration::from_secs(self.config.evaluator_idle_secs);
-        let mut inner = self.inner.lock();
+        let mut state = self.state.lock();
         let is_idle = |e: &Evaluator| e.is_idle() && e.idle_for() >= after;
-        let idle: Vec<Key> =
-            inner.evaluators.iter().filter(|(_, e)| is_idle(e)).map(|(key, _)| key.clone()).collect();
-        let evicted: Vec<Evaluator> = idle.iter().filter_map(|key| inner.evaluators.remove(key)).collect();
+        let idle: Vec<EvaluatorKey> =
+            state.evaluators.iter().filter(|(_, e)| is_idle(e)).map(|(key, _)| key.clone()).collect();
+        let evicted: Vec<Evaluator> = idle.iter().filter_map(|key| state.evaluators.remove(key)).collect();
         let unused: Vec<_> =
-            inner.evaluators.values().flat_map(|evaluator| evaluator.unused(after)).collect();
-        inner.places.retain(|_, places| places.strong_count() > 0);
-        inner.forget(Duration::from_secs(self.config.outcome_secs));
-        drop(inner);
+            state.evaluators.values().flat_map(|evaluator| evaluator.take_idle_instances(after)).collect();
+        state.queue_slots.retain(|_, queue_slots| queue_slots.strong_count() > 0);
+        state.remove_expired_outcomes(Duration::from_secs(self.config.outcome_secs));
+        drop(state);
         if !evicted.is_empty() || !unused.is_empty() {
-            end((evicted, unused));
+            drop_in_background((evicted, unused));
         }
-        self.records.tidy();
+        self.records.sweep();
     }
 
-    /// Remembers what would come out the same again; what was refused for want of room may go well the next
-    /// time.
+    /// Remembers an outcome that would be the same the next time. A refusal because something was full is
+    /// not.
     fn remember(
         &self,
-        order: &Order,
+        ticket: &SetupTicket,
         component: &Component,
-        made: &Result<Evaluator, Refusal>,
-        for_all: bool,
+        result: &Result<Evaluator, Refusal>,
+        applies_without_trial: bool,
     ) {
-        let refusal = match made {
-            Ok(_) if !order.tried => return,
+        let refusal = match result {
+            Ok(_) if !ticket.needs_trial => return,
             Ok(_) => None,
             Err(
                 refusal @ (Refusal::Configure { .. }
@@ -302,76 +326,79 @@ impl Kept {
             ) => Some(refusal.clone()),
             Err(_) => return,
         };
-        let pair = (order.key.digest.clone(), order.config_digest.clone());
-        let outcome = Outcome { refusal, for_all, since: Instant::now(), loaded: component.downgrade() };
-        let mut inner = self.inner.lock();
-        if inner.outcomes.insert(pair.clone(), outcome).is_none() {
-            inner.order.push_back(pair);
+        let pair = PairDigests { component: ticket.key.digest.clone(), config: ticket.config_digest.clone() };
+        let outcome = SetupOutcome {
+            refusal,
+            applies_without_trial,
+            since: Instant::now(),
+            component: component.downgrade(),
+        };
+        let mut state = self.state.lock();
+        if state.outcomes.insert(pair.clone(), outcome).is_none() {
+            state.outcome_order.push_back(pair);
         }
-        while inner.order.len() > self.config.outcomes_max {
-            let oldest = inner.order.pop_front();
-            oldest.and_then(|pair| inner.outcomes.remove(&pair));
+        while state.outcome_order.len() > self.config.outcomes_max {
+            let oldest = state.outcome_order.pop_front();
+            oldest.and_then(|pair| state.outcomes.remove(&pair));
         }
     }
 }
 
-impl Unused for Weak<Kept> {
-    fn amount(&self, wanted: Wanted<'_>, whose: Whose<'_>) -> u64 {
-        self.upgrade().map_or(0, |kept| kept.inner.lock().unused(wanted, whose))
+impl Evictor for Weak<EvaluatorCache> {
+    fn reclaimable(&self, shortage: Shortage<'_>, scope: EvictionScope<'_>) -> u64 {
+        self.upgrade().map_or(0, |kept| kept.state.lock().reclaimable(shortage, scope))
     }
 
-    fn let_go(&self, whose: Whose<'_>) -> bool {
-        self.upgrade().is_some_and(|kept| kept.let_go(whose))
+    fn evict_one(&self, scope: EvictionScope<'_>) -> bool {
+        self.upgrade().is_some_and(|kept| kept.evict_one(scope))
     }
 }
 
-impl Inner {
-    /// What the pairs hold that nobody uses. A component that only they have can be unloaded after them.
-    fn unused(&self, wanted: Wanted<'_>, whose: Whose<'_>) -> u64 {
+impl CacheState {
+    /// What unused pairs hold. A component that only they hold can be unloaded after them.
+    fn reclaimable(&self, shortage: Shortage<'_>, scope: EvictionScope<'_>) -> u64 {
         let unused =
-            self.evaluators.values().filter(|evaluator| evaluator.is_idle() && evaluator.is_of(whose));
-        if let Wanted::Places(budget) = wanted {
-            return unused.map(|evaluator| evaluator.reserved().of(budget)).sum();
+            self.evaluators.values().filter(|evaluator| evaluator.is_idle() && evaluator.is_in_scope(scope));
+        if let Shortage::Slots(budget) = shortage {
+            return unused.map(|evaluator| evaluator.reserved().amount_of(budget)).sum();
         }
         let (mut bytes, mut components) = (0, HashMap::new());
         for evaluator in unused {
-            bytes += evaluator.purse().bytes();
+            bytes += evaluator.account().bytes();
             components.entry(evaluator.digest()).or_insert((0, evaluator.component())).0 += 1;
         }
-        let theirs = components
+        let unloadable = components
             .into_values()
-            .filter(|(holders, component)| component.is_of(whose) && component.holders() <= holders + 1);
-        bytes + theirs.map(|(_, component)| component.charged_bytes()).sum::<u64>()
+            .filter(|(holders, component)| component.is_of(scope) && component.holders() <= holders + 1);
+        bytes + unloadable.map(|(_, component)| component.charged_bytes()).sum::<u64>()
     }
 
-    /// Gives up the pair that was not used for longest, of those nobody uses. It ends when the answer is
-    /// dropped.
-    fn evict_one(&mut self, whose: Whose<'_>) -> Option<Evaluator> {
-        let idle = self.evaluators.iter().filter(|(_, e)| e.is_idle() && e.is_of(whose));
-        let idlest = idle.max_by_key(|(_, e)| e.idle_for()).map(|(key, _)| key.clone())?;
-        self.evaluators.remove(&idlest)
+    /// Evicts the unused evaluator that was idle longest in this scope. It ends when the result is dropped.
+    fn evict_one(&mut self, scope: EvictionScope<'_>) -> Option<Evaluator> {
+        let idle = self.evaluators.iter().filter(|(_, e)| e.is_idle() && e.is_in_scope(scope));
+        let key = idle.max_by_key(|(_, e)| e.idle_for()).map(|(key, _)| key.clone())?;
+        self.evaluators.remove(&key)
     }
 
-    /// Outcomes that are remembered no longer.
-    fn forget(&mut self, after: Duration) {
-        let gone: HashSet<Pair> = self
+    fn remove_expired_outcomes(&mut self, after: Duration) {
+        let expired: HashSet<PairDigests> = self
             .outcomes
             .iter()
-            .filter(|(_, outcome)| outcome.is_over(after))
+            .filter(|(_, outcome)| outcome.is_expired(after))
             .map(|(pair, _)| pair.clone())
             .collect();
-        if gone.is_empty() {
+        if expired.is_empty() {
             return;
         }
-        self.outcomes.retain(|pair, _| !gone.contains(pair));
-        self.order.retain(|pair| !gone.contains(pair));
+        self.outcomes.retain(|pair, _| !expired.contains(pair));
+        self.outcome_order.retain(|pair| !expired.contains(pair));
     }
 }
 
-/// Ends instances on a thread of its own: each takes the system a tenth of a millisecond, and neither judging
-/// nor stopping waits for a thousand of them.
-pub fn end(instances: impl Send + 'static) {
+/// Drops instances on a separate thread: each takes the system a tenth of a millisecond, and neither workers
+/// nor shutdown should wait for a thousand of them.
+pub fn drop_in_background(instances: impl Send + 'static) {
     if let Err(error) = tasks::thread("plugin-end", move || drop(instances)) {
-        tracing::debug!("instances end at once: {error}");
+        tracing::debug!("dropping instances on this thread: {error}");
     }
 }

@@ -1,67 +1,70 @@
-//! An evaluator being made: its component configured and, where it has to be, tried, a call at a time.
+//! The setup of an evaluator: its component is configured and, if required, tried, one call at a time.
 //!
-//! Must not know: who waits for it, or on which thread it is made.
+//! Must not know: who waits for it, or on which thread it runs.
 
 use std::sync::Arc;
 
 use crate::domain::entry::SharedEntry;
 use crate::plugin::error::Refusal;
-use crate::plugin::judging::evaluator::{Evaluator, Grounds};
-use crate::plugin::judging::evaluator_cache::{Kept, Order};
-use crate::plugin::judging::probe::Trial;
+use crate::plugin::judging::evaluator::{Evaluator, EvaluatorParts};
+use crate::plugin::judging::evaluator_cache::{EvaluatorCache, SetupTicket};
+use crate::plugin::judging::repeatability_trial::RepeatabilityTrial;
 use crate::plugin::resources::capacity::Reservation;
-use crate::plugin::resources::purse::Purse;
+use crate::plugin::resources::memory_account::MemoryAccount;
 use crate::plugin::sandbox::component::Component;
 use crate::plugin::sandbox::convert::GuestInterest;
 use crate::plugin::sandbox::guest::Guest;
 use crate::plugin::sandbox::setup::Setup;
 use crate::plugin::sandbox::start::InstanceStart;
 
-/// An evaluator being made.
-pub struct Making {
-    order: Order,
+/// An evaluator that is being set up.
+pub struct EvaluatorSetup {
+    ticket: SetupTicket,
     component: Component,
     digest: Arc<str>,
     shard: usize,
-    work: Work,
-    /// What the memory of its instances is charged to.
-    purse: Arc<Purse>,
-    /// The right to the instances it may come to hold.
+    stage: SetupStage,
+    /// The account that the memory of its instances is charged to.
+    account: Arc<MemoryAccount>,
+    /// The resources of the future evaluator; `None` until the setup starts.
     reserved: Option<Reservation>,
 }
 
-/// What is to be done.
-enum Work {
-    /// It is tried, which configures it.
-    Try(Box<Trial>),
-    /// It is only configured.
-    Start(InstanceStart),
+/// What is left to do.
+enum SetupStage {
+    /// The trial, which also configures it.
+    Trial(Box<RepeatabilityTrial>),
+    /// Configuring only.
+    Configure(InstanceStart),
 }
 
-impl Work {
-    /// Configuring it ended in a fault, which others will see who ask for the same.
+impl SetupStage {
+    /// Whether configuring ended in a fault, which would happen to others with the same configuration too.
     fn failed_to_configure(&self) -> bool {
         match self {
-            Self::Try(trial) => trial.failed_to_configure(),
-            Self::Start(start) => start.has_faulted(),
+            Self::Trial(trial) => trial.failed_to_configure(),
+            Self::Configure(start) => start.has_faulted(),
         }
     }
 }
 
-/// What a bit of the work led to.
+/// The result of one step; `None` while there is more to do.
 type Step = Option<Result<(GuestInterest, Option<Guest>), Refusal>>;
 
-impl Making {
-    /// Nothing is done yet. Where the order asks for it, it is tried on the sample.
+impl EvaluatorSetup {
+    /// A setup that has not started. It includes a trial on the sample if the ticket requires one.
     #[must_use]
-    pub fn new(order: Order, component: Component, sample: &[SharedEntry], shard: usize) -> Self {
-        let purse = Arc::clone(order.purse());
-        let work = if order.tried() {
-            Work::Try(Box::new(Trial::new(Arc::new(sample.to_vec()), Arc::clone(&purse))))
+    pub fn new(ticket: SetupTicket, component: Component, sample: &[SharedEntry], shard: usize) -> Self {
+        let account = Arc::clone(ticket.account());
+        let stage = if ticket.needs_trial() {
+            SetupStage::Trial(Box::new(RepeatabilityTrial::new(
+                Arc::new(sample.to_vec()),
+                Arc::clone(&account),
+            )))
         } else {
-            Work::Start(InstanceStart::new(Arc::clone(&purse)))
+            SetupStage::Configure(InstanceStart::new(Arc::clone(&account)))
         };
-        Self { order, digest: component.digest().into(), component, shard, work, purse, reserved: None }
+        Self { ticket, digest: component.digest().into(), component, shard, stage, account, reserved: None }
     }
 
     /// The component's digest.
@@ -70,79 +73,90 @@ impl Making {
         &self.digest
     }
 
-    /// Which thread it belongs to.
+    /// Index of the worker thread.
     #[must_use]
     pub const fn shard(&self) -> usize {
         self.shard
     }
 
-    /// Whether it holds what its evaluator may come to hold.
+    /// Whether it holds the resources of its evaluator.
     #[must_use]
-    pub const fn is_begun(&self) -> bool {
+    pub const fn is_started(&self) -> bool {
         self.reserved.is_some()
     }
 
-    /// Whether somebody still waits for it.
+    /// Whether anyone still waits for it.
     #[must_use]
     pub fn is_awaited(&self) -> bool {
-        self.order.is_awaited()
+        self.ticket.is_awaited()
     }
 
-    /// Tells all who wait that it could not be done now.
+    /// Reports to all waiting that it cannot be done now.
     pub fn fail(self, refusal: Refusal) {
-        self.order.fail(refusal);
+        self.ticket.fail(refusal);
     }
 
-    /// Does the next bit; gives itself back while there is more to do and somebody waits for it.
+    /// Runs the next call. Returns itself while there is more to do and anyone waits for it.
     #[must_use]
-    pub fn step(mut self, setup: &Setup, kept: &Kept) -> Option<Self> {
-        if !self.order.is_wanted() {
+    pub fn step(mut self, setup: &Setup, cache: &EvaluatorCache) -> Option<Self> {
+        if !self.ticket.close_unless_awaited() {
             return None;
         }
         if self.reserved.is_none() {
             match setup.capacity.reserve(self.component.about()) {
                 Ok(reserved) => self.reserved = Some(reserved),
                 Err(refusal) => {
-                    self.order.fail(refusal);
+                    self.ticket.fail(refusal);
                     return None;
                 }
             }
         }
-        let Some(made) = self.advance(setup) else { return Some(self) };
-        let Self { order, component, digest, shard, work, purse, reserved: Some(reserved) } = self else {
+        let Some(result) = self.advance(setup) else { return Some(self) };
+        let Self { ticket, component, digest, shard, stage, account, reserved: Some(reserved) } = self else {
             return None;
         };
-        let for_all = work.failed_to_configure() || matches!(made, Err(Refusal::Configure { .. }));
-        let made = made.map_err(|refusal| refusal.legible(setup.config.text_bytes)).map(|(needs, first)| {
-            let record = kept.records().of(&digest, &order.key().config_digest());
-            record.asked_for_by(purse.payer().as_ref());
-            let places = kept.places(component.digest());
-            let grounds = Grounds { needs, first, shard, digest, record, places, purse, reserved };
-            Evaluator::new(&setup.config, component.clone(), order.key().clone(), grounds)
-        });
-        order.fulfil(&component, made, for_all);
+        let applies_without_trial =
+            stage.failed_to_configure() || matches!(result, Err(Refusal::Configure { .. }));
+        let result =
+            result.map_err(|refusal| refusal.legible(setup.config.text_bytes)).map(|(needs, first)| {
+                let record = cache.records().get_or_create(&digest, &ticket.key().config_digest());
+                record.add_requester(account.address().as_ref());
+                let slots = cache.queue_slots(component.digest());
+                let parts = EvaluatorParts {
+                    needs,
+                    initial_instance: first,
+                    shard,
+                    digest,
+                    record,
+                    slots,
+                    account,
+                    reserved,
+                };
+                Evaluator::new(&setup.config, component.clone(), ticket.key().clone(), parts)
+            });
+        ticket.complete(&component, result, applies_without_trial);
         None
     }
 
     fn advance(&mut self, setup: &Setup) -> Step {
-        let config = &self.order.key().config;
-        match &mut self.work {
-            Work::Start(start) => match start.step(setup, &self.component, config) {
-                Ok(made) => made.map(|(first, needs)| Ok((needs, Some(first)))),
+        let config = &self.ticket.key().config;
+        match &mut self.stage {
+            SetupStage::Configure(start) => match start.step(setup, &self.component, config) {
+                Ok(result) => result.map(|(first, needs)| Ok((needs, Some(first)))),
                 Err(refusal) => Some(Err(refusal)),
             },
-            Work::Try(trial) => match trial.step(setup, &self.component, config) {
+            SetupStage::Trial(trial) => match trial.step(setup, &self.component, config) {
                 Ok(false) => None,
                 Ok(true) => {
                     let max = setup.config.log_bytes_per_minute;
                     let warning = trial.warning(setup.config.text_bytes);
                     if let Some(warning) =
-                        warning.filter(|warning| self.component.counters().may_log_line(warning.len(), max))
+                        warning.filter(|warning| self.component.counters().try_log_line(warning.len(), max))
                     {
                         let (name, digest) = (self.component.label(), self.component.digest());
                         tracing::warn!(plugin.id = name, plugin.digest = digest, "plugin {name}: {warning}");
                     }
-                    // Its instances were called; the evaluator begins with none.
+                    // The instances of the trial were called, so the evaluator starts without one.
                     Some(Ok((trial.take_needs().unwrap_or_default(), None)))
                 }
                 Err(refusal) => Some(Err(refusal)),

@@ -1,9 +1,8 @@
-//! What one judging thread has to do, in the order in which it does it: live pages, then pages of history and
-//! configurations to be made ready, by turns. Among each kind components go round. Pages of pairs that have
-//! proved nothing yet wait while their component keeps failing (`fault_budget`), and of one component only a
-//! few configurations are begun at a time.
+//! The queue of one worker thread, in its order of work: live pages first, then history pages and setups
+//! alternately. Within each kind, components take turns. Pages of unproven pairs wait while their component
+//! keeps failing (`fault_budget`), and only a few setups of one component are in progress at a time.
 //!
-//! Must not know: how a page is judged or a configuration tried.
+//! Must not know: how a page is judged or a configuration is tried.
 
 use std::collections::VecDeque;
 use std::ops::AddAssign;
@@ -15,265 +14,275 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::domain::entry::Page;
 use crate::plugin::judging::evaluator::Evaluator;
-use crate::plugin::judging::evaluator_setup::Making;
-use crate::plugin::judging::pair_records::Record;
-use crate::plugin::judging::round_robin::Rounds;
-use crate::plugin::judging::run::{Judged, Run};
+use crate::plugin::judging::evaluator_setup::EvaluatorSetup;
+use crate::plugin::judging::pair_records::CallRecord;
+use crate::plugin::judging::round_robin::RoundRobin;
+use crate::plugin::judging::run::{Judgment, Run};
 
-/// Configurations of one component that one thread has begun to make ready: each holds what its evaluator
-/// will. One that is slow leaves room for others.
-const BEGUN_MAX: usize = 4;
+/// Setups of one component that one thread may have in progress: each holds the resources of its evaluator.
+/// With more than one, a slow setup does not block the others.
+const STARTED_MAX: usize = 4;
 
 /// A page to judge.
-pub struct Job {
-    /// Who judges it.
+pub struct PageJob {
+    /// What judges it.
     pub evaluator: Evaluator,
     /// The killmails.
     pub page: Page,
-    /// What for.
+    /// What it is judged for.
     pub run: Run,
-    /// What was said so far.
-    pub answers: Vec<Judged>,
-    /// Where the answers go.
-    pub reply: oneshot::Sender<Vec<Judged>>,
-    /// Its place in the bounded queue, given back when the job is done.
-    pub place: OwnedSemaphorePermit,
+    /// The results so far.
+    pub answers: Vec<Judgment>,
+    /// Receives the results.
+    pub reply: oneshot::Sender<Vec<Judgment>>,
+    /// Its slot in the bounded queue, released when the job is done.
+    pub slot: OwnedSemaphorePermit,
 }
 
-impl Job {
-    fn record(&self) -> &Record {
-        self.evaluator.record().of(self.run)
+impl PageJob {
+    fn record(&self) -> &CallRecord {
+        self.evaluator.record().for_run(self.run)
     }
 }
 
-/// A configuration to be made ready, and its place in the bounded queue.
-pub type Trying = (Making, OwnedSemaphorePermit);
-
-/// What a thread does next.
-pub enum Work {
-    /// Judge some of a page.
-    Judge(Job),
-    /// Do some of what makes a configuration ready.
-    Make(Box<Trying>),
+/// An evaluator to set up.
+pub struct SetupJob {
+    /// The setup, started or not.
+    pub setup: EvaluatorSetup,
+    /// Its slot in the bounded queue, released when the job is done.
+    pub slot: OwnedSemaphorePermit,
 }
 
-/// There is nothing to do yet.
+/// What a worker does next.
+pub enum QueueItem {
+    /// One time slice of a page.
+    Page(PageJob),
+    /// One time slice of a setup.
+    Setup(Box<SetupJob>),
+}
+
+/// Nothing is ready yet.
 #[derive(Debug, Clone, Copy)]
 pub struct Idle {
-    /// How much had come.
-    seen: u64,
-    /// When something that waits may go on.
-    held: Option<Duration>,
+    /// How many items had arrived.
+    arrivals: u64,
+    /// How long until a held page may continue.
+    hold_time: Option<Duration>,
 }
 
 /// Pages that wait to be judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PagesWaiting {
-    /// With live killmails.
+    /// Live pages.
     pub live: usize,
-    /// With killmails of the past.
-    pub past: usize,
-    /// Those among them that wait until their component may fail again.
+    /// History pages.
+    pub history: usize,
+    /// Pages among these that are held until their component may fail again.
     pub held: usize,
 }
 
 impl AddAssign for PagesWaiting {
     fn add_assign(&mut self, other: Self) {
-        *self =
-            Self { live: self.live + other.live, past: self.past + other.past, held: self.held + other.held };
+        *self = Self {
+            live: self.live + other.live,
+            history: self.history + other.history,
+            held: self.held + other.held,
+        };
     }
 }
 
 #[derive(Default)]
 struct Queues {
-    live: Rounds<Job>,
-    past: Rounds<Job>,
-    trials: Rounds<Trying>,
-    /// Trials come before history the next time.
-    trials_next: bool,
-    is_over: bool,
-    /// How much came so far.
-    came: u64,
+    live: RoundRobin<PageJob>,
+    history: RoundRobin<PageJob>,
+    setups: RoundRobin<SetupJob>,
+    /// Setups come before history the next time.
+    setups_next: bool,
+    is_closed: bool,
+    /// How many items arrived so far.
+    arrivals: u64,
 }
 
-/// The line before one thread. Its length is bounded by the places that jobs need to get in.
+/// The queue of one worker. The slots that jobs acquire first bound its length.
 #[derive(Default)]
-pub struct Line {
+pub struct JobQueue {
     queues: Mutex<Queues>,
     changed: Condvar,
-    live_waits: AtomicBool,
+    has_live: AtomicBool,
 }
 
-impl Line {
-    /// A page stands in line.
-    pub fn judge(&self, job: Job) {
+impl JobQueue {
+    /// Queues a page.
+    pub fn push_page(&self, job: PageJob) {
         let mut queues = self.queues.lock();
-        let digest = job.evaluator.digest_shared().clone();
+        let digest = job.evaluator.shared_digest().clone();
         match job.run {
             Run::Live => {
                 queues.live.push(&digest, job);
                 let now = Instant::now();
-                self.live_waits.store(queues.live.has(|jobs| choose(jobs, now)), Ordering::Relaxed);
+                self.has_live.store(queues.live.has_ready(|jobs| choose_page(jobs, now)), Ordering::Relaxed);
             }
-            Run::History { .. } => queues.past.push(&digest, job),
+            Run::History { .. } => queues.history.push(&digest, job),
         }
-        queues.came += 1;
+        queues.arrivals += 1;
         drop(queues);
         self.changed.notify_one();
     }
 
-    /// A configuration stands in line.
-    pub fn make(&self, trying: Trying) {
-        let digest = trying.0.digest().clone();
+    /// Queues a setup.
+    pub fn push_setup(&self, job: SetupJob) {
+        let digest = job.setup.digest().clone();
         let mut queues = self.queues.lock();
-        queues.trials.push(&digest, trying);
-        queues.came += 1;
+        queues.setups.push(&digest, job);
+        queues.arrivals += 1;
         drop(queues);
         self.changed.notify_one();
     }
 
-    /// Ends it: what stands in line is let go of.
-    pub fn end(&self) {
+    /// Closes the queue and drops everything in it.
+    pub fn close(&self) {
         let mut queues = self.queues.lock();
-        queues.is_over = true;
-        let gone = (queues.live.clear(), queues.past.clear(), queues.trials.clear());
+        queues.is_closed = true;
+        let dropped = (queues.live.drain(), queues.history.drain(), queues.setups.drain());
         drop(queues);
         self.changed.notify_one();
-        drop(gone);
+        drop(dropped);
     }
 
-    /// It has ended.
+    /// Whether it was closed.
     #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.queues.lock().is_over
+    pub fn is_closed(&self) -> bool {
+        self.queues.lock().is_closed
     }
 
-    /// What comes next; trials only if they may. [`Line::judged`] or [`Line::tried`] must be told when its
-    /// turn is over.
+    /// The next item; setups only if `may_set_up`. Call [`JobQueue::end_page_turn`] or
+    /// [`JobQueue::end_setup_turn`] when its turn is over.
     ///
     /// # Errors
-    /// There is nothing to do yet.
-    pub fn next(&self, may_try: bool, now: Instant) -> Result<Work, Idle> {
+    /// Nothing is ready yet.
+    pub fn pop(&self, may_set_up: bool, now: Instant) -> Result<QueueItem, Idle> {
         let mut queues = self.queues.lock();
-        if let Some(job) = queues.live.next(|jobs| choose(jobs, now)) {
-            self.live_waits.store(queues.live.has(|jobs| choose(jobs, now)), Ordering::Relaxed);
-            return Ok(Work::Judge(job));
+        if let Some(job) = queues.live.pop(|jobs| choose_page(jobs, now)) {
+            self.has_live.store(queues.live.has_ready(|jobs| choose_page(jobs, now)), Ordering::Relaxed);
+            return Ok(QueueItem::Page(job));
         }
-        self.live_waits.store(false, Ordering::Relaxed);
-        let trials_first = may_try && std::mem::take(&mut queues.trials_next);
-        if trials_first && let Some(trying) = queues.trials.next(begun_or_few) {
-            return Ok(Work::Make(Box::new(trying)));
+        self.has_live.store(false, Ordering::Relaxed);
+        let setups_first = may_set_up && std::mem::take(&mut queues.setups_next);
+        if setups_first && let Some(job) = queues.setups.pop(choose_setup) {
+            return Ok(QueueItem::Setup(Box::new(job)));
         }
-        if let Some(job) = queues.past.next(|jobs| choose(jobs, now)) {
-            queues.trials_next = true;
-            return Ok(Work::Judge(job));
+        if let Some(job) = queues.history.pop(|jobs| choose_page(jobs, now)) {
+            queues.setups_next = true;
+            return Ok(QueueItem::Page(job));
         }
-        if may_try && let Some(trying) = queues.trials.next(begun_or_few) {
-            return Ok(Work::Make(Box::new(trying)));
+        if may_set_up && let Some(job) = queues.setups.pop(choose_setup) {
+            return Ok(QueueItem::Setup(Box::new(job)));
         }
-        let waiting = queues.live.waiting().chain(queues.past.waiting());
-        let held =
-            waiting.filter_map(|jobs| jobs.front()).map(|job| job.record().fault_budget().held(now)).min();
-        Err(Idle { seen: queues.came, held })
+        let waiting = queues.live.waiting().chain(queues.history.waiting());
+        let held = waiting
+            .filter_map(|jobs| jobs.front())
+            .map(|job| job.record().fault_budget().hold_time(now))
+            .min();
+        Err(Idle { arrivals: queues.arrivals, hold_time: held })
     }
 
-    /// Waits until something comes, or something that waits may go on, or so long.
-    pub fn wait(&self, idle: Idle, most: Duration) {
+    /// Waits until an item arrives, a held page may continue, or `max` has passed.
+    pub fn wait(&self, idle: Idle, max: Duration) {
         let mut queues = self.queues.lock();
-        if queues.came == idle.seen && !queues.is_over {
-            self.changed.wait_for(&mut queues, idle.held.map_or(most, |held| held.min(most)));
+        if queues.arrivals == idle.arrivals && !queues.is_closed {
+            self.changed.wait_for(&mut queues, idle.hold_time.map_or(max, |held| held.min(max)));
         }
     }
 
-    /// The turn of a page is over.
-    pub fn judged(&self, run: Run, unfinished: Option<Job>) {
+    /// Ends the turn of a page.
+    pub fn end_page_turn(&self, run: Run, unfinished: Option<PageJob>) {
         let mut queues = self.queues.lock();
-        if !queues.is_over {
-            queues.of(run).end_turn(unfinished);
+        if !queues.is_closed {
+            queues.for_run(run).end_turn(unfinished);
         }
-        // What is dropped here is dropped behind the lock.
+        // Unlocks first: what is dropped below does not hold the lock.
         drop(queues);
     }
 
-    /// Whether pages of this kind for other components than the one at work wait and may come next.
+    /// Whether pages of this kind that belong to other components than the active one are ready.
     #[must_use]
-    pub fn others_wait(&self, run: Run, now: Instant) -> bool {
-        self.queues.lock().of(run).has(|jobs| choose(jobs, now))
+    pub fn has_other_ready(&self, run: Run, now: Instant) -> bool {
+        self.queues.lock().for_run(run).has_ready(|jobs| choose_page(jobs, now))
     }
 
-    /// The turn of a trial is over.
-    pub fn tried(&self, unfinished: Option<Trying>) {
+    /// Ends the turn of a setup.
+    pub fn end_setup_turn(&self, unfinished: Option<SetupJob>) {
         let mut queues = self.queues.lock();
-        if !queues.is_over {
-            queues.trials.end_turn(unfinished);
+        if !queues.is_closed {
+            queues.setups.end_turn(unfinished);
         }
     }
 
-    /// Lets go of configurations that nobody waits for any more.
-    pub fn tidy(&self) {
-        let gone = self.queues.lock().trials.prune(|(making, _)| making.is_begun() || making.is_awaited());
-        drop(gone);
+    /// Drops setups that nobody waits for.
+    pub fn sweep(&self) {
+        let dropped =
+            self.queues.lock().setups.remove_unless(|job| job.setup.is_started() || job.setup.is_awaited());
+        drop(dropped);
     }
 
-    /// The pages that wait.
+    /// The number of waiting pages.
     #[must_use]
-    pub fn waiting(&self) -> PagesWaiting {
+    pub fn pages_waiting(&self) -> PagesWaiting {
         let (queues, now) = (self.queues.lock(), Instant::now());
-        let count = |rounds: &Rounds<Job>| rounds.waiting().map(VecDeque::len).sum();
-        let held = |rounds: &Rounds<Job>| {
-            let stopped = rounds.waiting().filter(|jobs| {
-                jobs.front().is_some_and(|job| !job.record().fault_budget().held(now).is_zero())
+        let count = |jobs: &RoundRobin<PageJob>| jobs.waiting().map(VecDeque::len).sum();
+        let held = |jobs_of: &RoundRobin<PageJob>| {
+            let stopped = jobs_of.waiting().filter(|jobs| {
+                jobs.front().is_some_and(|job| !job.record().fault_budget().hold_time(now).is_zero())
             });
             stopped.flatten().filter(|job| job.record().is_held(now)).count()
         };
         PagesWaiting {
             live: count(&queues.live),
-            past: count(&queues.past),
-            held: held(&queues.live) + held(&queues.past),
+            history: count(&queues.history),
+            held: held(&queues.live) + held(&queues.history),
         }
     }
 
-    /// Whether live pages wait; without asking for a lock.
+    /// Whether live pages are ready; does not lock.
     #[must_use]
-    pub fn live_waits(&self) -> bool {
-        self.live_waits.load(Ordering::Relaxed)
+    pub fn has_live(&self) -> bool {
+        self.has_live.load(Ordering::Relaxed)
     }
 }
 
 impl Queues {
-    const fn of(&mut self, run: Run) -> &mut Rounds<Job> {
+    const fn for_run(&mut self, run: Run) -> &mut RoundRobin<PageJob> {
         match run {
             Run::Live => &mut self.live,
-            Run::History { .. } => &mut self.past,
+            Run::History { .. } => &mut self.history,
         }
     }
 }
 
-/// The job of one component that may come next. Those of pairs without proof may only while their component
-/// may fail, and among them those with the fewest costly faults come first; these and the others take plain
-/// turns.
-fn choose(jobs: &VecDeque<Job>, now: Instant) -> Option<usize> {
+/// The job of one component that may come next. Jobs of unproven pairs may come only while their component
+/// may fail, and those with the fewest costly faults come first. They alternate with the other jobs.
+fn choose_page(jobs: &VecDeque<PageJob>, now: Instant) -> Option<usize> {
     let budget = jobs.front()?.record().fault_budget();
-    if !budget.is_suspected(now) {
+    if !budget.has_recent_faults(now) {
         return Some(0);
     }
-    // A page that nobody waits for any more is gone without a call.
-    let is_free = |job: &Job| job.reply.is_closed() || !job.record().is_held(now);
+    // A page that nobody waits for any more ends without a call.
+    let is_free = |job: &PageJob| job.reply.is_closed() || !job.record().is_held(now);
     let free = jobs.iter().position(is_free);
-    if !budget.held(now).is_zero() {
+    if !budget.hold_time(now).is_zero() {
         return free;
     }
     let unproven = jobs.iter().enumerate().filter(|(_, job)| !is_free(job));
-    let fewest = unproven.min_by_key(|(_, job)| job.record().all_strikes(now)).map(|(at, _)| at);
+    let fewest = unproven.min_by_key(|(_, job)| job.record().strike_priority(now)).map(|(at, _)| at);
     free.into_iter().chain(fewest).min()
 }
 
-/// The configuration that may be worked on next: once enough of them are begun, one of these.
-fn begun_or_few(jobs: &VecDeque<Trying>) -> Option<usize> {
-    let is_begun = |(making, _): &Trying| making.is_begun();
-    if jobs.iter().filter(|trying| is_begun(trying)).count() < BEGUN_MAX {
+/// The setup of one component that may come next: if enough are in progress, one of those.
+fn choose_setup(jobs: &VecDeque<SetupJob>) -> Option<usize> {
+    let is_started = |job: &SetupJob| job.setup.is_started();
+    if jobs.iter().filter(|job| is_started(job)).count() < STARTED_MAX {
         Some(0)
     } else {
-        jobs.iter().position(is_begun)
+        jobs.iter().position(is_started)
     }
 }

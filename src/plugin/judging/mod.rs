@@ -1,18 +1,18 @@
-//! Judging killmails: evaluators, the threads they run on, the order they get turns in, and how those that
-//! fail are held back.
+//! Judging killmails: evaluators, the worker threads they run on, the order in which they get turns, and the
+//! limits on those that fail.
 //!
 //! Must not know: how components are compiled, names and versions of plugins.
 
-pub mod conduct;
+pub mod evaluation;
 pub mod evaluator;
 pub mod evaluator_cache;
 pub mod evaluator_setup;
 pub mod job_queue;
 pub mod pair_records;
-pub mod probe;
-pub mod queue_places;
+pub mod quarantine;
+pub mod queue_slots;
+pub mod repeatability_trial;
 pub mod round_robin;
 pub mod run;
-pub mod threads;
-pub mod turn;
 pub mod verdict_memo;
+pub mod worker_pool;

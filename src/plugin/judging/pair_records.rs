@@ -1,8 +1,8 @@
-//! What is known of pairs of component and configuration: how each behaves, and what the pairs of one
-//! component cost together. It is kept apart from evaluators, which come and go, and for live killmails apart
-//! from others.
+//! The records of pairs of component and configuration: the recent faults of each, and the fault budget that
+//! the pairs of one component share. They are kept separately from evaluators, which come and go, and
+//! separately for live and past killmails.
 //!
-//! Must not know: how guests are called, or who is waiting for them.
+//! Must not know: how guests are called, or who waits for them.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -13,188 +13,194 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::domain::verdict::{Failure, Fault};
-use crate::plugin::judging::conduct::{Conduct, Rest, Rules};
+use crate::plugin::judging::quarantine::{FaultHistory, Quarantine, QuarantinePolicy};
 use crate::plugin::judging::run::Run;
 use crate::plugin::limits::Config;
-use crate::plugin::resources::fault_budget::{Asker, FaultBudget};
-use crate::plugin::resources::purse::Payer;
+use crate::plugin::resources::fault_budget::{FaultBudget, Requester};
+use crate::plugin::resources::memory_account::AddressBudget;
 
-/// So many pairs of a component are told of one by one to who asks which ones rest.
-const TOLD_MAX: usize = 20;
-/// Each costly fault doubles the proof a pair owes, so often.
-const DOUBLED_MAX: u32 = 5;
+/// At most this is_over_limit quarantined pairs of a component are listed; the others are counted.
+const LISTED_MAX: usize = 20;
+/// Each costly fault doubles the number of calls that prove a pair, up to this is_over_limit times.
+const PROOF_DOUBLINGS_MAX: u32 = 5;
 
-/// A pair that rests, told to people.
+/// A quarantined pair, as shown to users.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resting {
+pub struct QuarantinedPair {
     /// SHA-256 of the configuration, 64 hex digits.
     pub config_digest: String,
     /// What it did.
     pub reason: String,
-    /// When the rest began, unix seconds.
+    /// When the quarantine began, unix seconds.
     pub since: i64,
-    /// When it is called again, unix seconds.
+    /// When it ends, unix seconds.
     pub until: i64,
 }
 
-/// Some pairs that rest, and how many there are.
+/// The quarantined pairs of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct AtRest {
-    /// Those that are called again first.
-    pub some: Vec<Resting>,
-    /// All of them.
+pub struct QuarantinedPairs {
+    /// Some of them, by the end of their quarantine.
+    pub listed: Vec<QuarantinedPair>,
+    /// The number of all of them.
     pub count: usize,
 }
 
-impl AtRest {
-    /// With those of another version of the plugin.
+impl QuarantinedPairs {
+    /// Adds those of another version of the plugin.
     #[must_use]
-    pub fn and(mut self, other: Self) -> Self {
+    pub fn merged_with(mut self, other: Self) -> Self {
         self.count += other.count;
-        self.some.extend(other.some);
-        self.some.sort_by(|a, b| (a.until, &a.config_digest).cmp(&(b.until, &b.config_digest)));
-        self.some.truncate(TOLD_MAX);
+        self.listed.extend(other.listed);
+        self.listed.sort_by(|a, b| (a.until, &a.config_digest).cmp(&(b.until, &b.config_digest)));
+        self.listed.truncate(LISTED_MAX);
         self
     }
 }
 
-/// What is known of one pair's calls of one kind. Shared by all evaluators of the pair, over their lives.
+/// The calls of one pair for one kind of killmails. All evaluators of the pair share it, one after another.
 #[derive(Debug)]
-pub struct Record {
+pub struct CallRecord {
     digest: Arc<str>,
     config_digest: Arc<str>,
     is_live: bool,
-    /// Calls that have to go well until it counts as one that works.
-    unproven: AtomicU32,
+    /// Successful calls left until the pair is proven.
+    proof_left: AtomicU32,
     proof_calls: u32,
-    /// Faults that cost more than a turn.
+    /// Faults that took longer than a time slice.
     strikes: AtomicU32,
-    /// Whether there is a rest, so that who behaves never asks a clock.
-    rests: AtomicBool,
-    conduct: Mutex<Conduct>,
-    /// The last fault, for killmails that come while it rests.
-    last: Mutex<Option<Failure>>,
+    /// Whether the history holds a quarantine, so that other pairs need neither the lock nor a clock.
+    has_quarantine: AtomicBool,
+    history: Mutex<FaultHistory>,
+    /// The last fault, returned for killmails during a quarantine.
+    last_failure: Mutex<Option<Failure>>,
     budget: Arc<FaultBudget>,
-    asker: Arc<Asker>,
+    requester: Arc<Requester>,
 }
 
-impl Record {
-    /// The fault to answer with instead of a call, while the pair rests. `None`: call it, and say how it
-    /// went.
-    pub fn rests(&self) -> Option<Fault> {
-        if !self.rests.load(Ordering::Relaxed) {
+impl CallRecord {
+    /// The fault to return instead of calling the pair while it is in quarantine. `None`: call it and record
+    /// the result.
+    pub fn blocking_fault(&self) -> Option<Fault> {
+        if !self.has_quarantine.load(Ordering::Relaxed) {
             return None;
         }
-        self.conduct.lock().rests(Instant::now())
+        self.history.lock().blocking_fault(Instant::now())
     }
 
-    /// Whether enough calls went well to count on it that the next does.
+    /// Whether enough calls succeeded to expect that the next does.
     #[must_use]
     pub fn is_proven(&self) -> bool {
-        self.unproven.load(Ordering::Relaxed) == 0
+        self.proof_left.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether a call went well, so that less is left to prove than at first.
-    fn has_earned(&self) -> bool {
-        self.unproven.load(Ordering::Relaxed) < self.proof_calls
+    /// Whether a call succeeded, so that less proof is needed than at first.
+    fn has_proof_progress(&self) -> bool {
+        self.proof_left.load(Ordering::Relaxed) < self.proof_calls
     }
 
-    /// Faults that cost more than a turn.
+    /// Faults that took longer than a time slice.
     #[must_use]
     pub fn strikes(&self) -> u32 {
         self.strikes.load(Ordering::Relaxed)
     }
 
-    /// Such faults of all pairs that its address asked for, then its own: of pairs without proof, the one
-    /// with fewer comes first.
+    /// Such faults of all pairs that its address asked for, then its own. Among unproven pairs, those with
+    /// fewer come first.
     #[must_use]
-    pub fn all_strikes(&self, now: Instant) -> (u32, u32) {
-        (self.budget.strikes_of(&self.asker, now), self.strikes())
+    pub fn strike_priority(&self, now: Instant) -> (u32, u32) {
+        (self.budget.strikes_by(&self.requester, now), self.strikes())
     }
 
-    /// What the pairs of its component have in common.
+    /// The fault budget of its component.
     #[must_use]
     pub fn fault_budget(&self) -> &FaultBudget {
         &self.budget
     }
 
-    /// Whether it has to wait while pairs of its component that have proved nothing yet are held.
+    /// Whether it has to wait while unproven pairs of its component are held.
     #[must_use]
     pub fn is_held(&self, now: Instant) -> bool {
-        let is_at_rest = || self.rests.load(Ordering::Relaxed) && self.conduct.lock().is_at_rest(now);
-        !self.is_proven() && !is_at_rest()
+        let is_quarantined =
+            || self.has_quarantine.load(Ordering::Relaxed) && self.history.lock().is_quarantined(now);
+        !self.is_proven() && !is_quarantined()
     }
 
-    /// What a killmail is answered with while the pair rests because of such a fault.
+    /// What a killmail gets during a quarantine with this fault.
     #[must_use]
-    pub fn words_at_rest(&self, fault: Fault) -> Failure {
-        match &*self.last.lock() {
-            Some(last) if last.fault == fault => {
-                Failure::new(fault, format!("it rests; its last fault: {}", last.message))
-            }
-            _ => Failure::new(fault, "it was not called: it rests because of what it did before"),
+    pub fn quarantine_failure(&self, fault: Fault) -> Failure {
+        match &*self.last_failure.lock() {
+            Some(last) if last.fault == fault => Failure::new(
+                fault,
+                format!("not called: it is resting after its last fault: {}", last.message),
+            ),
+            _ => Failure::new(fault, "not called: it is resting after earlier faults or overruns"),
         }
     }
 
-    /// A call was made, and perhaps failed.
-    pub fn called(&self, failure: Option<&Failure>) {
+    /// Records a call, and its failure if it failed.
+    pub fn record_call(&self, failure: Option<&Failure>) {
         if let Some(failure) = failure {
-            *self.last.lock() = Some(failure.clone());
-            self.note(|conduct, now| conduct.faulted(failure.fault, now));
+            *self.last_failure.lock() = Some(failure.clone());
+            self.update_history(|history, now| history.record_fault(failure.fault, now));
             return;
         }
-        // It is judged by one thread for most of its life, and one call more or less is no matter.
-        let unproven = self.unproven.load(Ordering::Relaxed);
-        if unproven > 0 {
-            self.unproven.store(unproven - 1, Ordering::Relaxed);
+        // Mostly one thread calls it, and one call more or less does not matter.
+        let left = self.proof_left.load(Ordering::Relaxed);
+        if left > 0 {
+            self.proof_left.store(left - 1, Ordering::Relaxed);
         }
-        if self.rests.load(Ordering::Relaxed) {
-            let mut conduct = self.conduct.lock();
-            conduct.succeeded();
-            self.rests.store(conduct.rest().is_some(), Ordering::Relaxed);
+        if self.has_quarantine.load(Ordering::Relaxed) {
+            let mut history = self.history.lock();
+            history.record_success();
+            self.has_quarantine.store(history.quarantine().is_some(), Ordering::Relaxed);
         }
     }
 
-    /// A call was made and showed nothing: what ended it was no doing of the pair's.
-    pub fn undecided(&self) {
-        self.conduct.lock().undecided();
+    /// Records a call that ended for a reason outside the pair's control.
+    pub fn record_inconclusive(&self) {
+        self.history.lock().record_inconclusive();
     }
 
-    /// It took so much CPU time beyond its turn while others waited.
-    pub fn overran(&self, by: Duration) {
-        self.note(|conduct, now| conduct.overran(by, now));
+    /// Records CPU time beyond the time slice while others waited.
+    pub fn record_overrun(&self, by: Duration) {
+        self.update_history(|history, now| history.record_overrun(by, now));
     }
 
-    /// A call ended in a fault and took so much CPU time beyond its turn, whether or not others waited.
-    pub fn wasted(&self, fault: Fault, by: Duration) {
-        let had_proof = self.is_proven();
+    /// Records a call that ended in a fault `by` beyond its time slice, whether or not others waited.
+    pub fn record_costly_fault(&self, fault: Fault, by: Duration) {
+        let was_proven = self.is_proven();
         let strikes = self.strikes.fetch_add(1, Ordering::Relaxed);
-        self.unproven
-            .store(self.proof_calls.saturating_mul(1 << (strikes + 1).min(DOUBLED_MAX)), Ordering::Relaxed);
-        let many = self.budget.wasted(by, &self.asker, Instant::now());
-        if many && !had_proof {
-            self.note(|conduct, now| conduct.wasted(fault, by, now));
+        self.proof_left.store(
+            self.proof_calls.saturating_mul(1 << (strikes + 1).min(PROOF_DOUBLINGS_MAX)),
+            Ordering::Relaxed,
+        );
+        let is_over_limit = self.budget.charge_fault(by, &self.requester, Instant::now());
+        if is_over_limit && !was_proven {
+            self.update_history(|history, now| history.record_costly_fault(fault, by, now));
         }
     }
 
-    /// A call that ended for want of memory that others hold took so much CPU time beyond its turn: the
-    /// component pays for it, the pair does not.
-    pub fn crowded_out(&self, by: Duration) {
-        let _ = self.budget.wasted(by, &self.asker, Instant::now());
+    /// Records a call that ended `by` beyond its time slice because others hold the memory. It is charged to
+    /// the component and not to the pair.
+    pub fn record_memory_shortage(&self, by: Duration) {
+        let _ = self.budget.charge_fault(by, &self.requester, Instant::now());
     }
 
-    fn note(&self, what: impl FnOnce(&mut Conduct, Instant) -> bool) {
-        let (mut conduct, now) = (self.conduct.lock(), Instant::now());
-        if !what(&mut conduct, now) {
+    /// Applies `record` to the history. Logs a quarantine that begins with it.
+    fn update_history(&self, record: impl FnOnce(&mut FaultHistory, Instant) -> bool) {
+        let (mut history, now) = (self.history.lock(), Instant::now());
+        if !record(&mut history, now) {
             return;
         }
-        self.rests.store(true, Ordering::Relaxed);
-        let Some((reason, length)) = conduct.rest().map(|rest| (self.words(rest), rest.length.as_secs()))
+        self.has_quarantine.store(true, Ordering::Relaxed);
+        let Some((reason, length)) =
+            history.quarantine().map(|quarantine| (self.reason(quarantine), quarantine.length.as_secs()))
         else {
             return;
         };
-        drop(conduct);
-        if !self.budget.tells(now) {
+        drop(history);
+        if !self.budget.should_log(now) {
             return;
         }
         tracing::warn!(
@@ -206,233 +212,240 @@ impl Record {
         );
     }
 
-    fn words(&self, rest: &Rest) -> String {
+    fn reason(&self, quarantine: &Quarantine) -> String {
         if self.is_live {
-            rest.reason.clone()
+            quarantine.reason.clone()
         } else {
-            format!("for killmails of the past only: {}", rest.reason)
+            format!("for past killmails only: {}", quarantine.reason)
         }
     }
 
-    /// The rest it is in at this time; one that is over waits only for a call to show whether it was enough.
-    fn told(&self, now: Instant) -> Option<Resting> {
-        if !self.rests.load(Ordering::Relaxed) {
+    /// The current quarantine; `None` for one that is over and waits for a call.
+    fn quarantined_pair(&self, now: Instant) -> Option<QuarantinedPair> {
+        if !self.has_quarantine.load(Ordering::Relaxed) {
             return None;
         }
-        let conduct = self.conduct.lock();
-        let rest = conduct.rest().filter(|rest| now < rest.until)?;
-        let length = i64::try_from(rest.length.as_secs()).unwrap_or(i64::MAX);
-        Some(Resting {
+        let history = self.history.lock();
+        let quarantine = history.quarantine().filter(|quarantine| now < quarantine.until)?;
+        let length = i64::try_from(quarantine.length.as_secs()).unwrap_or(i64::MAX);
+        Some(QuarantinedPair {
             config_digest: self.config_digest.to_string(),
-            reason: self.words(rest),
-            since: rest.since_secs,
-            until: rest.since_secs.saturating_add(length),
+            reason: self.reason(quarantine),
+            since: quarantine.since_secs,
+            until: quarantine.since_secs.saturating_add(length),
         })
     }
 }
 
-/// What is known of one pair. Anybody may ask for history, with killmails of his choice: what a pair does
-/// there must not take it from those who follow live killmails.
+/// The record of one pair. Anyone may request history with killmails of their choice, so what a pair does
+/// there must not affect those who follow live killmails.
 #[derive(Debug)]
 pub struct PairRecord {
-    live: Record,
-    past: Record,
-    asker: Arc<Asker>,
+    live: CallRecord,
+    history: CallRecord,
+    requester: Arc<Requester>,
 }
 
 impl PairRecord {
-    fn new(
-        rules: Rules,
-        proof_calls: u32,
-        (digest, config_digest): (&Arc<str>, &str),
-        budgets: &FaultBudgets,
-    ) -> Self {
-        let (config_digest, asker): (Arc<str>, _) = (config_digest.into(), Arc::<Asker>::default());
-        let record = |is_live, budget: &Arc<FaultBudget>| Record {
-            digest: Arc::clone(digest),
-            config_digest: Arc::clone(&config_digest),
+    fn new(policy: QuarantinePolicy, proof_calls: u32, key: &PairKey, budgets: &FaultBudgets) -> Self {
+        let requester = Arc::<Requester>::default();
+        let record = |is_live, budget: &Arc<FaultBudget>| CallRecord {
+            digest: Arc::clone(&key.digest),
+            config_digest: Arc::clone(&key.config_digest),
             is_live,
-            unproven: AtomicU32::new(proof_calls),
+            proof_left: AtomicU32::new(proof_calls),
             proof_calls,
             strikes: AtomicU32::new(0),
-            rests: AtomicBool::new(false),
-            conduct: Mutex::new(Conduct::new(rules)),
-            last: Mutex::new(None),
+            has_quarantine: AtomicBool::new(false),
+            history: Mutex::new(FaultHistory::new(policy)),
+            last_failure: Mutex::new(None),
             budget: Arc::clone(budget),
-            asker: Arc::clone(&asker),
+            requester: Arc::clone(&requester),
         };
-        Self { live: record(true, &budgets.live), past: record(false, &budgets.past), asker }
+        Self { live: record(true, &budgets.live), history: record(false, &budgets.history), requester }
     }
 
-    /// This address asks for it.
-    pub fn asked_for_by(&self, payer: Option<&Payer>) {
-        self.asker.asked_for_by(payer);
+    /// Records that this address asks for the pair.
+    pub fn add_requester(&self, address: Option<&AddressBudget>) {
+        self.requester.set_address(address);
     }
 
-    /// The part that concerns pages of this kind.
+    /// The part for pages of this kind.
     #[must_use]
-    pub const fn of(&self, run: Run) -> &Record {
+    pub const fn for_run(&self, run: Run) -> &CallRecord {
         match run {
             Run::Live => &self.live,
-            Run::History { .. } => &self.past,
+            Run::History { .. } => &self.history,
         }
     }
 
-    const fn both(&self) -> [&Record; 2] {
-        [&self.live, &self.past]
+    const fn both(&self) -> [&CallRecord; 2] {
+        [&self.live, &self.history]
     }
 
-    /// Whether it is kept for as long as there is room, used or not: who comes back is not taken for a
-    /// stranger.
-    fn is_kept(&self, now: Instant) -> bool {
-        !self.is_forgiven(now) || self.both().into_iter().any(Record::has_earned)
+    /// Whether to keep it, used or not, while there is room: a pair that comes back keeps its proof and its
+    /// faults.
+    fn is_worth_keeping(&self, now: Instant) -> bool {
+        !self.is_expired(now) || self.both().into_iter().any(CallRecord::has_proof_progress)
     }
 
-    /// Calls that have to go well until it has proof for one kind of killmails or the other.
-    fn owes(&self) -> u32 {
+    /// Successful calls left until the pair is proven for one kind of killmails.
+    fn proof_owed(&self) -> u32 {
         self.both()
-            .map(|record| record.unproven.load(Ordering::Relaxed))
+            .map(|record| record.proof_left.load(Ordering::Relaxed))
             .into_iter()
             .min()
             .unwrap_or_default()
     }
 
-    fn is_forgiven(&self, now: Instant) -> bool {
+    fn is_expired(&self, now: Instant) -> bool {
         self.both().into_iter().all(|record| {
-            record.conduct.lock().is_forgiven(now)
-                && !(record.strikes() > 0 && record.budget.is_suspected(now))
+            record.history.lock().is_expired(now)
+                && !(record.strikes() > 0 && record.budget.has_recent_faults(now))
         })
     }
 
-    /// When the last of its rests ends.
-    fn ends(&self) -> Option<Instant> {
-        self.both().into_iter().filter_map(|record| record.conduct.lock().rest().map(|rest| rest.until)).max()
+    /// When the last of its quarantines ends.
+    fn quarantine_end(&self) -> Option<Instant> {
+        self.both()
+            .into_iter()
+            .filter_map(|record| record.history.lock().quarantine().map(|quarantine| quarantine.until))
+            .max()
     }
 }
 
-/// What the pairs of one component have in common.
+/// The fault budgets of one component.
 #[derive(Debug)]
 struct FaultBudgets {
     live: Arc<FaultBudget>,
-    past: Arc<FaultBudget>,
+    history: Arc<FaultBudget>,
 }
 
 impl FaultBudgets {
     fn new(config: &Config) -> Self {
         let now = Instant::now();
-        Self { live: Arc::new(FaultBudget::new(config, now)), past: Arc::new(FaultBudget::new(config, now)) }
+        Self {
+            live: Arc::new(FaultBudget::new(config, now)),
+            history: Arc::new(FaultBudget::new(config, now)),
+        }
     }
 
     const fn both(&self) -> [&Arc<FaultBudget>; 2] {
-        [&self.live, &self.past]
+        [&self.live, &self.history]
     }
 
-    fn is_forgiven(&self, now: Instant) -> bool {
-        self.both().into_iter().all(|budget| Arc::strong_count(budget) == 1 && budget.is_forgiven(now))
+    fn is_expired(&self, now: Instant) -> bool {
+        self.both().into_iter().all(|budget| Arc::strong_count(budget) == 1 && budget.is_expired(now))
     }
 }
 
-/// Digests of a component and of a configuration.
-type Pair = (Arc<str>, String);
+/// The digests that identify a pair.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct PairKey {
+    digest: Arc<str>,
+    config_digest: Arc<str>,
+}
 
 #[derive(Debug, Default)]
-struct Known {
-    pairs: HashMap<Pair, Arc<PairRecord>>,
+struct RecordTables {
+    pairs: HashMap<PairKey, Arc<PairRecord>>,
     budgets: HashMap<Arc<str>, FaultBudgets>,
 }
 
-/// The records of all pairs that are in use, did wrong lately, or have shown that they work.
+/// The records of all pairs that are in use, failed recently, or are proven.
 #[derive(Debug)]
 pub struct PairRecords {
-    rules: Rules,
+    policy: QuarantinePolicy,
     config: Config,
     max: usize,
-    known: Mutex<Known>,
+    tables: Mutex<RecordTables>,
 }
 
 impl PairRecords {
-    /// None yet.
+    /// No records.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        // As many again as may be in use, so that a pair does not escape its rest by leaving.
+        // Twice as is_over_limit as may be in use, so that a pair does not escape its quarantine by leaving.
         let max = config.evaluators_max.saturating_mul(2).max(1);
-        Self { rules: Rules::new(config), config: config.clone(), max, known: Mutex::default() }
+        Self { policy: QuarantinePolicy::new(config), config: config.clone(), max, tables: Mutex::default() }
     }
 
-    /// That of this pair.
+    /// The record of this pair. Evicts another one if there are too is_over_limit.
     #[must_use]
-    pub fn of(&self, digest: &Arc<str>, config_digest: &str) -> Arc<PairRecord> {
-        let mut known = self.known.lock();
-        let Known { pairs, budgets } = &mut *known;
+    pub fn get_or_create(&self, digest: &Arc<str>, config_digest: &str) -> Arc<PairRecord> {
+        let mut tables = self.tables.lock();
+        let RecordTables { pairs, budgets } = &mut *tables;
         if pairs.len() >= self.max {
             let now = Instant::now();
-            pairs.retain(|_, record| Arc::strong_count(record) > 1 || record.is_kept(now));
+            pairs.retain(|_, record| Arc::strong_count(record) > 1 || record.is_worth_keeping(now));
         }
         if pairs.len() >= self.max {
             let unused = pairs.iter().filter(|(_, record)| Arc::strong_count(record) == 1);
-            // Those that rest stay longest, then those that have proved most.
-            let least = unused
-                .min_by_key(|(_, record)| (record.ends(), Reverse(record.owes())))
+            // Those in quarantine are kept longest, then those with the most proof.
+            let evicted = unused
+                .min_by_key(|(_, record)| (record.quarantine_end(), Reverse(record.proof_owed())))
                 .map(|(pair, _)| pair.clone());
-            least.and_then(|pair| pairs.remove(&pair));
+            evicted.and_then(|pair| pairs.remove(&pair));
         }
         let budgets = budgets.entry(Arc::clone(digest)).or_insert_with(|| FaultBudgets::new(&self.config));
-        let made = || {
-            Arc::new(PairRecord::new(self.rules, self.config.proof_calls, (digest, config_digest), budgets))
-        };
-        Arc::clone(pairs.entry((Arc::clone(digest), config_digest.to_owned())).or_insert_with(made))
+        let key = PairKey { digest: Arc::clone(digest), config_digest: config_digest.into() };
+        let create =
+            |key: &PairKey| Arc::new(PairRecord::new(self.policy, self.config.proof_calls, key, budgets));
+        Arc::clone(pairs.entry(key).or_insert_with_key(create))
     }
 
-    /// Forgets the pairs of a component that nobody uses: it is gone.
+    /// Removes the unused records of a component that no longer exists.
     pub fn forget(&self, digest: &str) {
-        self.known
+        self.tables
             .lock()
             .pairs
-            .retain(|(component, _), record| &**component != digest || Arc::strong_count(record) > 1);
+            .retain(|key, record| &*key.digest != digest || Arc::strong_count(record) > 1);
     }
 
-    /// Lets go of what nobody uses and is not worth keeping, and tells how many began to rest without a line
-    /// of their own.
-    pub fn tidy(&self) {
-        let (now, mut untold) = (Instant::now(), Vec::new());
-        let mut known = self.known.lock();
-        known.pairs.retain(|_, record| Arc::strong_count(record) > 1 || record.is_kept(now));
-        known.budgets.retain(|digest, budgets| {
-            untold.extend(
+    /// Removes unused records that are not worth keeping, and logs how is_over_limit quarantines had no log line.
+    pub fn sweep(&self) {
+        let (now, mut unlogged) = (Instant::now(), Vec::new());
+        let mut tables = self.tables.lock();
+        tables.pairs.retain(|_, record| Arc::strong_count(record) > 1 || record.is_worth_keeping(now));
+        tables.budgets.retain(|digest, budgets| {
+            unlogged.extend(
                 budgets
                     .both()
                     .into_iter()
-                    .filter_map(|budget| budget.untold(now))
+                    .filter_map(|budget| budget.take_unlogged(now))
                     .map(|pairs| (Arc::clone(digest), pairs)),
             );
-            !budgets.is_forgiven(now)
+            !budgets.is_expired(now)
         });
-        drop(known);
-        for (digest, pairs) in untold {
+        drop(tables);
+        for (digest, pairs) in unlogged {
             tracing::warn!(
                 plugin.digest = &*digest,
-                "the plugin {digest}: {pairs} more rests of its configurations have begun"
+                "the plugin {digest}: {pairs} more of its configurations have begun to rest"
             );
         }
     }
 
-    /// The pairs of a component that rest, those first that are called again first.
+    /// The quarantined pairs of a component, by the end of their quarantine.
     #[must_use]
-    pub fn resting(&self, digest: &str) -> AtRest {
-        let (now, known) = (Instant::now(), self.known.lock());
-        let theirs = known.pairs.iter().filter(|((component, _), _)| &**component == digest);
-        let some: Vec<Resting> =
-            theirs.flat_map(|(_, pair)| pair.both()).filter_map(|record| record.told(now)).collect();
-        drop(known);
-        AtRest::default().and(AtRest { count: some.len(), some })
+    pub fn quarantined(&self, digest: &str) -> QuarantinedPairs {
+        let (now, tables) = (Instant::now(), self.tables.lock());
+        let of_component = tables.pairs.iter().filter(|(key, _)| &*key.digest == digest);
+        let listed: Vec<QuarantinedPair> = of_component
+            .flat_map(|(_, pair)| pair.both())
+            .filter_map(|record| record.quarantined_pair(now))
+            .collect();
+        drop(tables);
+        QuarantinedPairs::default().merged_with(QuarantinedPairs { count: listed.len(), listed })
     }
 
-    /// How many pairs rest.
+    /// The number of quarantined pairs.
     #[must_use]
-    pub fn count(&self) -> usize {
+    pub fn quarantined_count(&self) -> usize {
         let now = Instant::now();
-        let rests = |pair: &PairRecord| pair.both().into_iter().any(|record| record.told(now).is_some());
-        self.known.lock().pairs.values().filter(|pair| rests(pair)).count()
+        let is_quarantined =
+            |pair: &PairRecord| pair.both().into_iter().any(|record| record.quarantined_pair(now).is_some());
+        self.tables.lock().pairs.values().filter(|pair| is_quarantined(pair)).count()
     }
 }
 

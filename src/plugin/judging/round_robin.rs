@@ -1,39 +1,40 @@
-//! Who comes next: components take turns, and of one component its jobs do, so that many jobs of one delay
-//! another's by one turn. Which of its jobs may have the turn is for others to say: it may be none for now.
+//! Round-robin scheduling: components take turns, and so do the jobs of one component. So many jobs of one
+//! component delay another by one turn. The caller chooses which job of a component gets the turn; it may
+//! choose none for now.
 //!
 //! Must not know: what a job is.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-/// Jobs by component, in the order of their turns.
+/// Jobs by component.
 #[derive(Debug)]
-pub struct Rounds<T> {
-    /// Components with jobs, the next first; the one at work is not among them.
+pub struct RoundRobin<T> {
+    /// Components with jobs, the next first, without the active one.
     order: VecDeque<Arc<str>>,
     jobs: HashMap<Arc<str>, VecDeque<T>>,
-    at_work: Option<Arc<str>>,
+    active: Option<Arc<str>>,
 }
 
-impl<T> Default for Rounds<T> {
+impl<T> Default for RoundRobin<T> {
     fn default() -> Self {
-        Self { order: VecDeque::new(), jobs: HashMap::new(), at_work: None }
+        Self { order: VecDeque::new(), jobs: HashMap::new(), active: None }
     }
 }
 
-impl<T> Rounds<T> {
-    /// A job of a component came.
+impl<T> RoundRobin<T> {
+    /// Adds a job of a component.
     pub fn push(&mut self, component: &Arc<str>, job: T) {
         let jobs = self.jobs.entry(Arc::clone(component)).or_default();
         jobs.push_back(job);
-        if jobs.len() == 1 && self.at_work.as_ref() != Some(component) {
+        if jobs.len() == 1 && self.active.as_ref() != Some(component) {
             self.order.push_back(Arc::clone(component));
         }
     }
 
-    /// The job whose turn it is: of the first component from whose jobs one is chosen. [`Rounds::end_turn`]
-    /// must be told when the turn is over, before the next begins.
-    pub fn next(&mut self, choose: impl Fn(&VecDeque<T>) -> Option<usize>) -> Option<T> {
+    /// The next job: of the first component from which `choose` picks one. Call [`RoundRobin::end_turn`] when
+    /// its turn is over, before the next call.
+    pub fn pop(&mut self, choose: impl Fn(&VecDeque<T>) -> Option<usize>) -> Option<T> {
         let chosen = |(place, component)| Some((place, choose(self.jobs.get(component)?)?));
         let (place, at) = self.order.iter().enumerate().find_map(chosen)?;
         let component = self.order.remove(place)?;
@@ -42,14 +43,14 @@ impl<T> Rounds<T> {
         if jobs.is_empty() {
             self.jobs.remove(&component);
         }
-        self.at_work = Some(component);
+        self.active = Some(component);
         job
     }
 
-    /// The turn is over. Only now does its component stand in line again: behind those that came meanwhile.
-    /// An unfinished job goes behind the other jobs of its component.
+    /// Ends the turn. Only now is the component queued again, behind those that arrived meanwhile. An
+    /// unfinished job goes behind the other jobs of its component.
     pub fn end_turn(&mut self, unfinished: Option<T>) {
-        let Some(component) = self.at_work.take() else { return };
+        let Some(component) = self.active.take() else { return };
         if let Some(job) = unfinished {
             self.jobs.entry(Arc::clone(&component)).or_default().push_back(job);
         }
@@ -58,32 +59,33 @@ impl<T> Rounds<T> {
         }
     }
 
-    /// Whether a component that is not at work has a job that may have its turn.
+    /// Whether a component other than the active one has a job that may be chosen.
     #[must_use]
-    pub fn has(&self, choose: impl Fn(&VecDeque<T>) -> Option<usize>) -> bool {
+    pub fn has_ready(&self, choose: impl Fn(&VecDeque<T>) -> Option<usize>) -> bool {
         self.order.iter().filter_map(|component| self.jobs.get(component)).any(|jobs| choose(jobs).is_some())
     }
 
-    /// The jobs that wait, by component.
+    /// The waiting jobs, by component.
     pub fn waiting(&self) -> impl Iterator<Item = &VecDeque<T>> {
         self.jobs.values()
     }
 
-    /// Takes out the jobs that are not worth keeping.
-    pub fn prune(&mut self, keep: impl Fn(&T) -> bool) -> Vec<T> {
-        let mut gone = Vec::new();
+    /// Removes and returns the jobs that `keep` rejects.
+    pub fn remove_unless(&mut self, keep: impl Fn(&T) -> bool) -> Vec<T> {
+        let mut removed = Vec::new();
         for jobs in self.jobs.values_mut() {
-            let (kept, not): (VecDeque<T>, VecDeque<T>) = std::mem::take(jobs).into_iter().partition(&keep);
+            let (kept, rejected): (VecDeque<T>, VecDeque<T>) =
+                std::mem::take(jobs).into_iter().partition(&keep);
             *jobs = kept;
-            gone.extend(not);
+            removed.extend(rejected);
         }
         self.jobs.retain(|_, jobs| !jobs.is_empty());
         self.order.retain(|component| self.jobs.contains_key(component));
-        gone
+        removed
     }
 
-    /// Everything that waits, and nothing after that.
-    pub fn clear(&mut self) -> Vec<T> {
+    /// Removes and returns all waiting jobs.
+    pub fn drain(&mut self) -> Vec<T> {
         self.order.clear();
         self.jobs.drain().flat_map(|(_, jobs)| jobs).collect()
     }
@@ -97,64 +99,64 @@ mod tests {
         Some(0)
     }
 
-    fn turn(rounds: &mut Rounds<&'static str>) -> &'static str {
-        let job = rounds.next(first).unwrap_or("none");
-        rounds.end_turn(None);
+    fn turn(jobs_by_turn: &mut RoundRobin<&'static str>) -> &'static str {
+        let job = jobs_by_turn.pop(first).unwrap_or("none");
+        jobs_by_turn.end_turn(None);
         job
     }
 
     #[test]
     fn many_jobs_of_one_delay_another_by_one_turn() {
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
-        let mut rounds = Rounds::default();
-        ["a1", "a2", "a3"].into_iter().for_each(|job| rounds.push(&a, job));
-        assert_eq!(rounds.next(first), Some("a1"));
-        rounds.push(&b, "b1");
-        assert!(rounds.has(first));
-        rounds.end_turn(Some("a1 again"));
-        assert_eq!([(); 5].map(|()| turn(&mut rounds)), ["b1", "a2", "a3", "a1 again", "none"]);
-        assert!(!rounds.has(first) && rounds.jobs.is_empty());
+        let mut jobs_by_turn = RoundRobin::default();
+        ["a1", "a2", "a3"].into_iter().for_each(|job| jobs_by_turn.push(&a, job));
+        assert_eq!(jobs_by_turn.pop(first), Some("a1"));
+        jobs_by_turn.push(&b, "b1");
+        assert!(jobs_by_turn.has_ready(first));
+        jobs_by_turn.end_turn(Some("a1 again"));
+        assert_eq!([(); 5].map(|()| turn(&mut jobs_by_turn)), ["b1", "a2", "a3", "a1 again", "none"]);
+        assert!(!jobs_by_turn.has_ready(first) && jobs_by_turn.jobs.is_empty());
     }
 
     #[test]
-    fn components_go_round() {
+    fn components_take_turns() {
         let names: [Arc<str>; 3] = ["a".into(), "b".into(), "c".into()];
-        let mut rounds = Rounds::default();
+        let mut jobs_by_turn = RoundRobin::default();
         for (name, jobs) in names.iter().zip([["a1", "a2"], ["b1", "b2"], ["c1", "c2"]]) {
-            jobs.into_iter().for_each(|job| rounds.push(name, job));
+            jobs.into_iter().for_each(|job| jobs_by_turn.push(name, job));
         }
-        assert_eq!([(); 6].map(|()| turn(&mut rounds)), ["a1", "b1", "c1", "a2", "b2", "c2"]);
+        assert_eq!([(); 6].map(|()| turn(&mut jobs_by_turn)), ["a1", "b1", "c1", "a2", "b2", "c2"]);
     }
 
     #[test]
-    fn what_comes_during_its_own_turn_waits_for_the_next() {
+    fn a_job_that_arrives_during_its_components_turn_waits() {
         let a: Arc<str> = "a".into();
-        let mut rounds = Rounds::default();
-        rounds.push(&a, "a1");
-        assert_eq!(rounds.next(first), Some("a1"));
-        rounds.push(&a, "a2");
-        assert!(!rounds.has(first), "it is not another's");
-        rounds.end_turn(None);
-        assert_eq!(turn(&mut rounds), "a2");
-        rounds.push(&a, "a3");
-        assert_eq!(rounds.clear(), ["a3"]);
-        assert!(!rounds.has(first));
+        let mut jobs_by_turn = RoundRobin::default();
+        jobs_by_turn.push(&a, "a1");
+        assert_eq!(jobs_by_turn.pop(first), Some("a1"));
+        jobs_by_turn.push(&a, "a2");
+        assert!(!jobs_by_turn.has_ready(first), "it belongs to the active component");
+        jobs_by_turn.end_turn(None);
+        assert_eq!(turn(&mut jobs_by_turn), "a2");
+        jobs_by_turn.push(&a, "a3");
+        assert_eq!(jobs_by_turn.drain(), ["a3"]);
+        assert!(!jobs_by_turn.has_ready(first));
     }
 
     #[test]
-    fn who_may_not_come_yet_holds_up_nobody() {
+    fn a_held_job_blocks_no_other() {
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
-        let mut rounds = Rounds::default();
-        ["held", "held too", "free"].into_iter().for_each(|job| rounds.push(&a, job));
-        rounds.push(&b, "held b");
+        let mut jobs_by_turn = RoundRobin::default();
+        ["held", "held too", "free"].into_iter().for_each(|job| jobs_by_turn.push(&a, job));
+        jobs_by_turn.push(&b, "held b");
         let free = |jobs: &VecDeque<&str>| jobs.iter().position(|job| *job == "free");
-        assert!(rounds.has(free));
-        assert_eq!(rounds.next(free), Some("free"));
-        assert!(!rounds.has(free));
-        rounds.end_turn(Some("free"));
-        assert_eq!(rounds.prune(|job| *job != "held b"), ["held b"]);
-        assert_eq!((rounds.next(free), rounds.next(free)), (Some("free"), None));
-        rounds.end_turn(None);
-        assert_eq!([(); 3].map(|()| turn(&mut rounds)), ["held", "held too", "none"]);
+        assert!(jobs_by_turn.has_ready(free));
+        assert_eq!(jobs_by_turn.pop(free), Some("free"));
+        assert!(!jobs_by_turn.has_ready(free));
+        jobs_by_turn.end_turn(Some("free"));
+        assert_eq!(jobs_by_turn.remove_unless(|job| *job != "held b"), ["held b"]);
+        assert_eq!((jobs_by_turn.pop(free), jobs_by_turn.pop(free)), (Some("free"), None));
+        jobs_by_turn.end_turn(None);
+        assert_eq!([(); 3].map(|()| turn(&mut jobs_by_turn)), ["held", "held too", "none"]);
     }
 }

@@ -1,40 +1,40 @@
-//! The last verdicts of one pair of plugin and configuration: equal pairs judge a live killmail once.
+//! The latest verdicts of one pair of plugin and configuration: equal pairs judge a live killmail once.
 //!
-//! Must not know: who asks, or what a verdict says.
+//! Must not know: who asks, or what a verdict means.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::domain::entry::Entry;
 use crate::domain::verdict::Verdict;
-use crate::plugin::judging::run::Judged;
+use crate::plugin::judging::run::Judgment;
 
-type Key = (u64, u64);
+type MemoKey = (u64, u64);
 
-/// Verdicts by killmail and revision; the oldest leave first.
+/// Verdicts by killmail and revision; the oldest are evicted first.
 #[derive(Debug)]
-pub struct Memo {
-    verdicts: HashMap<Key, Judged>,
-    order: VecDeque<Key>,
+pub struct VerdictMemo {
+    verdicts: HashMap<MemoKey, Judgment>,
+    order: VecDeque<MemoKey>,
     bytes: usize,
     entries_max: usize,
     bytes_max: usize,
 }
 
-impl Memo {
-    /// An empty one for at most so many verdicts and bytes of annotations and messages.
+impl VerdictMemo {
+    /// Empty, for at most this many verdicts and bytes of annotations and messages.
     #[must_use]
     pub fn new(entries_max: usize, bytes_max: usize) -> Self {
         Self { verdicts: HashMap::new(), order: VecDeque::new(), bytes: 0, entries_max, bytes_max }
     }
 
-    /// The verdict on this killmail at this revision.
+    /// The verdict on this revision of the killmail.
     #[must_use]
-    pub fn get(&self, entry: &Entry) -> Option<Judged> {
+    pub fn get(&self, entry: &Entry) -> Option<Judgment> {
         self.verdicts.get(&key(entry)).cloned()
     }
 
     /// Remembers a verdict.
-    pub fn put(&mut self, entry: &Entry, answer: &Judged) {
+    pub fn put(&mut self, entry: &Entry, answer: &Judgment) {
         let key = key(entry);
         self.bytes += weight(answer);
         match self.verdicts.insert(key, answer.clone()) {
@@ -50,11 +50,11 @@ impl Memo {
     }
 }
 
-const fn key(entry: &Entry) -> Key {
+const fn key(entry: &Entry) -> MemoKey {
     (entry.seq.0, entry.rev)
 }
 
-fn weight(answer: &Judged) -> usize {
+fn weight(answer: &Judgment) -> usize {
     match answer {
         Ok(Verdict::KeepWith(json)) => json.len(),
         Ok(_) => 0,

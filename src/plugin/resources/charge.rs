@@ -1,7 +1,7 @@
-//! The memory that an instance or a loaded component is charged with: to what all guests share, to the part
-//! of its class, and to that of the address an instance is for.
+//! The memory that an instance or a loaded component is charged for: against the budget of all guests, the
+//! part of its class, and the account of the address that the instance is for.
 //!
-//! Must not know: what takes the memory.
+//! Must not know: what uses the memory.
 
 use std::iter;
 use std::sync::Arc;
@@ -9,40 +9,42 @@ use std::sync::Arc;
 use crate::budget::{Budget, Share};
 use crate::plugin::class::Class;
 use crate::plugin::error::Refusal;
-use crate::plugin::resources::capacity::{Capacity, Wanted, Whose, full, spent};
-use crate::plugin::resources::purse::Purse;
+use crate::plugin::resources::capacity::{
+    Capacity, EvictionScope, Shortage, budget_full, budget_full_message,
+};
+use crate::plugin::resources::memory_account::MemoryAccount;
 
-/// Memory that is charged; given back on drop.
+/// Charged memory; released on drop.
 pub struct Charge {
     capacity: Arc<Capacity>,
     all: Share,
-    /// The same bytes, where they are of the class that has a limit of its own.
+    /// The same bytes, for the class with a limit of its own.
     scripting: Option<Share>,
-    /// The same bytes, where they are a component's.
+    /// The same bytes, if they are a component's.
     component: Option<Share>,
-    /// The same bytes, where one address pays for them.
-    purse: Arc<Purse>,
+    /// The same bytes, if one address is charged for them.
+    account: Arc<MemoryAccount>,
 }
 
 impl Charge {
-    /// Nothing yet, for an instance of this class.
+    /// An empty charge for an instance of this class.
     #[must_use]
-    pub fn new(capacity: &Arc<Capacity>, class: Class, purse: &Arc<Purse>) -> Self {
+    pub fn new(capacity: &Arc<Capacity>, class: Class, account: &Arc<MemoryAccount>) -> Self {
         let scripting = (class == Class::Scripting).then(|| capacity.scripting_memory().share());
         Self {
             capacity: Arc::clone(capacity),
             all: capacity.memory().share(),
             scripting,
             component: None,
-            purse: Arc::clone(purse),
+            account: Arc::clone(account),
         }
     }
 
-    /// Whether there could ever be memory for a component that takes so many bytes loaded.
+    /// Checks that a component which takes this many bytes when loaded could ever fit.
     ///
     /// # Errors
-    /// `NeverFits`: it is more than there may be.
-    pub fn fits(capacity: &Capacity, class: Class, bytes: u64) -> Result<(), Refusal> {
+    /// `NeverFits` if it exceeds a limit on its own.
+    pub fn check_fits(capacity: &Capacity, class: Class, bytes: u64) -> Result<(), Refusal> {
         let of_class = (class == Class::Scripting)
             .then(|| (capacity.scripting_memory(), "plugin.scripting_guests_memory_bytes"));
         for (budget, setting) in iter::once((capacity.memory(), "plugin.guests_memory_bytes")).chain(of_class)
@@ -50,7 +52,7 @@ impl Charge {
             let limit = budget.max();
             if bytes > limit {
                 let message = format!(
-                    "it takes {bytes} bytes of memory loaded; all guests together may have {limit} ({setting})"
+                    "it takes {bytes} bytes of memory when loaded; all guests together may have {limit} ({setting})"
                 );
                 return Err(Refusal::NeverFits { message, limit });
             }
@@ -58,94 +60,95 @@ impl Charge {
         Ok(())
     }
 
-    /// That of a component which takes so many bytes loaded.
+    /// The charge of a component that takes this many bytes when loaded.
     ///
     /// # Errors
-    /// `Full`: others have the memory. `NeverFits`: it is more than there may ever be.
-    pub fn component(capacity: &Arc<Capacity>, class: Class, bytes: u64) -> Result<Self, Refusal> {
-        Self::fits(capacity, class, bytes)?;
-        // Components are everybody's.
-        let mut charge = Self::new(capacity, class, &Purse::new(None));
-        charge.reach(bytes)?;
+    /// `Full` if the memory is in use. `NeverFits` if it exceeds a limit on its own.
+    pub fn for_component(capacity: &Arc<Capacity>, class: Class, bytes: u64) -> Result<Self, Refusal> {
+        Self::check_fits(capacity, class, bytes)?;
+        // Components are shared, so no address is charged for them.
+        let mut charge = Self::new(capacity, class, &MemoryAccount::new(None));
+        charge.grow_to(bytes)?;
         let component = charge.component.insert(capacity.component_memory().share());
-        // Without a limit it cannot be refused.
+        // It has no limit, so this cannot fail.
         let _ = component.reach(bytes);
         Ok(charge)
     }
 
-    /// How many bytes it is.
+    /// Its size, bytes.
     #[must_use]
     pub const fn bytes(&self) -> u64 {
         self.all.bytes()
     }
 
-    /// Makes it as large as this; it never shrinks. Evaluators and components that nobody uses are let go of
-    /// for it, if that suffices.
+    /// Grows to this size; it never shrinks. Evicts unused evaluators and components if that frees enough.
     ///
     /// # Errors
-    /// `Full` or `AddressFull` with the budget that is spent.
-    pub fn reach(&mut self, bytes: u64) -> Result<(), Refusal> {
+    /// `Full` or `AddressFull` for the budget that is used up.
+    pub fn grow_to(&mut self, bytes: u64) -> Result<(), Refusal> {
         let more = bytes.saturating_sub(self.all.bytes());
-        self.could_fit(more)?;
-        let Self { capacity, all, scripting, purse, .. } = self;
-        let make_room = |whose: Whose<'_>, lacking: u64| capacity.make_room(Wanted::Memory, whose, lacking);
+        self.check_could_fit(more)?;
+        let Self { capacity, all, scripting, account, .. } = self;
+        let evict =
+            |scope: EvictionScope<'_>, lacking: u64| capacity.evict_for(Shortage::Memory, scope, lacking);
         if let Some(share) = scripting
-            && !share.reach_with(bytes, |lacking| make_room(Whose::Class(Class::Scripting), lacking))
+            && !share.reach_with(bytes, |lacking| evict(EvictionScope::Class(Class::Scripting), lacking))
         {
-            return Err(out_of_scripting(share.budget()));
+            return Err(scripting_memory_full(share.budget()));
         }
-        let mut give_back = || scripting.iter_mut().for_each(|share| share.give_back(more));
-        while let Err(payer) = purse.take(more) {
-            if !make_room(Whose::Payer(&payer), payer.lacking(more)) {
-                give_back();
-                capacity.refuse_payer();
-                return Err(out_of_payers(&payer));
+        let mut release_scripting = || scripting.iter_mut().for_each(|share| share.give_back(more));
+        while let Err(address) = account.charge(more) {
+            if !evict(EvictionScope::Address(&address), address.lacking(more)) {
+                release_scripting();
+                capacity.count_address_refusal();
+                return Err(address_memory_full(&address));
             }
         }
-        if all.reach_with(bytes, |lacking| make_room(Whose::Anyones, lacking)) {
+        if all.reach_with(bytes, |lacking| evict(EvictionScope::All, lacking)) {
             return Ok(());
         }
-        give_back();
-        purse.give_back(more);
-        Err(out_of_all(all.budget()))
+        release_scripting();
+        account.release(more);
+        Err(memory_full(all.budget()))
     }
 
-    /// Whether so many bytes more would fit everywhere if all that nobody uses were let go of: nothing is,
-    /// where that would not suffice.
-    fn could_fit(&self, more: u64) -> Result<(), Refusal> {
-        let Self { capacity, all, scripting, purse, .. } = self;
-        let check = |budget: &Budget, whose: Whose<'_>, refusal: fn(&Budget) -> Refusal| {
+    /// Checks every budget for this many more bytes, assuming that everything unused is evicted. If one of
+    /// them would still not suffice, nothing is evicted at all.
+    fn check_could_fit(&self, more: u64) -> Result<(), Refusal> {
+        let Self { capacity, all, scripting, account, .. } = self;
+        let check = |budget: &Budget, scope: EvictionScope<'_>, refusal: fn(&Budget) -> Refusal| {
             let lacking = budget.lacking(more);
-            if lacking == 0 || lacking <= capacity.unused(Wanted::Memory, whose) {
+            if lacking == 0 || lacking <= capacity.reclaimable(Shortage::Memory, scope) {
                 return Ok(());
             }
             budget.refuse();
             Err(refusal(budget))
         };
         if let Some(share) = scripting {
-            check(share.budget(), Whose::Class(Class::Scripting), out_of_scripting)?;
+            check(share.budget(), EvictionScope::Class(Class::Scripting), scripting_memory_full)?;
         }
-        if let Some(payer) = purse.payer() {
-            check(&payer, Whose::Payer(&payer), out_of_payers).inspect_err(|_| capacity.refuse_payer())?;
+        if let Some(address) = account.address() {
+            check(&address, EvictionScope::Address(&address), address_memory_full)
+                .inspect_err(|_| capacity.count_address_refusal())?;
         }
-        check(all.budget(), Whose::Anyones, out_of_all)
+        check(all.budget(), EvictionScope::All, memory_full)
     }
 }
 
-fn out_of_all(budget: &Budget) -> Refusal {
-    full(budget, "bytes of memory for guests are in use", "plugin.guests_memory_bytes")
+fn memory_full(budget: &Budget) -> Refusal {
+    budget_full(budget, "bytes of memory for guests are in use", "plugin.guests_memory_bytes")
 }
 
-fn out_of_scripting(budget: &Budget) -> Refusal {
-    full(
+fn scripting_memory_full(budget: &Budget) -> Refusal {
+    budget_full(
         budget,
         "bytes of memory for guests of the class scripting are in use",
         "plugin.scripting_guests_memory_bytes",
     )
 }
 
-fn out_of_payers(budget: &Budget) -> Refusal {
-    let message = spent(
+fn address_memory_full(budget: &Budget) -> Refusal {
+    let message = budget_full_message(
         budget,
         "bytes of memory for guests are in use from this address",
         "half of plugin.guests_memory_bytes",
@@ -155,7 +158,7 @@ fn out_of_payers(budget: &Budget) -> Refusal {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.purse.give_back(self.all.bytes());
+        self.account.release(self.all.bytes());
     }
 }
 
@@ -165,8 +168,8 @@ mod tests {
 
     use super::*;
     use crate::plugin::limits::Config;
-    use crate::plugin::resources::capacity::Memory;
-    use crate::plugin::resources::capacity::Unused;
+    use crate::plugin::resources::capacity::Evictor;
+    use crate::plugin::resources::capacity::InstanceAllocation;
 
     fn capacity(all: u64, scripting: u64) -> Arc<Capacity> {
         let config = Config {
@@ -174,13 +177,13 @@ mod tests {
             scripting_guests_memory_bytes: scripting,
             ..Config::default()
         };
-        Arc::new(Capacity::new(&config, Memory::Pooled))
+        Arc::new(Capacity::new(&config, InstanceAllocation::Pooled))
     }
 
     #[test]
-    fn scripting_guests_have_a_part_of_the_memory() {
+    fn scripting_guests_have_part_of_the_memory() {
         let capacity = capacity(100, 60);
-        let reach = |charge: &mut Charge, bytes| charge.reach(bytes);
+        let reach = |charge: &mut Charge, bytes| charge.grow_to(bytes);
         let (mut script, mut small) = (charge(&capacity, Class::Scripting), charge(&capacity, Class::Small));
         reach(&mut script, 60).unwrap();
         let refusal = reach(&mut script, 61).unwrap_err();
@@ -195,79 +198,73 @@ mod tests {
         reach(&mut small, 70).unwrap();
         reach(&mut script, 10).unwrap();
         assert!(reach(&mut script, 31).is_err());
-        assert_eq!(
-            capacity.scripting_memory().used(),
-            10,
-            "what the others leave is all it gets, and all it is charged with"
-        );
+        assert_eq!(capacity.scripting_memory().used(), 10, "it is charged only for what it gets");
     }
 
     fn charge(capacity: &Arc<Capacity>, class: Class) -> Charge {
-        Charge::new(capacity, class, &Purse::new(None))
+        Charge::new(capacity, class, &MemoryAccount::new(None))
     }
 
     #[test]
-    fn an_address_pays_for_what_only_it_uses() {
+    fn an_address_is_charged_for_what_only_it_uses() {
         let capacity = capacity(100, 100);
-        let payer = Arc::new(Budget::new(50));
-        let purse = Purse::new(Some(&payer));
-        let mut charges =
-            [Charge::new(&capacity, Class::Scripting, &purse), Charge::new(&capacity, Class::Small, &purse)];
-        charges[0].reach(30).unwrap();
-        charges[1].reach(20).unwrap();
+        let address = Arc::new(Budget::new(50));
+        let account = MemoryAccount::new(Some(&address));
+        let mut charges = [
+            Charge::new(&capacity, Class::Scripting, &account),
+            Charge::new(&capacity, Class::Small, &account),
+        ];
+        charges[0].grow_to(30).unwrap();
+        charges[1].grow_to(20).unwrap();
         for charge in &mut charges {
-            let refusal = charge.reach(31).unwrap_err();
+            let refusal = charge.grow_to(31).unwrap_err();
             let text = "50 of 50 bytes of memory for guests are in use from this address, and another does not fit (half of plugin.guests_memory_bytes)";
             assert!(refusal.is_busy() && refusal.to_string() == text, "{refusal}");
         }
         assert_eq!(
-            (payer.used(), capacity.memory().used(), capacity.scripting_memory().used()),
+            (address.used(), capacity.memory().used(), capacity.scripting_memory().used()),
             (50, 50, 30)
         );
         assert_eq!(
-            (
-                capacity.refused_to_payers(),
-                capacity.memory().refused(),
-                capacity.scripting_memory().refused()
-            ),
+            (capacity.address_refusals(), capacity.memory().refused(), capacity.scripting_memory().refused()),
             (2, 0, 0)
         );
-        purse.asked_for_by(None);
-        charges[1].reach(60).unwrap();
-        assert!(charges[1].reach(71).is_err());
+        account.add_requester(None);
+        charges[1].grow_to(60).unwrap();
+        assert!(charges[1].grow_to(71).is_err());
         drop(charges);
-        assert_eq!((payer.used(), capacity.memory().used(), capacity.scripting_memory().used()), (0, 0, 0));
+        assert_eq!((address.used(), capacity.memory().used(), capacity.scripting_memory().used()), (0, 0, 0));
     }
 
-    /// What nobody uses, the last first.
+    /// Unused charges, the last evicted first.
     struct Idle(Arc<Mutex<Vec<Charge>>>);
 
-    impl Unused for Idle {
-        fn amount(&self, _: Wanted<'_>, whose: Whose<'_>) -> u64 {
-            let is_of = !matches!(whose, Whose::Payer(_));
-            self.0.lock().iter().filter(|_| is_of).map(Charge::bytes).sum()
+    impl Evictor for Idle {
+        fn reclaimable(&self, _: Shortage<'_>, scope: EvictionScope<'_>) -> u64 {
+            let is_evictable = !matches!(scope, EvictionScope::Address(_));
+            self.0.lock().iter().filter(|_| is_evictable).map(Charge::bytes).sum()
         }
 
-        fn let_go(&self, _: Whose<'_>) -> bool {
+        fn evict_one(&self, _: EvictionScope<'_>) -> bool {
             self.0.lock().pop().is_some()
         }
     }
 
     #[test]
-    fn components_are_charged_and_give_way_after_evaluators() {
+    fn components_are_charged_and_evicted_after_evaluators() {
         let capacity = capacity(100, 100);
-        let component = |bytes| Charge::component(&capacity, Class::Small, bytes);
+        let component = |bytes| Charge::for_component(&capacity, Class::Small, bytes);
         let loaded = Arc::new(Mutex::new(vec![component(30).unwrap(), component(30).unwrap()]));
         let mut evaluator = charge(&capacity, Class::Small);
-        evaluator.reach(10).unwrap();
+        evaluator.grow_to(10).unwrap();
         let idle = Arc::new(Mutex::new(vec![evaluator]));
-        capacity.let_go_of_evaluators_with(Idle(Arc::clone(&idle)));
-        capacity.let_go_of_components_with(Idle(Arc::clone(&loaded)));
+        capacity.set_evaluator_evictor(Idle(Arc::clone(&idle)));
+        capacity.set_component_evictor(Idle(Arc::clone(&loaded)));
         let _third = component(60).unwrap();
         assert_eq!(
             (idle.lock().len(), loaded.lock().len()),
             (0, 1),
-            "the evaluator went before the component"
+            "the evaluator is evicted before the component"
         );
         assert_eq!((capacity.memory().used(), capacity.component_memory().used()), (90, 90));
         let refusal = component(101).err().unwrap();
@@ -276,26 +273,26 @@ mod tests {
             "{refusal}"
         );
         assert!(component(41).err().is_some_and(|refusal| refusal.is_busy()));
-        assert_eq!(loaded.lock().len(), 1, "nothing gives way where that does not suffice");
+        assert_eq!(loaded.lock().len(), 1, "nothing is evicted if that does not suffice");
         let _fourth = component(40).unwrap();
         assert_eq!(loaded.lock().len(), 0);
     }
 
     #[test]
-    fn nothing_gives_way_in_one_budget_where_another_is_spent() {
+    fn nothing_is_evicted_for_one_budget_if_another_is_used_up() {
         let capacity = capacity(100, 60);
-        let payer = Arc::new(Budget::new(50));
+        let address = Arc::new(Budget::new(50));
         let mut idle = charge(&capacity, Class::Scripting);
-        idle.reach(40).unwrap();
+        idle.grow_to(40).unwrap();
         let idle = Arc::new(Mutex::new(vec![idle]));
-        capacity.let_go_of_evaluators_with(Idle(Arc::clone(&idle)));
-        let mut charge = Charge::new(&capacity, Class::Scripting, &Purse::new(Some(&payer)));
-        charge.reach(20).unwrap();
-        // The class could give way, but the address has only 30 left.
-        let refusal = charge.reach(55).unwrap_err();
+        capacity.set_evaluator_evictor(Idle(Arc::clone(&idle)));
+        let mut charge = Charge::new(&capacity, Class::Scripting, &MemoryAccount::new(Some(&address)));
+        charge.grow_to(20).unwrap();
+        // Eviction would free enough for the class, but the address has only 30 left.
+        let refusal = charge.grow_to(55).unwrap_err();
         assert!(refusal.is_busy() && matches!(refusal, Refusal::AddressFull { limit: 50, .. }), "{refusal}");
-        assert_eq!((idle.lock().len(), charge.bytes(), payer.used(), payer.refused()), (1, 20, 20, 1));
-        charge.reach(50).unwrap();
+        assert_eq!((idle.lock().len(), charge.bytes(), address.used(), address.refused()), (1, 20, 20, 1));
+        charge.grow_to(50).unwrap();
         assert_eq!((idle.lock().len(), capacity.scripting_memory().used()), (0, 50));
     }
 }

@@ -1,9 +1,8 @@
-//! Time for guests: CPU time of the thread they run on, and the tick that lets a running guest be looked at.
+//! CPU time of threads that run guests, and the tick at which a running guest is checked.
 //!
-//! A preempted guest is innocent: what counts is the time its thread really ran, read only once a tick has
-//! come.
+//! A preempted guest loses nothing: only the time its thread really ran counts. It is read only after a tick.
 //!
-//! Must not know: what is done to a guest that is over its time (`guest`).
+//! Must not know: what happens to a guest that exceeds its time (`guest`).
 
 use std::cell::Cell;
 use std::io;
@@ -17,15 +16,15 @@ use wasmtime::EngineWeak;
 
 use crate::tasks;
 
-/// How often a running guest is looked at.
+/// How often a running guest is checked.
 pub const TICK: Duration = Duration::from_millis(1);
 
-/// CPU time this thread has used since it began.
+/// CPU time of the current thread since it started; zero if the system cannot report it.
 #[must_use]
-#[expect(unsafe_code, reason = "the standard library has no clock of a thread's CPU time")]
+#[expect(unsafe_code, reason = "the standard library has no clock for the CPU time of a thread")]
 pub fn thread_cpu() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid place for the answer, and the call keeps no reference to it.
+    // SAFETY: `time` is valid for writes, and the call keeps no reference to it.
     let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } != 0;
     if failed {
         return Duration::ZERO;
@@ -34,110 +33,109 @@ pub fn thread_cpu() -> Duration {
 }
 
 thread_local! {
-    /// CPU time this thread has used to let go of others where there was no room.
-    static MAKING_ROOM: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    /// CPU time that this thread spent on evictions.
+    static UNBILLED_CPU: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
-/// Does work that makes room by letting go of others. Its time is nobody's: who needed the room did not ask
-/// for that work, and those that are let go of have no more calls.
-pub fn making_room<T>(work: impl FnOnce() -> T) -> T {
+/// Runs an eviction without billing its CPU time: the call that needed the memory did not ask for this work,
+/// and evicted evaluators make no more calls.
+pub fn unbilled<T>(work: impl FnOnce() -> T) -> T {
     let before = thread_cpu();
     let done = work();
     let cpu = thread_cpu().saturating_sub(before);
-    MAKING_ROOM.with(|sum| sum.set(sum.get() + cpu));
+    UNBILLED_CPU.with(|sum| sum.set(sum.get() + cpu));
     done
 }
 
-/// CPU time this thread has used since it began, but for what it took to make room: what calls are measured
-/// with.
+/// CPU time of the current thread since it started, without evictions. Calls are measured with it.
 #[must_use]
-pub fn calls_cpu() -> Duration {
-    thread_cpu().saturating_sub(MAKING_ROOM.with(Cell::get))
+pub fn billable_cpu() -> Duration {
+    thread_cpu().saturating_sub(UNBILLED_CPU.with(Cell::get))
 }
 
-/// The time one call of a guest takes. It begins at the first tick: most calls end before it and never ask a
+/// Measures the time of one call. It starts at the first tick: most calls end before it and never read a
 /// clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopwatch {
     cpu_max: Duration,
     wall_max: Duration,
-    begun: Option<(Duration, Instant)>,
-    by_the_clock: bool,
-    /// CPU time the host used on the guest's behalf, not counted as the guest's.
+    started: Option<(Duration, Instant)>,
+    expired_by_wall_clock: bool,
+    /// CPU time that the host spent for the guest, which does not count as the guest's.
     pub host_cpu: Duration,
 }
 
 impl Stopwatch {
-    /// A stopwatch for one call.
+    /// A stopwatch for one call, with its limits in milliseconds.
     #[must_use]
     pub const fn new(cpu_max_ms: u64, wall_max_ms: u64) -> Self {
         Self {
             cpu_max: Duration::from_millis(cpu_max_ms),
             wall_max: Duration::from_millis(wall_max_ms),
-            begun: None,
-            by_the_clock: false,
+            started: None,
+            expired_by_wall_clock: false,
             host_cpu: Duration::ZERO,
         }
     }
 
-    /// Called at every tick the guest lives to see: whether its time is over.
-    pub fn is_over(&mut self) -> bool {
-        let Some((cpu, wall)) = self.begun else {
-            // What the host did before counts neither as the guest's nor against it later.
-            self.begun = Some((calls_cpu().saturating_sub(self.host_cpu), Instant::now()));
+    /// Called at every tick of a running guest: whether its time is used up.
+    pub fn is_expired(&mut self) -> bool {
+        let Some((cpu, wall)) = self.started else {
+            // Host work so far counts neither as the guest's time nor against it later.
+            self.started = Some((billable_cpu().saturating_sub(self.host_cpu), Instant::now()));
             return false;
         };
-        let used = calls_cpu().saturating_sub(cpu).saturating_sub(self.host_cpu);
-        self.by_the_clock = used < self.cpu_max && wall.elapsed() >= self.wall_max;
-        used >= self.cpu_max || self.by_the_clock
+        let used = billable_cpu().saturating_sub(cpu).saturating_sub(self.host_cpu);
+        self.expired_by_wall_clock = used < self.cpu_max && wall.elapsed() >= self.wall_max;
+        used >= self.cpu_max || self.expired_by_wall_clock
     }
 
-    /// It is over because of the wall clock: the thread got too little CPU time.
+    /// It expired by the wall clock: the thread got too little CPU time.
     #[must_use]
-    pub const fn is_over_by_the_clock(&self) -> bool {
-        self.by_the_clock
+    pub const fn is_expired_by_wall_clock(&self) -> bool {
+        self.expired_by_wall_clock
     }
 }
 
 #[derive(Debug, Default)]
-struct Shift {
-    guests: usize,
-    over: bool,
+struct TickerState {
+    guards: usize,
+    is_stopped: bool,
 }
 
 #[derive(Debug, Default)]
-struct Signal {
-    shift: Mutex<Shift>,
+struct TickerShared {
+    state: Mutex<TickerState>,
     changed: Condvar,
     ticks: AtomicU32,
 }
 
-/// The one thread that ticks while any guest may run, and sleeps while none does.
+/// The thread that ticks while any guest may run, and sleeps otherwise.
 #[derive(Debug)]
 pub struct Ticker {
-    signal: Arc<Signal>,
+    signal: Arc<TickerShared>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Ticker {
-    /// Starts the thread; it does not keep the engines alive.
+    /// Starts the thread. It does not keep the engines alive.
     ///
     /// # Errors
-    /// The system refused to make a thread.
+    /// The system cannot start another thread.
     pub fn start(engines: [EngineWeak; 2]) -> io::Result<Self> {
-        let signal = Arc::new(Signal::default());
+        let signal = Arc::new(TickerShared::default());
         let inner = Arc::clone(&signal);
         let thread = tasks::thread("plugin-tick", move || tick(&engines, &inner))?;
         Ok(Self { signal, thread: Some(thread) })
     }
 
-    /// Ticks as long as the answer lives. Hold one whenever a guest may run.
+    /// Ticks until the guard is dropped. Hold one whenever a guest may run.
     #[must_use]
-    pub fn awake(&self) -> Awake {
-        Awake::new(&self.signal)
+    pub fn keep_ticking(&self) -> TickGuard {
+        TickGuard::new(&self.signal)
     }
 
-    /// What workers keep to become awake.
+    /// A handle for worker threads.
     #[must_use]
     pub fn handle(&self) -> TickerHandle {
         TickerHandle(Arc::clone(&self.signal))
@@ -146,7 +144,7 @@ impl Ticker {
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        self.signal.shift.lock().over = true;
+        self.signal.state.lock().is_stopped = true;
         self.signal.changed.notify_all();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -156,56 +154,56 @@ impl Drop for Ticker {
     }
 }
 
-/// A worker's way to the ticker.
+/// A worker's handle to the ticker.
 #[derive(Debug, Clone)]
-pub struct TickerHandle(Arc<Signal>);
+pub struct TickerHandle(Arc<TickerShared>);
 
 impl TickerHandle {
-    /// As [`Ticker::awake`].
+    /// As [`Ticker::keep_ticking`].
     #[must_use]
-    pub fn awake(&self) -> Awake {
-        Awake::new(&self.0)
+    pub fn keep_ticking(&self) -> TickGuard {
+        TickGuard::new(&self.0)
     }
 }
 
-/// While it lives, the ticker ticks.
+/// The ticker ticks while a guard exists.
 #[derive(Debug)]
-pub struct Awake(Arc<Signal>);
+pub struct TickGuard(Arc<TickerShared>);
 
-impl Awake {
-    fn new(signal: &Arc<Signal>) -> Self {
-        let mut shift = signal.shift.lock();
-        shift.guests += 1;
-        if shift.guests == 1 {
+impl TickGuard {
+    fn new(signal: &Arc<TickerShared>) -> Self {
+        let mut state = signal.state.lock();
+        state.guards += 1;
+        if state.guards == 1 {
             signal.changed.notify_all();
         }
-        drop(shift);
+        drop(state);
         Self(Arc::clone(signal))
     }
 
-    /// Ticks so far, wrapping: a clock that costs nothing to read, one [`TICK`] fine.
+    /// Ticks so far, wrapping: a clock that is free to read, with a resolution of one [`TICK`].
     #[must_use]
     pub fn ticks(&self) -> u32 {
         self.0.ticks.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for Awake {
+impl Drop for TickGuard {
     fn drop(&mut self) {
-        self.0.shift.lock().guests -= 1;
+        self.0.state.lock().guards -= 1;
     }
 }
 
-fn tick(engines: &[EngineWeak], signal: &Signal) {
+fn tick(engines: &[EngineWeak], signal: &TickerShared) {
     loop {
-        let mut shift = signal.shift.lock();
-        while shift.guests == 0 && !shift.over {
-            signal.changed.wait(&mut shift);
+        let mut state = signal.state.lock();
+        while state.guards == 0 && !state.is_stopped {
+            signal.changed.wait(&mut state);
         }
-        if shift.over {
+        if state.is_stopped {
             return;
         }
-        drop(shift);
+        drop(state);
         std::thread::sleep(TICK);
         for engine in engines {
             let Some(engine) = engine.upgrade() else { return };
@@ -219,21 +217,21 @@ fn tick(engines: &[EngineWeak], signal: &Signal) {
 mod tests {
     use super::*;
 
-    /// Uses so much CPU time of this thread.
+    /// Uses this much CPU time on the current thread.
     fn use_up(cpu: Duration) {
         let begun = thread_cpu();
         while thread_cpu().saturating_sub(begun) < cpu {}
     }
 
     #[test]
-    fn making_room_is_nobodys_time() {
+    fn evictions_are_not_billed() {
         let mut watch = Stopwatch::new(20, 600_000);
-        assert!(!watch.is_over());
-        let before = calls_cpu();
-        making_room(|| use_up(Duration::from_millis(200)));
-        assert!(!watch.is_over() && watch.host_cpu.is_zero());
-        assert!(calls_cpu().saturating_sub(before) < Duration::from_millis(100));
+        assert!(!watch.is_expired());
+        let before = billable_cpu();
+        unbilled(|| use_up(Duration::from_millis(200)));
+        assert!(!watch.is_expired() && watch.host_cpu.is_zero());
+        assert!(billable_cpu().saturating_sub(before) < Duration::from_millis(100));
         use_up(Duration::from_millis(20));
-        assert!(watch.is_over(), "its own time is counted on");
+        assert!(watch.is_expired(), "its own time still counts");
     }
 }

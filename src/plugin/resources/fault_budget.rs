@@ -1,8 +1,8 @@
-//! The fault budget of a component: what calls that end in a fault may cost all its pairs together. A pair
-//! that has not yet shown that it works, or lately showed that it does not, is called only as often as that
-//! allows: two hundred configurations of a guest that loops take no more of the judging threads than one
-//! does. Such faults are counted for each address, too, so that those of one do not keep another's pairs from
-//! their first calls.
+//! The fault budget of a component: the CPU time that calls ending in a fault may take for all its pairs
+//! together. A pair that is not proven yet, or that failed recently, is called only as often as the budget
+//! allows. So two hundred configurations of a looping guest take no more of the worker threads than one does.
+//! These faults are also counted per address, so that those of one address do not delay the first calls of
+//! another's pairs.
 //!
 //! Must not know: what a call is, which pairs there are, or what an address is.
 
@@ -15,180 +15,191 @@ use parking_lot::Mutex;
 
 use crate::budget::Budget;
 use crate::plugin::limits::Config;
-use crate::plugin::resources::purse::Payer;
+use crate::plugin::resources::memory_account::AddressBudget;
 use crate::plugin::resources::token_bucket::TokenBucket;
 
-/// Pairs of one component that begin to rest are told of one by one no more often than this; the others are
-/// counted.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+/// The log has at most one line in this time for the pairs of a component that go into quarantine. Further
+/// ones are only counted.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The address that asked for a pair last, told by the memory it may have. An address that asks while another
-/// uses the pair is not told of; the one before then stands.
+/// The address that last asked for a pair, identified by its memory budget. A request without an address
+/// leaves the earlier one in place.
 #[derive(Debug, Default)]
-pub struct Asker(Mutex<Option<Weak<Budget>>>);
+pub struct Requester(Mutex<Option<Weak<Budget>>>);
 
-impl Asker {
-    /// This address asks for it.
-    pub fn asked_for_by(&self, payer: Option<&Payer>) {
-        if let Some(payer) = payer {
-            *self.0.lock() = Some(Arc::downgrade(payer));
+impl Requester {
+    /// Records that this address asked for the pair.
+    pub fn set_address(&self, address: Option<&AddressBudget>) {
+        if let Some(address) = address {
+            *self.0.lock() = Some(Arc::downgrade(address));
         }
     }
 
-    /// Tells addresses apart; all that are not known count as one.
+    /// Distinguishes addresses; all unknown ones have the same key.
     fn key(&self) -> usize {
-        self.0.lock().as_ref().map_or(0, |payer| payer.as_ptr().addr())
+        self.0.lock().as_ref().map_or(0, |address| address.as_ptr().addr())
     }
 }
 
-/// What faults may cost the pairs of one component together, for killmails of one kind.
+/// The fault budget of one component, for one kind of killmails (live, or history).
 #[derive(Debug)]
 pub struct FaultBudget {
-    born: Instant,
+    created_at: Instant,
     window: Duration,
     faults_max: usize,
-    /// Until when pairs without proof wait, nanoseconds from `born`.
+    /// Unproven pairs wait until this time, nanoseconds since `created_at`.
     held_until: AtomicU64,
-    /// Until when there is reason to look at pairs one by one.
-    suspected_until: AtomicU64,
-    spent: Mutex<Spent>,
-    by_asker: Mutex<HashMap<usize, Strikes>>,
+    /// Until this time, pairs have to be checked one by one.
+    faulty_until: AtomicU64,
+    spending: Mutex<FaultSpending>,
+    strikes: Mutex<HashMap<usize, Strikes>>,
 }
 
-/// Costly faults of the pairs one address asked for.
+/// Costly faults of the pairs that one address asked for.
 #[derive(Debug)]
 struct Strikes {
-    /// Held, so that no other address is given the same key.
-    payer: Option<Weak<Budget>>,
+    /// Held so that no other address gets the same key.
+    address: Option<Weak<Budget>>,
     count: u32,
     last: Instant,
 }
 
 #[derive(Debug)]
-struct Spent {
-    /// `None`: it may cost anything.
+struct FaultSpending {
+    /// `None`: no limit.
     bucket: Option<TokenBucket>,
     faults: VecDeque<Instant>,
-    told: Option<Instant>,
-    untold: u64,
+    last_logged: Option<Instant>,
+    unlogged: u64,
 }
 
 impl FaultBudget {
-    /// Nothing was spent yet.
+    /// An unused budget.
     #[must_use]
     pub fn new(config: &Config, now: Instant) -> Self {
         let bucket = TokenBucket::new(config.faults_cpu_ms_per_sec, now);
         Self {
-            born: now,
+            created_at: now,
             window: Duration::from_secs(config.rest_window_secs),
             faults_max: config.rest_faults,
             held_until: AtomicU64::new(0),
-            suspected_until: AtomicU64::new(0),
-            spent: Mutex::new(Spent { bucket, faults: VecDeque::new(), told: None, untold: 0 }),
-            by_asker: Mutex::default(),
+            faulty_until: AtomicU64::new(0),
+            spending: Mutex::new(FaultSpending {
+                bucket,
+                faults: VecDeque::new(),
+                last_logged: None,
+                unlogged: 0,
+            }),
+            strikes: Mutex::default(),
         }
     }
 
-    /// Whether calls that ended in a fault cost something lately.
+    /// Whether calls that ended in a fault used budget recently.
     #[must_use]
-    pub fn is_suspected(&self, now: Instant) -> bool {
-        self.since_born(now) < self.suspected_until.load(Ordering::Relaxed)
+    pub fn has_recent_faults(&self, now: Instant) -> bool {
+        self.nanos_since_created(now) < self.faulty_until.load(Ordering::Relaxed)
     }
 
-    /// How long pairs without proof have to wait.
+    /// How long unproven pairs have to wait.
     #[must_use]
-    pub fn held(&self, now: Instant) -> Duration {
-        Duration::from_nanos(self.held_until.load(Ordering::Relaxed).saturating_sub(self.since_born(now)))
+    pub fn hold_time(&self, now: Instant) -> Duration {
+        Duration::from_nanos(
+            self.held_until.load(Ordering::Relaxed).saturating_sub(self.nanos_since_created(now)),
+        )
     }
 
-    /// How many costly faults the pairs had lately that this address asked for: one that has fewer comes
+    /// Recent costly faults of the pairs that this address asked for. Pairs of an address with fewer come
     /// first.
     #[must_use]
-    pub fn strikes_of(&self, asker: &Asker, now: Instant) -> u32 {
-        let key = asker.key();
-        let by_asker = self.by_asker.lock();
+    pub fn strikes_by(&self, requester: &Requester, now: Instant) -> u32 {
+        let key = requester.key();
+        let by_asker = self.strikes.lock();
         by_asker
             .get(&key)
             .filter(|strikes| strikes.is_recent(self.window, now))
             .map_or(0, |strikes| strikes.count)
     }
 
-    /// A call that ended in a fault took so much CPU time beyond its turn. Whether there were so many of them
-    /// that a pair without proof rests after its first.
+    /// Charges a call that ended in a fault `by` beyond its time slice. Returns whether there were so is_over_limit
+    /// that an unproven pair goes into quarantine after its first one.
     #[must_use]
-    pub fn wasted(&self, by: Duration, asker: &Asker, now: Instant) -> bool {
-        self.strike(asker, now);
-        let mut spent = self.spent.lock();
-        let Spent { bucket: Some(bucket), faults, .. } = &mut *spent else { return false };
-        // What came back since the last time is counted first.
-        bucket.wait(now);
+    pub fn charge_fault(&self, by: Duration, requester: &Requester, now: Instant) -> bool {
+        self.count_strike(requester, now);
+        let mut spending = self.spending.lock();
+        let FaultSpending { bucket: Some(bucket), faults, .. } = &mut *spending else { return false };
+        // First adds what has been refilled since.
+        bucket.time_until_available(now);
         bucket.spend(by);
-        let wait = bucket.wait(now);
+        let wait = bucket.time_until_available(now);
         while faults.front().is_some_and(|at| now.saturating_duration_since(*at) >= self.window) {
             faults.pop_front();
         }
-        let many = self.faults_max > 0 && faults.len() >= self.faults_max;
+        let is_over_limit = self.faults_max > 0 && faults.len() >= self.faults_max;
         if faults.len() >= self.faults_max {
             faults.pop_front();
         }
         faults.push_back(now);
-        self.held_until.store(self.since_born(now + wait), Ordering::Relaxed);
-        self.suspected_until.store(self.since_born(now + wait.max(self.window)), Ordering::Relaxed);
-        many
+        self.held_until.store(self.nanos_since_created(now + wait), Ordering::Relaxed);
+        self.faulty_until.store(self.nanos_since_created(now + wait.max(self.window)), Ordering::Relaxed);
+        is_over_limit
     }
 
-    fn strike(&self, asker: &Asker, now: Instant) {
-        let payer = asker.0.lock().clone();
-        let key = payer.as_ref().map_or(0, |payer| payer.as_ptr().addr());
-        let mut by_asker = self.by_asker.lock();
+    fn count_strike(&self, requester: &Requester, now: Instant) {
+        let address = requester.0.lock().clone();
+        let key = address.as_ref().map_or(0, |address| address.as_ptr().addr());
+        let mut by_asker = self.strikes.lock();
         by_asker.retain(|_, strikes| strikes.is_recent(self.window, now));
-        let strikes = by_asker.entry(key).or_insert(Strikes { payer, count: 0, last: now });
+        let strikes = by_asker.entry(key).or_insert(Strikes { address, count: 0, last: now });
         (strikes.count, strikes.last) = (strikes.count.saturating_add(1), now);
     }
 
-    /// A pair begins to rest: whether that is told of, or only counted.
+    /// Whether the quarantine that just began gets a log line; if not, it is counted.
     #[must_use]
-    pub fn tells(&self, now: Instant) -> bool {
-        let mut spent = self.spent.lock();
-        let tells = spent.told.is_none_or(|at| now.saturating_duration_since(at) >= TELL_EVERY);
+    pub fn should_log(&self, now: Instant) -> bool {
+        let mut spending = self.spending.lock();
+        let tells = spending.last_logged.is_none_or(|at| now.saturating_duration_since(at) >= LOG_INTERVAL);
         if tells {
-            spent.told = Some(now);
+            spending.last_logged = Some(now);
         } else {
-            spent.untold += 1;
+            spending.unlogged += 1;
         }
         tells
     }
 
-    /// How many began to rest without being told of, once a minute is over.
+    /// How is_over_limit quarantines were not logged, once the interval is over.
     #[must_use]
-    pub fn untold(&self, now: Instant) -> Option<u64> {
-        let mut spent = self.spent.lock();
-        let is_due =
-            spent.untold > 0 && spent.told.is_none_or(|at| now.saturating_duration_since(at) >= TELL_EVERY);
+    pub fn take_unlogged(&self, now: Instant) -> Option<u64> {
+        let mut spending = self.spending.lock();
+        let is_due = spending.unlogged > 0
+            && spending.last_logged.is_none_or(|at| now.saturating_duration_since(at) >= LOG_INTERVAL);
         if !is_due {
             return None;
         }
-        spent.told = Some(now);
-        Some(std::mem::take(&mut spent.untold))
+        spending.last_logged = Some(now);
+        Some(std::mem::take(&mut spending.unlogged))
     }
 
-    /// Whether nothing of it is worth keeping.
+    /// Whether nothing in it is worth keeping.
     #[must_use]
-    pub fn is_forgiven(&self, now: Instant) -> bool {
-        !self.is_suspected(now)
-            && self.spent.lock().told.is_none_or(|at| now.saturating_duration_since(at) >= TELL_EVERY)
+    pub fn is_expired(&self, now: Instant) -> bool {
+        !self.has_recent_faults(now)
+            && self
+                .spending
+                .lock()
+                .last_logged
+                .is_none_or(|at| now.saturating_duration_since(at) >= LOG_INTERVAL)
     }
 
-    fn since_born(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.born).as_nanos()).unwrap_or(u64::MAX)
+    fn nanos_since_created(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.created_at).as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
 impl Strikes {
-    /// Whether they still count: not once the address is gone, or did nothing of the kind for so long.
+    /// Whether they still count: the address still exists, and the last one is not older than the window.
     fn is_recent(&self, window: Duration, now: Instant) -> bool {
         now.saturating_duration_since(self.last) < window
-            && self.payer.as_ref().is_none_or(|payer| payer.strong_count() > 0)
+            && self.address.as_ref().is_none_or(|address| address.strong_count() > 0)
     }
 }
 
@@ -196,79 +207,85 @@ impl Strikes {
 mod tests {
     use super::*;
 
-    fn nobody() -> Asker {
-        Asker::default()
+    fn unknown() -> Requester {
+        Requester::default()
     }
 
     const MS: Duration = Duration::from_millis(1);
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn what_faults_cost_together_is_a_hundredth_of_a_thread() {
+    fn faults_take_a_hundredth_of_a_thread_together() {
         let begun = Instant::now();
         let budget = FaultBudget::new(&Config::default(), begun);
         let (mut now, mut calls) = (begun, 0);
         while now < begun + 100 * SECOND {
             assert_eq!(
-                budget.wasted(8 * MS, &nobody(), now),
+                budget.charge_fault(8 * MS, &unknown(), now),
                 calls >= 5,
-                "the sixth is one too many: {calls}"
+                "the sixth is one too is_over_limit: {calls}"
             );
             calls += 1;
-            now += 10 * MS + budget.held(now);
+            now += 10 * MS + budget.hold_time(now);
         }
-        assert!((115..=130).contains(&calls), "{calls} calls of 8 ms beyond their turn in 100 s");
-        assert!(budget.is_suspected(now) && !budget.is_suspected(now + 61 * SECOND));
-        assert!(budget.held(now + 61 * SECOND).is_zero());
+        assert!((115..=130).contains(&calls), "{calls} calls of 8 ms beyond their time slice in 100 s");
+        assert!(budget.has_recent_faults(now) && !budget.has_recent_faults(now + 61 * SECOND));
+        assert!(budget.hold_time(now + 61 * SECOND).is_zero());
     }
 
     #[test]
     fn faults_far_apart_are_not_many() {
         let begun = Instant::now();
         let budget = FaultBudget::new(&Config::default(), begun);
-        assert!(!(0..50).any(|n| budget.wasted(8 * MS, &nobody(), begun + n * 15 * SECOND)));
+        assert!(!(0..50).any(|n| budget.charge_fault(8 * MS, &unknown(), begun + n * 15 * SECOND)));
     }
 
     #[test]
-    fn nobody_waits_where_it_may_cost_anything() {
+    fn nothing_waits_without_a_limit() {
         let now = Instant::now();
         let budget = FaultBudget::new(&Config { faults_cpu_ms_per_sec: 0, ..Config::default() }, now);
-        assert!(!(0..50).any(|_| budget.wasted(SECOND, &nobody(), now)));
-        assert!(!budget.is_suspected(now) && budget.held(now).is_zero());
+        assert!(!(0..50).any(|_| budget.charge_fault(SECOND, &unknown(), now)));
+        assert!(!budget.has_recent_faults(now) && budget.hold_time(now).is_zero());
     }
 
     #[test]
-    fn pairs_that_begin_to_rest_are_told_of_once_a_minute() {
+    fn quarantines_are_logged_once_a_minute() {
         let begun = Instant::now();
         let budget = FaultBudget::new(&Config::default(), begun);
-        assert_eq!((0..200).filter(|_| budget.tells(begun)).count(), 1);
-        assert_eq!(budget.untold(begun + 59 * SECOND), None);
+        assert_eq!((0..200).filter(|_| budget.should_log(begun)).count(), 1);
+        assert_eq!(budget.take_unlogged(begun + 59 * SECOND), None);
         assert_eq!(
-            (budget.untold(begun + 60 * SECOND), budget.untold(begun + 60 * SECOND)),
+            (budget.take_unlogged(begun + 60 * SECOND), budget.take_unlogged(begun + 60 * SECOND)),
             (Some(199), None)
         );
-        assert!(!budget.tells(begun + 61 * SECOND), "the sum was a line, too");
+        assert!(!budget.should_log(begun + 61 * SECOND), "the sum counts as a line");
     }
 
     #[test]
-    fn strikes_are_counted_for_each_address() {
+    fn strikes_are_counted_per_address() {
         let now = Instant::now();
         let budget = FaultBudget::new(&Config::default(), now);
-        let payers: [Payer; 2] = [Arc::new(Budget::new(1)), Arc::new(Budget::new(1))];
-        let askers = [Asker::default(), Asker::default(), Asker::default(), Asker::default()];
-        for (asker, payer) in askers.iter().zip([Some(&payers[0]), Some(&payers[0]), Some(&payers[1]), None])
+        let addresses: [AddressBudget; 2] = [Arc::new(Budget::new(1)), Arc::new(Budget::new(1))];
+        let requesters =
+            [Requester::default(), Requester::default(), Requester::default(), Requester::default()];
+        for (requester, address) in
+            requesters.iter().zip([Some(&addresses[0]), Some(&addresses[0]), Some(&addresses[1]), None])
         {
-            asker.asked_for_by(payer);
+            requester.set_address(address);
         }
-        let counts = |now| askers.each_ref().map(|asker| budget.strikes_of(asker, now));
-        let _ = (budget.wasted(MS, &askers[0], now), budget.wasted(MS, &askers[1], now));
-        assert_eq!(counts(now), [2, 2, 0, 0], "those of one address are counted together");
-        let _ = budget.wasted(MS, &nobody(), now);
-        assert_eq!(counts(now), [2, 2, 0, 1], "those of no known address are one more");
-        askers[1].asked_for_by(None);
-        assert_eq!(counts(now + 59 * SECOND), [2, 2, 0, 1], "who joins does not hide who asked");
+        let counts = |now| requesters.each_ref().map(|requester| budget.strikes_by(requester, now));
+        let _ = (budget.charge_fault(MS, &requesters[0], now), budget.charge_fault(MS, &requesters[1], now));
+        assert_eq!(counts(now), [2, 2, 0, 0], "those of one address count together");
+        let _ = budget.charge_fault(MS, &unknown(), now);
+        assert_eq!(counts(now), [2, 2, 0, 1], "unknown addresses count together");
+        requesters[1].set_address(None);
+        assert_eq!(
+            counts(now + 59 * SECOND),
+            [2, 2, 0, 1],
+            "a request without an address does not hide the earlier one"
+        );
         assert_eq!(counts(now + 60 * SECOND), [0, 0, 0, 0]);
-        drop(payers);
+        drop(addresses);
         assert_eq!(counts(now), [0, 0, 0, 1]);
     }
 }

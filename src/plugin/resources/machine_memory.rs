@@ -1,50 +1,50 @@
-//! How much memory there is: the machine's, or less where a control group limits this process.
+//! The memory of the machine, or less if a control group limits this process.
 //!
 //! Must not know: what the memory is for.
 
 use std::fs;
 use std::path::Path;
 
-/// What is assumed where nothing can be read, bytes (2 GiB).
+/// Assumed if nothing can be read, bytes (2 GiB).
 const UNKNOWN: u64 = 2 << 30;
 
-/// Memory that this process may have, bytes. `root` is where the system's files begin: `/`.
+/// Memory that this process may use, bytes. `root` is the root of the file system: `/`, but for tests.
 #[must_use]
 pub fn memory_bytes(root: &Path) -> u64 {
-    total(root).into_iter().chain(limits(root)).min().unwrap_or(UNKNOWN)
+    total_memory(root).into_iter().chain(cgroup_limits(root)).min().unwrap_or(UNKNOWN)
 }
 
-fn total(root: &Path) -> Option<u64> {
+fn total_memory(root: &Path) -> Option<u64> {
     let text = fs::read_to_string(root.join("proc/meminfo")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
 
-/// What each group that holds this process allows, of both versions of control groups.
-fn limits(root: &Path) -> Vec<u64> {
+/// The limits of all control groups that contain this process, of both versions of control groups.
+fn cgroup_limits(root: &Path) -> Vec<u64> {
     let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
     let mut limits = Vec::new();
     for line in groups.lines() {
-        // A number, the controllers and the path, `0::/a/b` in version 2.
+        // A number, the controllers and the path; `0::/a/b` in version 2.
         let mut parts = line.splitn(3, ':');
         let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
             continue;
         };
         if controllers.is_empty() {
-            collect(&root.join("sys/fs/cgroup"), path, "memory.max", &mut limits);
+            collect_limits(&root.join("sys/fs/cgroup"), path, "memory.max", &mut limits);
         } else if controllers.split(',').any(|name| name == "memory") {
-            collect(&root.join("sys/fs/cgroup/memory"), path, "memory.limit_in_bytes", &mut limits);
+            collect_limits(&root.join("sys/fs/cgroup/memory"), path, "memory.limit_in_bytes", &mut limits);
         }
     }
     limits
 }
 
-/// Of the group and all above it: any of them may be the one that is limited. In a container the path may be
-/// one that only the host sees; then the group at the top is its own.
-fn collect(mount: &Path, path: &str, file: &str, limits: &mut Vec<u64>) {
+/// The limits of the group and all its parents, since any of them may be limited. In a container the path may
+/// exist only on the host; the group at the top is then the container's own.
+fn collect_limits(mount: &Path, path: &str, file: &str, limits: &mut Vec<u64>) {
     let path = Path::new(path.trim_start_matches('/'));
-    // `max` and the like are no limit.
+    // `max` and the like mean no limit.
     limits.extend(path.ancestors().filter_map(|group| {
         fs::read_to_string(mount.join(group).join(file)).ok()?.trim().parse::<u64>().ok()
     }));

@@ -1,4 +1,5 @@
-//! A token bucket of CPU time: it fills at a steady rate, and what is spent too early has to be waited for.
+//! A token bucket of CPU time: it refills at a steady rate. Spending may overdraw it, and the debt delays
+//! what comes next.
 //!
 //! Must not know: what it is spent on.
 
@@ -6,46 +7,51 @@ use std::time::{Duration, Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Fills with time, empties with work. It never holds more than a second's worth.
+/// Holds at most one second's worth.
 #[derive(Debug)]
 pub struct TokenBucket {
     per_sec: Duration,
-    left: Duration,
-    owed: Duration,
-    at: Instant,
+    available: Duration,
+    debt: Duration,
+    updated_at: Instant,
 }
 
 impl TokenBucket {
-    /// A full one, for so many milliseconds of CPU time in each second; `None` for 0, which is no limit.
+    /// A full bucket with this many milliseconds of CPU time per second; `None` for 0, which means no limit.
     #[must_use]
     pub fn new(ms_per_sec: u64, now: Instant) -> Option<Self> {
         let per_sec = Duration::from_millis(ms_per_sec);
-        (ms_per_sec > 0).then_some(Self { per_sec, left: per_sec, owed: Duration::ZERO, at: now })
+        (ms_per_sec > 0).then_some(Self {
+            per_sec,
+            available: per_sec,
+            debt: Duration::ZERO,
+            updated_at: now,
+        })
     }
 
     /// How long to wait until something may be spent.
-    pub fn wait(&mut self, now: Instant) -> Duration {
-        let gained = self.worth(now.saturating_duration_since(self.at));
-        self.at = now;
-        let paid = gained.min(self.owed);
-        self.owed -= paid;
-        self.left = self.left.saturating_add(gained - paid).min(self.per_sec);
-        if self.owed.is_zero() && !self.left.is_zero() {
+    pub fn time_until_available(&mut self, now: Instant) -> Duration {
+        let refill = self.tokens_for(now.saturating_duration_since(self.updated_at));
+        self.updated_at = now;
+        let repaid = refill.min(self.debt);
+        self.debt -= repaid;
+        self.available = self.available.saturating_add(refill - repaid).min(self.per_sec);
+        if self.debt.is_zero() && !self.available.is_zero() {
             return Duration::ZERO;
         }
-        // A little of it has to be there.
-        (self.owed + Duration::from_millis(1)).mul_f64(SECOND.as_secs_f64() / self.per_sec.as_secs_f64())
+        // At least a millisecond has to be available.
+        (self.debt + Duration::from_millis(1)).mul_f64(SECOND.as_secs_f64() / self.per_sec.as_secs_f64())
     }
 
-    /// So much was spent.
+    /// Takes this much, into debt if necessary.
     pub fn spend(&mut self, spent: Duration) {
-        let had = spent.min(self.left);
-        self.left -= had;
-        self.owed += spent - had;
+        let taken = spent.min(self.available);
+        self.available -= taken;
+        self.debt += spent - taken;
     }
 
-    fn worth(&self, time: Duration) -> Duration {
-        // Longer than this fills it, whatever is owed.
+    fn tokens_for(&self, time: Duration) -> Duration {
+        // A longer time fills it whatever the debt.
         let worth = self.per_sec.as_secs_f64() * time.min(SECOND * 3_600).as_secs_f64();
         Duration::try_from_secs_f64(worth).unwrap_or(Duration::MAX)
     }
@@ -56,30 +62,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_spent_comes_back_at_its_rate() {
+    fn it_refills_at_its_rate() {
         let begun = Instant::now();
         let mut budget = TokenBucket::new(250, begun).unwrap();
-        assert!(budget.wait(begun).is_zero());
+        assert!(budget.time_until_available(begun).is_zero());
         budget.spend(Duration::from_millis(500));
-        let wait = budget.wait(begun);
+        let wait = budget.time_until_available(begun);
         assert!(wait > SECOND && wait < SECOND * 11 / 10, "{wait:?}");
-        assert!(budget.wait(begun + wait).is_zero());
-        assert!(budget.wait(begun + SECOND * 100).is_zero());
+        assert!(budget.time_until_available(begun + wait).is_zero());
+        assert!(budget.time_until_available(begun + SECOND * 100).is_zero());
         budget.spend(Duration::from_millis(250));
-        assert!(!budget.wait(begun + SECOND * 100).is_zero(), "no more than a second's worth is kept");
+        assert!(
+            !budget.time_until_available(begun + SECOND * 100).is_zero(),
+            "it holds at most a second's worth"
+        );
     }
 
     #[test]
-    fn more_than_one_thread_may_spend_what_is_set() {
+    fn the_rate_may_exceed_one_thread() {
         let begun = Instant::now();
         let mut budget = TokenBucket::new(4_000, begun).unwrap();
         budget.spend(SECOND * 3);
-        assert!(budget.wait(begun).is_zero(), "four seconds may be spent in one");
+        assert!(budget.time_until_available(begun).is_zero(), "four seconds may be spent in one");
         budget.spend(SECOND * 5);
-        assert!(!budget.wait(begun + SECOND / 2).is_zero());
-        assert!(budget.wait(begun + SECOND * 2).is_zero());
+        assert!(!budget.time_until_available(begun + SECOND / 2).is_zero());
+        assert!(budget.time_until_available(begun + SECOND * 2).is_zero());
         let mut most = TokenBucket::new(u64::MAX, begun).unwrap();
-        assert!(most.wait(begun + SECOND * 4_000).is_zero());
-        assert!(TokenBucket::new(0, begun).is_none(), "0 is no limit");
+        assert!(most.time_until_available(begun + SECOND * 4_000).is_zero());
+        assert!(TokenBucket::new(0, begun).is_none(), "0 means no limit");
     }
 }

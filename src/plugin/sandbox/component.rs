@@ -5,9 +5,9 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use crate::plugin::class::Class;
-use crate::plugin::component_info::About;
+use crate::plugin::component_info::ComponentInfo;
 use crate::plugin::counters::{Counters, Counts};
-use crate::plugin::resources::capacity::Whose;
+use crate::plugin::resources::capacity::EvictionScope;
 use crate::plugin::resources::charge::Charge;
 use crate::plugin::sandbox::bindings::PluginPre;
 use crate::plugin::sandbox::state::State;
@@ -20,7 +20,7 @@ struct Inner {
     digest: String,
     label: OnceLock<String>,
     size_bytes: usize,
-    about: About,
+    about: ComponentInfo,
     pre: PluginPre<State>,
     counters: Arc<Counters>,
     // Last, so that the charge is given back after the memory it stands for.
@@ -51,7 +51,7 @@ impl Component {
     pub fn new(
         digest: &str,
         size_bytes: usize,
-        about: About,
+        about: ComponentInfo,
         pre: PluginPre<State>,
         counters: Arc<Counters>,
         charge: Arc<Charge>,
@@ -87,12 +87,12 @@ impl Component {
 
     /// Whether it belongs to `whose`.
     #[must_use]
-    pub fn is_of(&self, whose: Whose<'_>) -> bool {
+    pub fn is_of(&self, whose: EvictionScope<'_>) -> bool {
         match whose {
-            Whose::Anyones => true,
-            Whose::Class(class) => self.class() == class,
+            EvictionScope::All => true,
+            EvictionScope::Class(class) => self.class() == class,
             // Components are shared by everyone.
-            Whose::Payer(_) => false,
+            EvictionScope::Address(_) => false,
         }
     }
 
@@ -104,7 +104,7 @@ impl Component {
 
     /// What is known of it without its code.
     #[must_use]
-    pub fn about(&self) -> &About {
+    pub fn about(&self) -> &ComponentInfo {
         &self.0.about
     }
 
@@ -146,7 +146,7 @@ impl Component {
     /// What its guests have done so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.0.counters.read()
+        self.0.counters.snapshot()
     }
 
     /// The prepared instantiation that instances are made from.

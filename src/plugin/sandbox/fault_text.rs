@@ -71,7 +71,7 @@ pub struct TimeLimit {
 /// The time limit that the call exceeded.
 #[must_use]
 pub fn time_limit(state: &State, call: GuestCall) -> TimeLimit {
-    if state.stopwatch.is_over_by_the_clock() {
+    if state.stopwatch.is_expired_by_wall_clock() {
         let limit = state.config.call_wall_ms;
         let text = format!("it takes more than {limit} ms of wall time (plugin.call_wall_ms)");
         return TimeLimit { text, ms: limit };

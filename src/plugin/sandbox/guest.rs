@@ -11,7 +11,7 @@ use crate::domain::verdict::{Failure, Fault, Verdict};
 use crate::plugin::error::Refusal;
 use crate::plugin::history::Bound;
 use crate::plugin::resources::charge::Charge;
-use crate::plugin::resources::purse::Purse;
+use crate::plugin::resources::memory_account::MemoryAccount;
 use crate::plugin::sandbox::bindings::Plugin;
 use crate::plugin::sandbox::component::Component;
 use crate::plugin::sandbox::convert;
@@ -31,7 +31,7 @@ pub enum ConfigureError {
     Faulted(Refusal),
 }
 
-/// Whose memory ran out when a call ended because of it. Neither is the fault of the pair of plugin and
+/// EvictionScope memory ran out when a call ended because of it. Neither is the fault of the pair of plugin and
 /// configuration: the pair is not suspended, and the failure is not remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemoryShortage {
@@ -71,14 +71,18 @@ impl Guest {
     /// `Instantiate` with what it did wrong, `Deadline` or `HostBudget` with the limit; `Full` if guests have
     /// no memory left.
     pub fn new(setup: &Setup, component: &Component) -> Result<Self, Refusal> {
-        Self::with_purse(setup, component, &Purse::new(None))
+        Self::with_purse(setup, component, &MemoryAccount::new(None))
     }
 
     /// As [`Guest::new`], with its memory charged to `purse` as well.
     ///
     /// # Errors
     /// As [`Guest::new`].
-    pub fn with_purse(setup: &Setup, component: &Component, purse: &Arc<Purse>) -> Result<Self, Refusal> {
+    pub fn with_purse(
+        setup: &Setup,
+        component: &Component,
+        purse: &Arc<MemoryAccount>,
+    ) -> Result<Self, Refusal> {
         let charge = Charge::new(&setup.capacity, component.class(), purse);
         let state = State::new(&setup.config, &setup.services, component, charge);
         let mut store = Store::new(&setup.class_engine(component.class()).engine, state);
@@ -87,7 +91,7 @@ impl Guest {
         store.epoch_deadline_callback(check_deadline);
         store.set_epoch_deadline(1);
         store.data_mut().begin_configure();
-        component.counters().instance();
+        component.counters().record_instance();
         let instantiated = component.instance_pre().instantiate(&mut store);
         store.data_mut().end_call();
         match instantiated {
@@ -204,7 +208,7 @@ fn limit_exceeded(state: &State, fault: Fault) -> Option<u64> {
 /// Called at each epoch tick while a guest runs.
 fn check_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
     let state = store.data_mut();
-    if state.stopwatch.is_over() {
+    if state.stopwatch.is_expired() {
         state.fault = Some(Fault::Deadline);
         return Ok(UpdateDeadline::Interrupt);
     }

@@ -13,7 +13,7 @@ use crate::domain::entry::SharedEntry;
 use crate::domain::term::Dimension;
 use crate::domain::verdict::Fault;
 use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuestion};
-use crate::plugin::resources::cpu_clock::calls_cpu;
+use crate::plugin::resources::cpu_clock::billable_cpu;
 use crate::plugin::sandbox::bindings::killstream::plugin::types;
 use crate::plugin::sandbox::bindings::killstream::plugin::types::{
     AttackerColumns, EveId, IskValues, ItemColumns, Kind as WitKind, Point, Role as WitRole, Term,
@@ -116,9 +116,9 @@ impl State {
 
     /// Does work for the guest that does not count as the guest's own CPU time but has a budget of its own.
     fn run_counted<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        let before = calls_cpu();
+        let before = billable_cpu();
         let answer = work(self);
-        self.stopwatch.host_cpu += calls_cpu().saturating_sub(before);
+        self.stopwatch.host_cpu += billable_cpu().saturating_sub(before);
         if self.stopwatch.host_cpu >= self.host_cpu_max {
             self.fault = Some(Fault::HostBudget);
             bail!(

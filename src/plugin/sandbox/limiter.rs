@@ -6,7 +6,7 @@ use wasmtime::{Error, ResourceLimiter, Result, bail};
 
 use crate::domain::verdict::Fault;
 use crate::plugin::error::Refusal;
-use crate::plugin::limits::Bounds;
+use crate::plugin::limits::ClassLimits;
 use crate::plugin::resources::charge::Charge;
 
 /// Memory that an element of a table takes, bytes: a pointer.
@@ -26,7 +26,7 @@ pub struct Exceeded {
 pub struct Limiter {
     memory_bytes: usize,
     table_elements: usize,
-    bounds: Bounds,
+    bounds: ClassLimits,
     charge: Charge,
     /// The limit that was exceeded, if any.
     pub exceeded: Option<Exceeded>,
@@ -37,7 +37,7 @@ pub struct Limiter {
 impl Limiter {
     /// A limiter for a new instance.
     #[must_use]
-    pub const fn new(bounds: Bounds, charge: Charge) -> Self {
+    pub const fn new(bounds: ClassLimits, charge: Charge) -> Self {
         Self { memory_bytes: 0, table_elements: 0, bounds, charge, exceeded: None, out_of_budget: None }
     }
 
@@ -54,7 +54,7 @@ impl Limiter {
     /// Charges what memories and tables take now.
     fn charge(&mut self) -> Result<()> {
         let bytes = self.bytes();
-        let Err(refusal) = self.charge.reach(bytes) else { return Ok(()) };
+        let Err(refusal) = self.charge.grow_to(bytes) else { return Ok(()) };
         self.exceeded = Some(Exceeded { fault: Fault::Memory, limit: None });
         let message = format!("asks for {bytes} bytes of memory; {refusal}");
         self.out_of_budget = Some(refusal);

@@ -14,8 +14,8 @@ use wasmtime::{EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::plugin::class::Class;
 use crate::plugin::error::{EngineError, error_chain};
-use crate::plugin::limits::{Bounds, Config};
-use crate::plugin::resources::capacity::{Capacity, Memory};
+use crate::plugin::limits::{ClassLimits, Config};
+use crate::plugin::resources::capacity::{Capacity, InstanceAllocation};
 use crate::plugin::sandbox::bindings::Plugin;
 use crate::plugin::sandbox::state::{HostServices, State};
 use crate::plugin::sandbox::wasi;
@@ -48,7 +48,11 @@ impl Setup {
     ///
     /// # Errors
     /// The system refuses what the compiler or the memory of instances needs.
-    pub fn new(config: Config, services: HostServices, memory: Memory) -> Result<Self, EngineError> {
+    pub fn new(
+        config: Config,
+        services: HostServices,
+        memory: InstanceAllocation,
+    ) -> Result<Self, EngineError> {
         let class_engine = |class| {
             ClassEngine::new(&config, class, memory).map_err(|error| EngineError::Engine(error_chain(&error)))
         };
@@ -74,7 +78,8 @@ impl Setup {
             self.class_engine(class).engine.precompile_compatibility_hash().hash(&mut hasher);
             // Components accepted under other limits are checked again. How long guests may run does not
             // affect their code.
-            Bounds { evaluate_cpu_ms: 0, configure_cpu_ms: 0, ..self.config.bounds(class) }.hash(&mut hasher);
+            ClassLimits { evaluate_cpu_ms: 0, configure_cpu_ms: 0, ..self.config.class_limits(class) }
+                .hash(&mut hasher);
         }
         format!("{:016x}", hasher.finish())
     }
@@ -87,7 +92,7 @@ impl Setup {
 }
 
 impl ClassEngine {
-    fn new(config: &Config, class: Class, memory: Memory) -> wasmtime::Result<Self> {
+    fn new(config: &Config, class: Class, memory: InstanceAllocation) -> wasmtime::Result<Self> {
         let engine = new_engine(config, class, memory)?;
         let linker = new_linker(&engine)?;
         Ok(Self { engine, linker })
@@ -103,9 +108,13 @@ fn new_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
 
 /// The wasmtime engine of a class. Small components get their memory from a pool, or without one if the
 /// address space does not allow it (then creating instances takes longer).
-fn new_engine(limits: &Config, class: Class, memory: Memory) -> wasmtime::Result<wasmtime::Engine> {
+fn new_engine(
+    limits: &Config,
+    class: Class,
+    memory: InstanceAllocation,
+) -> wasmtime::Result<wasmtime::Engine> {
     let on_demand = engine_config(limits, class);
-    if class == Class::Scripting || memory == Memory::OnDemand {
+    if class == Class::Scripting || memory == InstanceAllocation::OnDemand {
         return wasmtime::Engine::new(&on_demand);
     }
     let mut settings = on_demand.clone();
@@ -128,7 +137,7 @@ fn engine_config(limits: &Config, class: Class) -> wasmtime::Config {
         .cranelift_nan_canonicalization(true)
         .max_wasm_stack(limits.stack_bytes)
         .async_stack_size(limits.stack_bytes * 2)
-        .memory_reservation(limits.bounds(class).memory_bytes as u64)
+        .memory_reservation(limits.class_limits(class).memory_bytes as u64)
         .memory_reservation_for_growth(0)
         .memory_guard_size(64 * 1024)
         .memory_init_cow(true)

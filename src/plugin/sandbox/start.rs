@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use crate::plugin::error::Refusal;
-use crate::plugin::resources::purse::Purse;
+use crate::plugin::resources::memory_account::MemoryAccount;
 use crate::plugin::sandbox::component::Component;
 use crate::plugin::sandbox::convert::GuestInterest;
 use crate::plugin::sandbox::guest::{ConfigureError, Guest};
@@ -17,7 +17,7 @@ use crate::plugin::sandbox::setup::Setup;
 /// An instance being started.
 pub struct InstanceStart {
     /// The purse that the memory of the instances is charged to.
-    purse: Arc<Purse>,
+    purse: Arc<MemoryAccount>,
     guest: Option<Guest>,
     /// The first call of `configure` ended in a fault.
     faulted: bool,
@@ -34,7 +34,7 @@ enum RefusedBy {
 impl InstanceStart {
     /// Nothing is done yet.
     #[must_use]
-    pub const fn new(purse: Arc<Purse>) -> Self {
+    pub const fn new(purse: Arc<MemoryAccount>) -> Self {
         Self { purse, guest: None, faulted: false, refused_by: None }
     }
 

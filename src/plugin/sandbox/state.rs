@@ -94,7 +94,7 @@ impl State {
         component: &Component,
         charge: Charge,
     ) -> Self {
-        let bounds = config.bounds(component.class());
+        let bounds = config.class_limits(component.class());
         let configuring = Stopwatch::new(bounds.configure_cpu_ms, config.call_wall_ms);
         let mut table = ResourceTable::new();
         table.set_max_capacity(config.handles_max);
@@ -150,8 +150,8 @@ impl State {
 
     /// The limits of the component's class.
     #[must_use]
-    pub fn bounds(&self) -> limits::Bounds {
-        self.config.bounds(self.component.class())
+    pub fn bounds(&self) -> limits::ClassLimits {
+        self.config.class_limits(self.component.class())
     }
 
     /// Ends a call: what it wrote to stdout and stderr goes to the server's log, within the limits.
@@ -162,7 +162,7 @@ impl State {
             let level = if stream == Stream::Err { Level::Warn } else { Level::Info };
             self.write_log(level, &String::from_utf8_lossy(&line));
         }
-        self.component.counters().log_lines_cut(output.dropped_lines);
+        self.component.counters().record_log_lines_cut(output.dropped_lines);
     }
 
     /// Writes a line of the guest to the server's log, within the limits. An error counts as written to
@@ -179,7 +179,7 @@ impl State {
         let line = sanitize(message, self.config.log_line_bytes);
         let fits = self.log_lines <= self.config.log_lines_per_call && self.may_log(&line);
         if !fits || line.len() < message.len() {
-            self.component.counters().log_lines_cut(1);
+            self.component.counters().record_log_lines_cut(1);
         }
         if !fits {
             return;
@@ -201,7 +201,7 @@ impl State {
     }
 
     fn may_log(&self, line: &str) -> bool {
-        self.component.counters().may_log(line.len(), self.config.log_bytes_per_minute)
+        self.component.counters().try_log(line.len(), self.config.log_bytes_per_minute)
     }
 }
 

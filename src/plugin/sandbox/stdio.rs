@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_put_together_and_cut() {
+    fn lines_are_joined_and_cut() {
         let stdio = stdio(9);
         assert_eq!(stdio.take_output(), None, "nothing was written");
         write(&stdio, Stream::Out, "on");
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_takes_no_room_and_is_counted() {
+    fn a_flood_of_output_takes_bounded_memory_and_is_counted() {
         let stdio = stdio(2);
         for _ in 0..1_000 {
             write(&stdio, Stream::Err, &format!("{}\n", "x".repeat(1_000)));
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_of_errors_last_is_kept() {
+    fn the_tail_of_stderr_is_kept() {
         let stdio = stdio(2);
         write(&stdio, Stream::Err, "one\n");
         write(&stdio, Stream::Out, "another matter\n");

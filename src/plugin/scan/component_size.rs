@@ -4,7 +4,7 @@
 
 use crate::plugin::class::Class;
 use crate::plugin::error::Refusal;
-use crate::plugin::limits::{Bounds, Config};
+use crate::plugin::limits::{ClassLimits, Config};
 use crate::plugin::scan::cost_estimate::CompileCost;
 
 /// The size of a component. What an instance has is counted as often as it is instantiated.
@@ -88,11 +88,11 @@ impl ComponentSize {
     /// # Errors
     /// It fits into none: what is too much for the larger class, with the setting.
     pub fn class(&self, limits: &Config) -> Result<Class, Refusal> {
-        let fits = |class: &Class| self.excess(&limits.bounds(*class)).is_none();
+        let fits = |class: &Class| self.excess(&limits.class_limits(*class)).is_none();
         if let Some(class) = Class::ALL.into_iter().find(fits) {
             return Ok(class);
         }
-        let bounds = limits.bounds(Class::Scripting);
+        let bounds = limits.class_limits(Class::Scripting);
         match self.excess(&bounds) {
             Some(measure) => Err(measure.refusal(&bounds)),
             None => Ok(Class::Scripting),
@@ -120,11 +120,11 @@ impl ComponentSize {
             .saturating_add(self.other_bytes.saturating_mul(OTHER_BYTE))
     }
 
-    fn excess(&self, bounds: &Bounds) -> Option<Measure> {
+    fn excess(&self, bounds: &ClassLimits) -> Option<Measure> {
         self.measures(bounds).into_iter().find(|measure| measure.value > measure.max)
     }
 
-    fn measures(&self, bounds: &Bounds) -> [Measure; 17] {
+    fn measures(&self, bounds: &ClassLimits) -> [Measure; 17] {
         let measure = |kind, value, max, what, setting| Measure { value, max, what, setting, kind };
         let size = |max: usize| max as u64;
         let complex = |value, max: usize, what, setting| {
@@ -191,7 +191,7 @@ const FUNCTION_WORK: &str = "estimated units of work to compile one function";
 const ITEMS: &str = "imports, exports, aliases, conversions and instances, counted as often as they are made";
 
 impl Measure {
-    fn refusal(&self, bounds: &Bounds) -> Refusal {
+    fn refusal(&self, bounds: &ClassLimits) -> Refusal {
         let Self { value, max, what, setting, kind } = self;
         let setting = format!("{}{setting}", bounds.prefix);
         match kind {

@@ -17,7 +17,7 @@ mod scanner;
 use serde_json::{Map, Value};
 use wasmparser::{BinaryReaderError, Chunk, Parser, Payload, SectionLimited};
 
-use crate::plugin::component_info::About;
+use crate::plugin::component_info::ComponentInfo;
 use crate::plugin::error::Refusal;
 use crate::plugin::limits::Config;
 use crate::plugin::scan::scanner::Scanner;
@@ -28,7 +28,7 @@ pub struct ScanResult {
     /// A component rather than a core module.
     pub is_component: bool,
     /// What is stored beside the compiled code.
-    pub about: About,
+    pub about: ComponentInfo,
     /// Estimated work to compile it, in about microseconds.
     pub work: u64,
 }
@@ -55,7 +55,7 @@ pub fn scan(bytes: &[u8], limits: &Config) -> Result<ScanResult, Refusal> {
         return Err(Refusal::NotWasm(describe_first_bytes(bytes)));
     }
     imports::check_imports(bytes)?;
-    let mut about = About::default();
+    let mut about = ComponentInfo::default();
     let mut custom = |name: &str, data: &[u8]| {
         if name == MANIFEST_SECTION {
             let config = default_config(data, limits)?;

@@ -53,7 +53,7 @@ impl<'a> Scanner<'a> {
     /// A scanner for an upload of `len` bytes.
     #[must_use]
     pub fn new(limits: &'a Config, len: usize) -> Self {
-        let widest = limits.widest();
+        let widest = limits.function_limits_max();
         let size = ComponentSize { bytes: len as u64, ..ComponentSize::default() };
         Self { limits, len, size, frames: Vec::new(), locals_max: widest.0, work_max: widest.1 }
     }

@@ -9,7 +9,7 @@ use crate::plugin::judging::evaluator::Evaluator;
 use crate::plugin::judging::run::{Instance, Run};
 use crate::plugin::limits::Config;
 use crate::plugin::tests::guests::{self, KEEP, TAKE_ALL, Text};
-use crate::plugin::tests::trial::{self, killmail};
+use crate::plugin::tests::support::{self, killmail};
 
 const TRACEBACK: &str =
     "Traceback (most recent call last):\n  File \"app.py\", line 3\nValueError: \x1b[31mbad\u{feff} value\n";
@@ -20,17 +20,17 @@ async fn failure(engine: &Engine, evaluator: &Evaluator, id: u32) -> Failure {
 }
 
 async fn failing(bytes: &[u8]) -> Failure {
-    let engine = trial::engine(Config::default());
-    failure(&engine, &trial::evaluator(&engine, bytes).await, 1).await
+    let engine = support::engine(Config::default());
+    failure(&engine, &support::evaluator(&engine, bytes).await, 1).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_guest_wrote_to_stderr_is_in_its_fault_and_only_there() {
-    let engine = trial::engine(Config { rest_faults: 0, ..Config::default() });
+    let engine = support::engine(Config { rest_faults: 0, ..Config::default() });
     let evaluate =
         "(if (i64.eq (local.get $id) (i64.const 2)) (then unreachable)) (call $out) (call $err) unreachable";
     let bytes = guests::writing("all is well\n", TRACEBACK, &Text { evaluate, ..Text::default() });
-    let evaluator = trial::evaluator(&engine, &bytes).await;
+    let evaluator = support::evaluator(&engine, &bytes).await;
     let first = failure(&engine, &evaluator, 1).await;
     let said = "; it said last: Traceback (most recent call last):   File \"app.py\", line 3 ValueError: [31mbad value; ";
     assert_eq!(first.fault, Fault::Trap);
@@ -56,7 +56,7 @@ async fn of_a_long_text_the_end_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_said_on_the_way_to_a_refusal_is_in_it() {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     let configure = "(call $err) unreachable";
     let component = engine
         .compile(&guests::writing("", TRACEBACK, &Text { configure, ..Text::default() }))
@@ -75,14 +75,14 @@ async fn what_is_said_on_the_way_to_a_refusal_is_in_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_guest_writes_is_bounded_like_its_log() {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     let text = Text { evaluate: "(call $out) (call $err) (i32.const 64)", ..Text::default() };
     let evaluator =
-        trial::evaluator(&engine, &guests::writing(&"a\n".repeat(15), &"b\n".repeat(15), &text)).await;
-    assert_eq!(trial::judge(&engine, &evaluator, 1).await, Ok(Verdict::Keep));
+        support::evaluator(&engine, &guests::writing(&"a\n".repeat(15), &"b\n".repeat(15), &text)).await;
+    assert_eq!(support::judge(&engine, &evaluator, 1).await, Ok(Verdict::Keep));
     assert_eq!(evaluator.component().counts().log_lines_cut, 10, "20 lines of a call are told");
-    let long = trial::evaluator(&engine, &guests::writing(&"a".repeat(1_500), "", &text)).await;
-    assert_eq!(trial::judge(&engine, &long, 1).await, Ok(Verdict::Keep));
+    let long = support::evaluator(&engine, &guests::writing(&"a".repeat(1_500), "", &text)).await;
+    assert_eq!(support::judge(&engine, &long, 1).await, Ok(Verdict::Keep));
     assert_eq!(long.component().counts().log_lines_cut, 1);
 }
 
@@ -124,7 +124,7 @@ async fn a_limit_is_named_with_its_setting_and_value() {
 
 #[test]
 fn a_start_that_takes_too_long_is_refused_with_the_limit() {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     let head = "(func $spin (loop $again (br $again))) (start $spin)";
     let refusal =
         engine.compile(&guests::guest(&Text { head, ..Text::default() })).expect_err("it never ends");
@@ -134,7 +134,7 @@ fn a_start_that_takes_too_long_is_refused_with_the_limit() {
             && message.contains("100 ms of CPU time (plugin.configure_cpu_ms)"),
         "{message}"
     );
-    let engine = trial::engine(Config { configure_cpu_ms: 600_000, call_wall_ms: 20, ..Config::default() });
+    let engine = support::engine(Config { configure_cpu_ms: 600_000, call_wall_ms: 20, ..Config::default() });
     let refusal =
         engine.compile(&guests::guest(&Text { head, ..Text::default() })).expect_err("it never ends");
     let Refusal::Deadline { message, limit: 20 } = refusal else { panic!("{refusal}") };
@@ -144,7 +144,7 @@ fn a_start_that_takes_too_long_is_refused_with_the_limit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_without_a_text_says_so() {
     // `err` with no text, with three zeros, with what is not seen.
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     for text in ["", "\\00\\00\\00", "\\ef\\bb\\bf", "\\0a \\0a"] {
         let length = guests::bytes(u32::try_from(wat_length(text)).expect("a short text"));
         let head = format!(
@@ -180,14 +180,14 @@ fn wat_length(text: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_rests_still_tells_why() {
-    let engine = trial::engine(Config { rest_faults: 1, ..Config::default() });
+    let engine = support::engine(Config { rest_faults: 1, ..Config::default() });
     let text = Text { evaluate: "(call $err) unreachable", ..Text::default() };
-    let evaluator = trial::evaluator(&engine, &guests::writing("", TRACEBACK, &text)).await;
+    let evaluator = support::evaluator(&engine, &guests::writing("", TRACEBACK, &text)).await;
     failure(&engine, &evaluator, 1).await;
     let resting = failure(&engine, &evaluator, 2).await;
     assert_eq!((resting.fault, evaluator.component().counts().at_rest), (Fault::Trap, 1));
     assert!(
-        resting.message.starts_with("it rests; its last fault: wasm trap")
+        resting.message.starts_with("not called: it is resting after its last fault: wasm trap")
             && resting.message.contains("ValueError"),
         "{resting}"
     );
@@ -195,10 +195,10 @@ async fn who_rests_still_tells_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_rests_tells_what_ended_calls_of_that_kind() {
-    let engine = trial::engine(Config { rest_faults: 1, ..Config::default() });
+    let engine = support::engine(Config { rest_faults: 1, ..Config::default() });
     let evaluate = "(if (i64.eq (local.get $id) (i64.const 1)) (then (call $err))) unreachable";
     let bytes = guests::writing("", TRACEBACK, &Text { evaluate, ..Text::default() });
-    let evaluator = trial::evaluator(&engine, &bytes).await;
+    let evaluator = support::evaluator(&engine, &bytes).await;
     failure(&engine, &evaluator, 1).await;
     let past = Run::History { head: killmail(9).seq };
     engine.judge(&evaluator, vec![killmail(2)], past).await;
@@ -206,18 +206,18 @@ async fn who_rests_tells_what_ended_calls_of_that_kind() {
     assert!(resting.message.contains("ValueError"), "another's words: {resting}");
     let resting = engine.judge(&evaluator, vec![killmail(3)], past).await.remove(0).expect_err("it rests");
     assert!(
-        resting.message.starts_with("it rests; ") && !resting.message.contains("ValueError"),
+        resting.message.starts_with("not called: it is resting ") && !resting.message.contains("ValueError"),
         "another's words: {resting}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_log_has_no_room_for_is_counted() {
-    let engine = trial::engine(Config { log_bytes_per_minute: 900, ..Config::default() });
+    let engine = support::engine(Config { log_bytes_per_minute: 900, ..Config::default() });
     let component = engine.compile(&guests::evaluating("unreachable")).expect("it compiles");
     let sample: Vec<_> = (1..=3).map(killmail).collect();
     for (config, cut) in [("1", 0), ("2", 1), ("3", 2)] {
-        engine.tried(&component, config, Instance::Warm, &sample).await.expect("it is repeatable");
+        engine.tried_evaluator(&component, config, Instance::Warm, &sample).await.expect("it is repeatable");
         assert_eq!(component.counts().log_lines_cut, cut, "the warning of each trial is a line");
     }
     let evaluator = engine.evaluator(&component, "{}", Instance::Warm).await.expect("it takes `{}`");
@@ -227,12 +227,10 @@ async fn what_the_log_has_no_room_for_is_counted() {
 
 #[test]
 fn a_trial_that_fails_is_told() {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     let sample: Vec<_> = (1..=51).map(killmail).collect();
     let tried = |bytes: &[u8]| {
-        engine
-            .probe_by_default(&engine.compile(bytes).expect("it compiles"), &sample)
-            .expect("it is repeatable")
+        engine.try_upload(&engine.compile(bytes).expect("it compiles"), &sample).expect("it is repeatable")
     };
     let all = tried(&guests::evaluating("unreachable"));
     assert!(all.probed && all.warnings.len() == 1, "{all:?}");

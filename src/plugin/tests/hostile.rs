@@ -14,7 +14,7 @@ use crate::plugin::history::NoHistory;
 use crate::plugin::judging::run::{Instance, Run};
 use crate::plugin::limits::Config;
 use crate::plugin::tests::guests::{self, DROP, KEEP, Text};
-use crate::plugin::tests::trial::{self, judge, killmail};
+use crate::plugin::tests::support::{self, judge, killmail};
 use crate::tasks;
 
 const LOG: &str = r#"(import "killstream:plugin/log@1.0.0-rc.1" "log" (func $log (param i32 i32 i32)))"#;
@@ -92,8 +92,8 @@ const HUGE_LIST: &str = "(drop (memory.grow (i32.const 100)))
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_6_every_bad_guest_gets_its_own_word_and_its_neighbor_is_unaffected() {
-    let engine = trial::engine(Config { workers: 1, ..Config::default() });
-    let good = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
+    let engine = support::engine(Config { workers: 1, ..Config::default() });
+    let good = support::evaluator(&engine, &guests::evaluating(KEEP)).await;
     let mut id = 0;
     for (what, word, bytes) in bad_guests() {
         let component = engine.compile(&bytes).unwrap_or_else(|e| panic!("a guest that {what}: {e}"));
@@ -120,10 +120,10 @@ async fn law_6_every_bad_guest_gets_its_own_word_and_its_neighbor_is_unaffected(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_is_judged_anew_after_a_fault() {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     // Traps on every second killmail.
     let text = "(if (i64.eqz (i64.rem_u (local.get $id) (i64.const 2))) (then unreachable)) (i32.const 64)";
-    let guest = trial::evaluator(&engine, &guests::evaluating(text)).await;
+    let guest = support::evaluator(&engine, &guests::evaluating(text)).await;
     let page: Vec<_> = (1..=10).map(killmail).collect();
     let answers = engine.evaluate(&guest, page, Run::Live).await;
     for (answer, id) in answers.iter().zip(1..) {
@@ -133,13 +133,13 @@ async fn a_guest_is_judged_anew_after_a_fault() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_log_is_cut_and_counted() {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     let text = "(local $n i32) (loop $again
         (call $log (i32.const 2) (i32.const 0) (i32.const 2000))
         (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 50))))
         (i32.const 64)";
     let guest =
-        trial::evaluator(&engine, &guests::guest(&Text { head: LOG, evaluate: text, ..Text::default() }))
+        support::evaluator(&engine, &guests::guest(&Text { head: LOG, evaluate: text, ..Text::default() }))
             .await;
     assert_eq!(judge(&engine, &guest, 1).await, Ok(Verdict::Keep));
     assert_eq!(guest.component().counts().log_lines_cut, 50, "20 were cut to their length, 30 left out");
@@ -147,8 +147,8 @@ async fn a_flood_of_log_is_cut_and_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn annotations_are_one_line_of_json() {
-    let engine = trial::engine(Config::default());
-    let guest = trial::evaluator(&engine, &guests::keep_with("{\"a\":\r\n 1.5}")).await;
+    let engine = support::engine(Config::default());
+    let guest = support::evaluator(&engine, &guests::keep_with("{\"a\":\r\n 1.5}")).await;
     assert_eq!(judge(&engine, &guest, 1).await, Ok(Verdict::KeepWith("{\"a\":1.5}".into())));
 }
 
@@ -164,8 +164,8 @@ fn busy_but_innocent() -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn four_busy_threads_give_no_deadline_fault_to_an_innocent_guest() {
-    let engine = trial::engine(Config::default());
-    let guest = trial::evaluator(&engine, &busy_but_innocent()).await;
+    let engine = support::engine(Config::default());
+    let guest = support::evaluator(&engine, &busy_but_innocent()).await;
     let over = Arc::new(AtomicBool::new(false));
     let busy = [(); 4].map(|()| {
         let over = Arc::clone(&over);
@@ -182,9 +182,10 @@ async fn four_busy_threads_give_no_deadline_fault_to_an_innocent_guest() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn live_does_not_wait_for_a_page_of_history() {
-    let engine = trial::engine(Config { workers: 1, evaluate_cpu_ms: 25, ..Config::default() });
-    let slow = trial::evaluator(&engine, &guests::evaluating("(loop $again (br $again)) unreachable")).await;
-    let quick = trial::evaluator(&engine, &guests::evaluating(DROP)).await;
+    let engine = support::engine(Config { workers: 1, evaluate_cpu_ms: 25, ..Config::default() });
+    let slow =
+        support::evaluator(&engine, &guests::evaluating("(loop $again (br $again)) unreachable")).await;
+    let quick = support::evaluator(&engine, &guests::evaluating(DROP)).await;
     let page: Vec<_> = (1..=64).map(killmail).collect();
     let past = engine.evaluate(&slow, page, Run::History { head: killmail(1).seq });
     let live = async {
@@ -222,7 +223,7 @@ async fn what_a_killmail_holds_is_charged_before_it_is_handed_over() {
             evaluate: &format!("{call} (i32.const 64)"),
             ..Text::default()
         });
-        let evaluator = trial::evaluator(&engine, &asks).await;
+        let evaluator = support::evaluator(&engine, &asks).await;
         assert_eq!(judge(&engine, &evaluator, 1).await, Err(Fault::HostBudget), "{name}");
     }
     assert_eq!(WRITTEN.load(Ordering::Relaxed), 0);

@@ -2,20 +2,20 @@
 //!
 //! Must not know: how the engine is built inside.
 
-mod asked;
-mod fair;
+mod amplification;
+mod capacity;
+mod fairness;
 mod fault_texts;
 #[path = "../../../tests/guests/mod.rs"]
 mod guests;
 mod hostile;
-mod law;
+mod imports;
+mod laws;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-mod loaded;
-mod multiplied;
+mod loaded_size;
 mod refusal_limits;
-mod refused;
-mod room;
+mod rejected_uploads;
 mod shared;
-mod stopping;
-mod trial;
-mod tried;
+mod shutdown;
+mod support;
+mod trials;

@@ -5,7 +5,7 @@
 use crate::plugin::judging::run::Instance;
 use crate::plugin::limits::Config;
 use crate::plugin::tests::guests::{self, Text};
-use crate::plugin::tests::trial;
+use crate::plugin::tests::support;
 
 const RECURSE: &str = "(func $deep (param i64) (call $deep (local.get 0)) (call $deep (local.get 0)))";
 
@@ -21,7 +21,7 @@ fn a_refusal_to_instantiate_names_its_limit() {
         ("(table 200000 funcref)", Some(limits.scripting_table_elements_max)),
         ("(func $start unreachable) (start $start)", None),
     ] {
-        let engine = trial::engine(limits.clone());
+        let engine = support::engine(limits.clone());
         let bytes = guests::guest(&Text { head, ..Text::default() });
         let refusal = engine.compile(&bytes).expect_err("it is refused");
         let limit = limit.map(|limit| limit as u64);
@@ -48,7 +48,7 @@ async fn a_refusal_of_a_configuration_names_its_limit() {
         (&interest, "(i32.const 256)", "{}", Some(limits.interest_ids_max)),
         ("", guests::TAKE_ALL, &" ".repeat(limits.config_bytes + 1), Some(limits.config_bytes)),
     ] {
-        let engine = trial::engine(limits.clone());
+        let engine = support::engine(limits.clone());
         let bytes = guests::guest(&Text { head, configure, ..Text::default() });
         let component = engine.compile(&bytes).expect("it compiles");
         let refusal = engine.evaluator(&component, config, Instance::Warm).await.expect_err("it is refused");
@@ -57,6 +57,6 @@ async fn a_refusal_of_a_configuration_names_its_limit() {
     }
     let manifest = format!("{{\"default_config\":\"{}\"}}", "x".repeat(limits.config_bytes));
     let bytes = guests::with_manifest(guests::evaluating(guests::KEEP), &manifest);
-    let refusal = trial::engine(limits.clone()).compile(&bytes).expect_err("it is refused");
+    let refusal = support::engine(limits.clone()).compile(&bytes).expect_err("it is refused");
     assert_eq!((refusal.reason(), refusal.limit()), ("configure", Some(limits.config_bytes as u64)));
 }

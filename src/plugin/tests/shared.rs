@@ -10,7 +10,7 @@ use crate::plugin::error::Refusal;
 use crate::plugin::judging::run::{Instance, Run};
 use crate::plugin::limits::Config;
 use crate::plugin::tests::guests::{self, KEEP, Text};
-use crate::plugin::tests::trial::{self, judge, killmail};
+use crate::plugin::tests::support::{self, judge, killmail};
 use crate::tasks;
 
 /// Made with the kit, gives a text with every verdict.
@@ -27,7 +27,7 @@ fn remembers() -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_equal_pairs_judge_a_killmail_once() {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     let component = engine.compile(&guests::evaluating(KEEP)).unwrap();
     let (answered, mut answers) = tokio::sync::mpsc::channel(100);
     for _ in 0..100 {
@@ -53,7 +53,7 @@ async fn a_hundred_equal_pairs_judge_a_killmail_once() {
 
 #[test]
 fn counts_of_a_component_that_is_gone_stay_in_the_sum_only() {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     let instances = |digest: &str| engine.counts_of(digest).instances;
     let one = engine.compile(&guests::evaluating(KEEP)).unwrap();
     let two = engine.compile(&remembers()).unwrap();
@@ -72,7 +72,7 @@ fn counts_of_a_component_that_is_gone_stay_in_the_sum_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn warm_instances_live_on_and_fresh_ones_do_not() {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     let component = engine.compile(&remembers()).unwrap();
     let warm = engine.evaluator(&component, "{}", Instance::Warm).await.unwrap();
     let fresh = engine.evaluator(&component, "{}", Instance::Fresh).await.unwrap();
@@ -86,7 +86,7 @@ async fn warm_instances_live_on_and_fresh_ones_do_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_kit_frees_what_was_given() {
     // The guest's stack takes half of it; the texts of all its verdicts would take four times as much.
-    let engine = trial::engine(Config { memory_bytes: 2 << 20, ..Config::default() });
+    let engine = support::engine(Config { memory_bytes: 2 << 20, ..Config::default() });
     let component = engine.compile(HIGH_VALUE).unwrap();
     let evaluator = engine.evaluator(&component, r#"{"min_isk":0}"#, Instance::Warm).await.unwrap();
     let page: Vec<_> = (0..50_000).map(|_| killmail(1)).collect();
@@ -103,24 +103,24 @@ async fn the_kit_frees_what_was_given() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_pages_cost_is_counted_for_whoever_asks() {
-    let engine = trial::engine(Config::default());
-    let evaluator = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
-    let (mine, yours) = (evaluator.counted_apart(), evaluator.counted_apart());
+    let engine = support::engine(Config::default());
+    let evaluator = support::evaluator(&engine, &guests::evaluating(KEEP)).await;
+    let (mine, yours) = (evaluator.with_cpu_meter(), evaluator.with_cpu_meter());
     let page: Vec<_> = (0..2_000).map(|_| killmail(1)).collect();
     let run = Run::History { head: killmail(9).seq };
     let begun = Instant::now();
     engine.evaluate(&mine, page.clone(), run).await;
-    let once = mine.spent();
+    let once = mine.cpu_used();
     assert!(once > Duration::ZERO && once <= begun.elapsed(), "{once:?}");
     engine.evaluate(&mine, page, run).await;
-    assert!(mine.spent() > once);
-    assert_eq!((yours.spent(), evaluator.spent()), (Duration::ZERO, Duration::ZERO));
+    assert!(mine.cpu_used() > once);
+    assert_eq!((yours.cpu_used(), evaluator.cpu_used()), (Duration::ZERO, Duration::ZERO));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn history_and_live_never_share_an_instance() {
-    let engine = trial::engine(Config::default());
-    let evaluator = trial::evaluator(&engine, &remembers()).await;
+    let engine = support::engine(Config::default());
+    let evaluator = support::evaluator(&engine, &remembers()).await;
     judge(&engine, &evaluator, 1).await.unwrap();
     assert_eq!(judge(&engine, &evaluator, 2).await, Ok(Verdict::Keep), "the live instance was called before");
     let run = Run::History { head: killmail(9).seq };
@@ -138,7 +138,7 @@ async fn history_and_live_never_share_an_instance() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interest_keeps_the_rest_away() {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     // ok(some({any-of: [{alliance, final-blow, [2]}], ..})); terms and ids stand at 256 and 512. At least 2,
     // at most 5 attackers.
     let interest = |id: u32| {
@@ -149,7 +149,8 @@ async fn an_interest_keeps_the_rest_away() {
         )
     };
     let of = |id| guests::guest(&Text { head: &interest(id), configure: "(i32.const 128)", evaluate: KEEP });
-    let (fits, misses) = (trial::evaluator(&engine, &of(2)).await, trial::evaluator(&engine, &of(1)).await);
+    let (fits, misses) =
+        (support::evaluator(&engine, &of(2)).await, support::evaluator(&engine, &of(1)).await);
     let said = fits.interest().unwrap();
     assert_eq!((said.min_value, said.min_attackers, said.max_attackers), (None, Some(2), Some(5)));
     let wanted = &said.any_of[0];
@@ -169,7 +170,7 @@ async fn an_interest_keeps_the_rest_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_pairs_give_way_and_used_ones_do_not() {
-    let engine = trial::engine(Config { evaluators_max: 2, ..Config::default() });
+    let engine = support::engine(Config { evaluators_max: 2, ..Config::default() });
     let component = engine.compile(&guests::evaluating(KEEP)).unwrap();
     let make = async |config: &'static str| engine.evaluator(&component, config, Instance::Warm).await;
     let (one, two) = (make("1").await.unwrap(), make("2").await.unwrap());
@@ -184,7 +185,7 @@ async fn idle_pairs_give_way_and_used_ones_do_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_killmail_now_judged_can_be_asked() {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     // involves(alliance, role, [2]) with the id at 512; as final blow yes, as victim no.
     let head = |role: u32| {
         format!(
@@ -194,7 +195,7 @@ async fn the_killmail_now_judged_can_be_asked() {
     };
     let evaluate = "(i32.mul (i32.const 64) (call $involves (i32.const 2) (global.get $role) (i32.const 512) (i32.const 1)))";
     for (role, kept) in [(0, true), (1, false), (2, true), (3, true)] {
-        let guest = trial::evaluator(
+        let guest = support::evaluator(
             &engine,
             &guests::guest(&Text { head: &head(role), evaluate, ..Text::default() }),
         )
@@ -206,8 +207,8 @@ async fn the_killmail_now_judged_can_be_asked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_engine_ends_with_its_threads() {
-    let engine = trial::engine(Config::default());
-    let evaluator = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
+    let engine = support::engine(Config::default());
+    let evaluator = support::evaluator(&engine, &guests::evaluating(KEEP)).await;
     judge(&engine, &evaluator, 1).await.unwrap();
     drop(engine);
     assert_eq!(evaluator.digest().len(), 64);

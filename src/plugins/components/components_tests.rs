@@ -30,7 +30,7 @@ fn open(dir: &Path) -> Arc<Plugins> {
         store::config::Config { dir: dir.to_owned(), min_free_bytes: 0, ..store::config::Config::default() };
     let limits = Config { guests_memory_bytes: MEMORY, ..Config::default() };
     let engine = Engine::new(limits, Arc::new(NoHistory), |_| Bytes::new()).unwrap();
-    Plugins::open(Store::open(config).unwrap(), engine, Vec::new()).unwrap()
+    Plugins::open(Store::open(config, |_| Bytes::new()).unwrap(), engine, Vec::new()).unwrap()
 }
 
 /// Saves what the compiling process would make of `bytes`.
@@ -38,7 +38,7 @@ fn save_compiled(components: &Components, bytes: &[u8]) -> KeptComponent {
     let (about, code) = built(bytes);
     let digest = sha256_hex(bytes);
     let upload = UploadId { digest: &digest, size_bytes: bytes.len() };
-    let draft = CodeDraft(components.store.compiled_draft(&digest, &components.compiler).unwrap());
+    let draft = CodeDraft(components.store.code_draft(&digest, &components.compiler).unwrap());
     fs::write(&draft.0, code).unwrap();
     components.save_compiled(&draft, upload, about).unwrap()
 }
@@ -65,7 +65,7 @@ fn accepted(plugins: &Plugins, name: &str, bytes: &[u8]) -> KeptComponent {
     plugins
         .accept(
             name,
-            CheckedUpload { file: &file, component: again, tried: Tried::default(), options },
+            CheckedUpload { file: &file, component: again, tried: TrialReport::default(), options },
             || true,
         )
         .unwrap();
@@ -77,7 +77,7 @@ fn used(name: &str) -> PluginUse {
 }
 
 #[test]
-fn those_who_wait_for_a_component_take_no_threads() {
+fn waiting_for_a_component_takes_no_threads() {
     let dir = tempfile::tempdir().unwrap();
     let plugins = open(dir.path());
     let digest = accepted(&plugins, "one", HIGH_VALUE).digest;
@@ -96,7 +96,7 @@ fn those_who_wait_for_a_component_take_no_threads() {
     // they wait.
     runtime.block_on(runtime.spawn(async {})).unwrap();
     let other = async { timeout(Duration::from_secs(20), tasks::blocking("other", || 7)).await };
-    assert_eq!(runtime.block_on(other).expect("others find a thread").unwrap(), 7);
+    assert_eq!(runtime.block_on(other).expect("other work finds a thread").unwrap(), 7);
     drop(loading);
     for asked in asking {
         assert_eq!(runtime.block_on(asked).unwrap().unwrap(), digest);
@@ -110,7 +110,7 @@ fn memory_is_charged_before_code_is_read() {
     let components = plugins.components();
     let KeptComponent { digest, size_bytes, .. } = accepted(&plugins, "one", HIGH_VALUE);
     components.cache.lock().clear();
-    let code = components.store.compiled(&digest, &components.compiler).unwrap().unwrap().code;
+    let code = components.store.compiled_code(&digest, &components.compiler).unwrap().unwrap().path;
     let mut changed = fs::read(&code).unwrap();
     changed[100] ^= 1;
     fs::write(&code, changed).unwrap();
@@ -123,13 +123,13 @@ fn memory_is_charged_before_code_is_read() {
     for _ in 0..50 {
         assert!(matches!(runtime.block_on(components.get(&digest, size_bytes)), Err(LoadError::NoMemory(_))));
     }
-    assert!(memory.refused() - before < 50, "a refusal holds for a moment");
+    assert!(memory.refused() - before < 50, "a refusal is remembered for a moment");
     drop(others);
     assert!(matches!(components.get_blocking(&digest, size_bytes), Err(LoadError::Preparing)));
 }
 
 #[test]
-fn what_there_is_no_memory_for_is_accepted_and_loaded_later() {
+fn an_upload_that_does_not_fit_into_memory_is_loaded_later() {
     let dir = tempfile::tempdir().unwrap();
     let plugins = open(dir.path());
     let components = plugins.components();
@@ -147,7 +147,7 @@ fn what_there_is_no_memory_for_is_accepted_and_loaded_later() {
 }
 
 #[test]
-fn a_component_is_loaded_once_however_many_ask() {
+fn concurrent_requests_load_a_component_once() {
     let dir = tempfile::tempdir().unwrap();
     let plugins = open(dir.path());
     let components = plugins.components();
@@ -170,12 +170,12 @@ fn a_component_is_loaded_once_however_many_ask() {
 }
 
 #[test]
-fn what_was_compiled_stays_while_an_equal_upload_is_on_its_way() {
+fn compiled_code_stays_while_an_equal_upload_is_in_progress() {
     let dir = tempfile::tempdir().unwrap();
     let plugins = open(dir.path());
     let components = plugins.components();
     let digest = save_compiled(components, HIGH_VALUE).digest;
-    let is_kept = || components.store.compiled(&digest, &components.compiler).unwrap().is_some();
+    let is_kept = || components.store.compiled_code(&digest, &components.compiler).unwrap().is_some();
     let claims = [components.claim(&digest), components.claim(&digest)];
     for claim in claims {
         plugins.discard(&digest);
@@ -188,7 +188,7 @@ fn what_was_compiled_stays_while_an_equal_upload_is_on_its_way() {
 }
 
 #[test]
-fn counts_of_a_component_that_is_forgotten_go_on_in_the_sum() {
+fn counts_of_a_removed_component_stay_in_the_sum() {
     let dir = tempfile::tempdir().unwrap();
     let plugins = open(dir.path());
     let held = accepted(&plugins, "one", HIGH_VALUE);
@@ -198,5 +198,5 @@ fn counts_of_a_component_that_is_forgotten_go_on_in_the_sum() {
     assert!(made > 0 && engine.counts_of(&held.digest).instances == made);
     plugins.delete("one").unwrap();
     assert_eq!(engine.counts().instances, made);
-    assert_eq!(engine.counts_of(&held.digest).instances, made, "as long as somebody has it");
+    assert_eq!(engine.counts_of(&held.digest).instances, made, "its counters live as long as it is in use");
 }

@@ -1,4 +1,4 @@
-//! The made-up killmails beside a real week of 83,228: the numbers in brackets are the real ones.
+//! Compares made-up killmails with a real week of 83,228.
 //!
 //! Must not know: how the generator gets there.
 
@@ -44,7 +44,7 @@ fn the_same_recipe_makes_the_same_killmails() {
 }
 
 #[test]
-fn every_killmail_comes_once_and_ids_follow_time() {
+fn every_killmail_occurs_once_and_ids_follow_time() {
     let made = week();
     let first: Vec<&Made> = made.iter().filter(|m| !m.revision).collect();
     assert_eq!(first.len() as u64, WEEK);
@@ -82,7 +82,7 @@ fn a_revision_is_the_same_killmail_with_another_block() {
 }
 
 #[test]
-fn attackers_are_as_many_as_in_life() {
+fn numbers_of_attackers_are_realistic() {
     let counts = sorted(week().iter().map(|m| m.killmail.attackers.len()));
     near("mean", mean(&counts), 5.13, 0.25);
     for (most, real) in [
@@ -106,7 +106,7 @@ fn attackers_are_as_many_as_in_life() {
 }
 
 #[test]
-fn items_are_as_many_as_in_life() {
+fn numbers_of_items_are_realistic() {
     let made = week();
     let counts = sorted(made.iter().map(|m| m.killmail.victim.items.as_ref().unwrap().len()));
     near("mean", mean(&counts), 16.2, 1.0);
@@ -136,7 +136,7 @@ fn items_are_as_many_as_in_life() {
 }
 
 #[test]
-fn what_always_holds_in_life_holds() {
+fn invariants_of_real_killmails_hold() {
     let (mut top_blow, mut all_damage, mut no_damage, mut made_count) = (0, 0, 0, 0);
     for Made { killmail, .. } in week() {
         let attackers = &killmail.attackers;
@@ -158,7 +158,7 @@ fn what_always_holds_in_life_holds() {
 }
 
 #[test]
-fn parties_are_mixed_as_in_life() {
+fn characters_corporations_and_ships_are_realistic() {
     let made = week();
     let attackers: Vec<_> = made.iter().flat_map(|m| &m.killmail.attackers).collect();
     let part =
@@ -185,7 +185,7 @@ fn parties_are_mixed_as_in_life() {
 }
 
 #[test]
-fn some_systems_and_characters_appear_far_more_than_others() {
+fn some_systems_and_characters_occur_far_more_often() {
     let made = week();
     let (mut systems, mut characters) = (HashMap::<u32, usize>::new(), HashMap::<u32, usize>::new());
     for Made { killmail, .. } in made.iter().filter(|m| !m.revision) {
@@ -211,7 +211,7 @@ fn some_systems_and_characters_appear_far_more_than_others() {
 }
 
 #[test]
-fn documents_are_as_long_as_in_life() {
+fn sizes_of_documents_are_realistic() {
     let made = Recipe { killmails: 5_000, ..Recipe::default() }.generate().collect::<Vec<_>>();
     let bytes = sorted(made.iter().map(|m| document::esi(&m.killmail).to_string().len()));
     near("mean bytes", mean(&bytes), 2_319.0, 300.0);

@@ -24,6 +24,7 @@ use crate::domain::id::{Epoch, Seq};
 use crate::store::engine::meta::Numbers;
 use crate::store::engine::{Engine, chunked_values, records};
 use crate::store::error::StoreError;
+use crate::store::format::log_entry::Revised;
 use crate::store::format::varint::{Cursor, Malformed};
 use crate::store::keys::Key;
 use crate::store::whole_file;
@@ -140,10 +141,10 @@ impl Ledger {
 
     /// Records a commit: the numbers of the store, and its revisions with their killmails. A failure is only
     /// logged, because the next start adds what is missing.
-    pub fn record(&mut self, numbers: &Numbers, revised: impl Iterator<Item = (u64, u32)>) {
-        let written = revised
-            .into_iter()
-            .try_for_each(|(rev, id)| self.file.write_all_at(&slot_bytes(rev, id), slot_at(rev)));
+    pub fn record(&mut self, numbers: &Numbers, revised: impl Iterator<Item = Revised>) {
+        let written = revised.into_iter().try_for_each(|Revised { killmail_id, rev }| {
+            self.file.write_all_at(&slot_bytes(rev, killmail_id), slot_at(rev))
+        });
         self.mark = Mark { head: Seq(numbers.head), rev: numbers.rev, ..self.mark };
         let written = written.and_then(|()| self.file.write_all_at(&mark_bytes(&self.mark), 0));
         if let Err(error) = written {

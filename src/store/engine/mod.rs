@@ -45,7 +45,7 @@ use crate::store::keys::{Key, Tree, is_kept_twice};
 use crate::tasks;
 
 /// One write of a transaction, in any tree but `Refused`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Write {
     pub tree: Tree,
     pub key: Vec<u8>,
@@ -62,6 +62,19 @@ impl Write {
     /// Removes a value that fits into one chunk.
     pub fn removal(key: Key<'_>) -> Self {
         Self { tree: key.tree(), key: key.bytes(), value: None }
+    }
+}
+
+/// A write in the types of sled, whose clones share memory: a transaction may run several times.
+struct SledWrite {
+    tree: Tree,
+    key: IVec,
+    value: Option<IVec>,
+}
+
+impl From<Write> for SledWrite {
+    fn from(write: Write) -> Self {
+        Self { tree: write.tree, key: write.key.into(), value: write.value.map(IVec::from) }
     }
 }
 
@@ -156,13 +169,9 @@ impl Engine {
 
     /// Writes everything or nothing; it is on disk when this returns.
     pub fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
-        let copied: Vec<_> = writes
-            .iter()
-            .filter(|w| is_kept_twice(w.tree, &w.key))
-            .map(|w| (w.tree, w.key.clone(), w.value.clone()))
-            .collect();
-        let writes: Vec<(usize, IVec, Option<IVec>)> =
-            writes.into_iter().map(|w| (w.tree as usize, w.key.into(), w.value.map(IVec::from))).collect();
+        let small: Vec<Write> =
+            writes.iter().filter(|write| is_kept_twice(write.tree, &write.key)).cloned().collect();
+        let writes: Vec<SledWrite> = writes.into_iter().map(SledWrite::from).collect();
         let [records, log, revisions, meta, plugins, _] = &self.trees;
         self.guard("write", || {
             let trees = (records, log, revisions, meta, plugins);
@@ -173,7 +182,7 @@ impl Engine {
                 })
         })?;
         self.sync()?;
-        copied.iter().for_each(|(tree, key, value)| self.copy_small_value(*tree, key, value.as_deref()));
+        small.iter().for_each(|write| self.copy_small_value(write.tree, &write.key, write.value.as_deref()));
         Ok(())
     }
 
@@ -344,12 +353,13 @@ impl<F: FnMut(bool) -> Option<sled::Result<(IVec, IVec)>>> DoubleEndedIterator f
 
 fn apply(
     trees: &[&TransactionalTree; 5],
-    writes: &[(usize, IVec, Option<IVec>)],
+    writes: &[SledWrite],
 ) -> Result<(), ConflictableTransactionError<sled::Error>> {
-    for (tree, key, value) in writes {
-        match value {
-            Some(value) => trees[*tree].insert(key.clone(), value.clone())?,
-            None => trees[*tree].remove(key.clone())?,
+    for write in writes {
+        let (tree, key) = (trees[write.tree as usize], write.key.clone());
+        match &write.value {
+            Some(value) => tree.insert(key, value.clone())?,
+            None => tree.remove(key)?,
         };
     }
     Ok(())

@@ -116,7 +116,7 @@ fn decode_prefix(bytes: &[u8]) -> Result<(LogEntry, usize), Malformed> {
     Ok((entry, 4 + length))
 }
 
-/// What an entry says about a revision.
+/// A revision and the killmail it changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revised {
     pub killmail_id: u32,

@@ -114,7 +114,7 @@ fn read_parts(
         ("victim", parts.victim.is_some()),
         ("attackers", parts.attackers.is_some()),
     ];
-    let missing: Vec<&str> =
+    let missing: Vec<&'static str> =
         present.into_iter().filter(|(_, present)| !present).map(|(name, _)| name).collect();
     let Parts {
         killmail_id: Some(number),
@@ -124,16 +124,20 @@ fn read_parts(
         time,
     } = parts
     else {
-        return Err(ReadError::new(
-            Reason::MissingFields,
-            format!("Missing required fields: {}", missing.join(", ")),
-        ));
+        let message = format!("Missing required fields: {}", missing.join(", "));
+        let error = ReadError::new(Reason::MissingFields, message);
+        return Err(match missing.first() {
+            Some(field) => error.about(field),
+            None => error,
+        });
     };
-    killmail.killmail_id = read_nonzero_id(&number, "killmail_id", Reason::InvalidKillmailId)?;
-    killmail.solar_system_id = read_nonzero_id(&system, "solar_system_id", Reason::InvalidSystemId)?;
-    killmail.victim = read_victim(victim)?;
-    killmail.attackers = read_attackers(attackers, unreadable)?;
-    killmail.time = read_time(time)?;
+    killmail.killmail_id = read_nonzero_id(&number, "killmail_id", Reason::InvalidKillmailId)
+        .map_err(|error| error.about("killmail_id"))?;
+    killmail.solar_system_id = read_nonzero_id(&system, "solar_system_id", Reason::InvalidSystemId)
+        .map_err(|error| error.about("solar_system_id"))?;
+    killmail.victim = read_victim(victim).map_err(|error| error.about("victim"))?;
+    killmail.attackers = read_attackers(attackers, unreadable).map_err(|error| error.about("attackers"))?;
+    killmail.time = read_time(time).map_err(|error| error.about("killmail_time"))?;
     Ok(())
 }
 

@@ -62,6 +62,12 @@ pub struct Refused {
     pub reason: Reason,
     /// What exactly is wrong, for people.
     pub message: String,
+<<<<<<< HEAD
+    /// The member at fault, where it is one.
+=======
+    /// The member at fault, if it is a member.
+>>>>>>> main
+    pub field: Option<&'static str>,
     /// Id of the killmail it is about, if it has one.
     pub killmail_id: Option<u64>,
 }
@@ -74,6 +80,7 @@ pub fn parse(document: &[u8]) -> Result<Package, Refused> {
     let refused = |flaw: Box<ReadError>, killmail_id| Refused {
         reason: flaw.reason,
         message: flaw.message,
+        field: flaw.field,
         killmail_id,
     };
     if document.len() > DOCUMENT_MAX_BYTES {
@@ -208,11 +215,12 @@ fn read_body_in(envelope: Envelope<'_>, fields: Fields<'_>) -> Result<Package, B
     }
     // The id in the body counts. An unreadable id in the envelope does not contradict it.
     if let Some(id) = id.filter(|id| id.integer().is_some_and(|id| id != 0))
-        && body::read_nonzero_id(&id, "the envelope's killmail_id", Reason::InvalidKillmailId)?
+        && body::read_nonzero_id(&id, "the envelope's killmail_id", Reason::InvalidKillmailId)
+            .map_err(|error| error.about("killmail_id"))?
             != killmail.killmail_id
     {
         let message = format!("the envelope names {}, the body {}", id.describe(), killmail.killmail_id);
-        return Err(ReadError::new(Reason::IdMismatch, message));
+        return Err(ReadError::new(Reason::IdMismatch, message).about("killmail_id"));
     }
     body::add_envelope(&mut killmail, hash, zkb, extra, &unreadable);
     package.killmail = Some(killmail);
@@ -221,12 +229,15 @@ fn read_body_in(envelope: Envelope<'_>, fields: Fields<'_>) -> Result<Package, B
 
 fn read_reference(envelope: Envelope<'_>) -> Result<Package, Box<ReadError>> {
     let Envelope { id, hash, zkb, unreadable, mut package, .. } = envelope;
-    let id =
-        id.ok_or_else(|| ReadError::new(Reason::MissingFields, "Missing required fields: killmail_id"))?;
-    let killmail_id = body::read_nonzero_id(&id, "killmail_id", Reason::InvalidKillmailId)?;
+    let id = id.ok_or_else(|| {
+        ReadError::new(Reason::MissingFields, "Missing required fields: killmail_id").about("killmail_id")
+    })?;
+    let killmail_id = body::read_nonzero_id(&id, "killmail_id", Reason::InvalidKillmailId)
+        .map_err(|error| error.about("killmail_id"))?;
     let hash = hash.or_else(|| zkb.as_ref()?.hash.clone()).filter(|hash| !hash.is_empty());
-    let hash =
-        hash.ok_or_else(|| ReadError::new(Reason::MissingHash, "neither a body nor a hash to fetch it"))?;
+    let hash = hash.ok_or_else(|| {
+        ReadError::new(Reason::MissingHash, "neither a body nor a hash to fetch it").about("hash")
+    })?;
     package.reference = Some(Reference { killmail_id, hash, zkb, unreadable });
     Ok(package)
 }

@@ -85,11 +85,20 @@ pub struct ReadError {
     pub reason: Reason,
     /// What exactly is wrong, for people.
     pub message: String,
+    /// The member at fault, where it is one.
+    pub field: Option<&'static str>,
 }
 
 impl ReadError {
     /// Boxed, since it is rare and large.
     pub fn new(reason: Reason, message: impl Into<String>) -> Box<Self> {
-        Box::new(Self { reason, message: message.into() })
+        Box::new(Self { reason, message: message.into(), field: None })
+    }
+
+    /// Names the member at fault.
+    #[must_use]
+    pub fn about(mut self: Box<Self>, field: &'static str) -> Box<Self> {
+        self.field = Some(field);
+        self
     }
 }

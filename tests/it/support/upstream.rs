@@ -132,7 +132,7 @@ impl Upstream {
 
     /// Publishes a document as the next file, adding number and upload time if it has none.
     pub fn publish_document(&self, document: Value) -> u64 {
-        let number = self.hole();
+        let number = self.skip_number();
         self.publish_at(number, document);
         number
     }
@@ -164,7 +164,7 @@ impl Upstream {
     }
 
     /// Skips a number. Its file can be published later.
-    pub fn hole(&self) -> u64 {
+    pub fn skip_number(&self) -> u64 {
         self.state(|state| {
             let number = state.next;
             state.next += 1;

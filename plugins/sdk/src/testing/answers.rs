@@ -1,4 +1,4 @@
-//! The host functions as the stage answers them, with the signatures the bindings have.
+//! The host functions of the stage, with the signatures of the bindings.
 
 pub(crate) mod killmail {
     use crate::testing::record::{Participant, Record};

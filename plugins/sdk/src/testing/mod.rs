@@ -1,5 +1,5 @@
-//! A stage for plugins in ordinary `cargo test`: it answers the host functions from killmails and
-//! facts you put on it. Not the server: nothing is limited, nothing is fast.
+//! Tests plugins in ordinary `cargo test`: a [`Stage`] implements the host functions from killmails
+//! and facts you give it. It differs from the server: nothing is limited, nothing is fast.
 //!
 //! ```
 //! use killstream_plugin::{Killmail, Plugin, Verdict, testing::{Stage, configure}};
@@ -38,34 +38,34 @@ mod vectors;
 use record::Record;
 pub use vectors::replay;
 
-/// What the host functions answer from. Killmails judged here become its history.
+/// The data behind the host functions. Killmails evaluated here become its history.
 #[derive(Debug, Clone, Default)]
 pub struct Stage {
-    /// Type id -> its group and category.
+    /// Type id -> group and category.
     pub types: BTreeMap<u32, (u32, u32)>,
-    /// Solar system id -> its constellation, region and true security.
+    /// Solar system id -> constellation, region and true security.
     pub systems: BTreeMap<u32, (u32, u32, f64)>,
-    /// Id -> name, whatever its kind.
+    /// Id -> name, for ids of any kind.
     pub names: BTreeMap<u32, String>,
-    /// Two solar systems -> stargate jumps. Ask in the same order.
+    /// Two solar systems -> stargate jumps; looked up in the same order.
     pub jumps: BTreeMap<(u32, u32), u32>,
-    /// Two solar systems -> light years. Ask in the same order.
+    /// Two solar systems -> light years; looked up in the same order.
     pub light_years: BTreeMap<(u32, u32), f64>,
     history: Vec<Rc<Record>>,
     now: Option<Rc<Record>>,
 }
 
-/// Read a configuration as the server would have the plugin do it.
+/// Reads a configuration as the plugin does on the server.
 pub fn configure<P: Plugin>(config: &str) -> Result<P, String> {
     crate::guest::read(config)
 }
 
 impl Stage {
-    /// Judge a killmail (ESI's JSON, with `zkb` where there is one) and remember it.
+    /// Evaluates a killmail (ESI's JSON, with `zkb` if there is one) and adds it to the history.
     ///
     /// # Panics
     ///
-    /// If the plugin keeps a killmail outside its own interest: the server would never have shown it.
+    /// If the plugin keeps a killmail outside its interest, which the server would never pass to it.
     pub fn judge<P: Plugin>(&mut self, plugin: &P, killmail: &Value) -> Result<Verdict, String> {
         let record = Rc::new(Record::read(killmail));
         self.now = Some(record.clone());
@@ -88,7 +88,7 @@ impl Stage {
             && !summary.traits.intersects(interest.lacking)
     }
 
-    /// Run with this stage answering.
+    /// Runs code with this stage behind the host functions.
     fn perform<T>(self, run: impl FnOnce() -> T) -> T {
         STAGE.with(|stage| *stage.borrow_mut() = Some(self));
         let outcome = run();
@@ -101,7 +101,7 @@ thread_local! {
     static STAGE: RefCell<Option<Stage>> = const { RefCell::new(None) };
 }
 
-/// Ask the stage that stands; without one (in `check`, `interest`) there is no killmail and no history.
+/// Queries the current stage; without one (in `check`, `interest`) there is no killmail and no history.
 fn ask<T>(question: impl FnOnce(&Stage) -> T) -> T {
     STAGE.with(|stage| question(stage.borrow().as_ref().unwrap_or(&Stage::default())))
 }

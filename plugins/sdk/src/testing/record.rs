@@ -1,4 +1,4 @@
-//! A killmail read from JSON, as the stage knows it.
+//! A killmail read from JSON, for the stage.
 
 use serde_json::Value;
 
@@ -67,7 +67,7 @@ impl Record {
         labels.iter().filter_map(Value::as_str).map(str::to_owned).collect()
     }
 
-    /// `any` gives the victim first.
+    /// With `any` the victim is first.
     pub fn participants(&self, role: Role) -> Vec<&Participant> {
         let victim = matches!(role, Role::Any | Role::Victim).then_some(&self.victim);
         let attackers = self.attackers.iter().filter(|attacker| match role {
@@ -154,7 +154,7 @@ fn unix_seconds(text: &str) -> Option<i64> {
     let field = |range| text.get(range).and_then(|digits: &str| digits.parse::<i64>().ok());
     let (year, month, day) = (field(0..4)?, field(5..7)?, field(8..10)?);
     let (hour, minute, second) = (field(11..13)?, field(14..16)?, field(17..19)?);
-    // Years begin in March, so that the leap day is the last of its year.
+    // Years start in March, so that the leap day is the last day of its year.
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days = 365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (153 * month + 2) / 5 + day - 1;
     Some(((days - 719_468) * 24 + hour) * 3600 + minute * 60 + second)

@@ -1,15 +1,15 @@
-//! Test vectors: killmails and the verdicts expected of them, the same for the plain type and the built component.
+//! Test vectors: killmails and the expected verdicts, the same for the native type and the built component.
 
 use serde_json::Value;
 
 use super::{Stage, configure};
 use crate::{Plugin, Verdict};
 
-/// Replay a vector as `plugins/README.md` describes it: judge its cases in order, the history growing.
+/// Replays a vector as `plugins/README.md` describes: evaluates its cases in order, while the history grows.
 ///
 /// # Panics
 ///
-/// If a verdict is another than expected, or the vector is none.
+/// If a verdict differs from the expected one, or the vector is invalid.
 pub fn replay<P: Plugin>(vector: &str) {
     let vector: Value = serde_json::from_str(vector).expect("a vector is JSON");
     let plugin: P = configure(&vector["config"].to_string()).expect("the configuration is accepted");

@@ -9,13 +9,13 @@ use crate::budget::Budget;
 use crate::domain::verdict::{Fault, Verdict};
 use crate::plugin::class::Class;
 use crate::plugin::error::Refusal;
-use crate::plugin::judging::evaluator::{Evaluator, Key};
-use crate::plugin::judging::evaluator_cache::{Kept, Told};
+use crate::plugin::judging::evaluator::{Evaluator, EvaluatorKey};
+use crate::plugin::judging::evaluator_cache::{CacheLookup, EvaluatorCache};
 use crate::plugin::judging::run::{Instance, Run};
 use crate::plugin::limits::Config;
-use crate::plugin::resources::purse::Payer;
+use crate::plugin::resources::memory_account::AddressBudget;
 use crate::plugin::tests::guests::{self, KEEP, Text};
-use crate::plugin::tests::trial::{self, judge, killmail};
+use crate::plugin::tests::support::{self, judge, killmail};
 
 const MIB: u64 = 1 << 20;
 /// With the four pages it begins with, a guest has 60 MiB; all of it is written to.
@@ -30,7 +30,7 @@ fn within(guests_memory_bytes: u64) -> Config {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn forty_evaluators_of_60_mb_stay_within_the_budget_of_all_guests() {
-    let engine = trial::engine(within(256 * MIB));
+    let engine = support::engine(within(256 * MIB));
     let memory = engine.capacity().memory().clone();
     let component = engine.compile(&guests::guest(&Text { configure: FILLS, ..Text::default() })).unwrap();
     assert_eq!(memory.used(), component.charged_bytes(), "what was tried at the upload is gone");
@@ -69,7 +69,7 @@ async fn forty_evaluators_of_60_mb_stay_within_the_budget_of_all_guests() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn growing_beyond_the_budget_of_all_is_a_memory_fault() {
-    let engine = trial::engine(within(40 * MIB));
+    let engine = support::engine(within(40 * MIB));
     let component = engine.compile(&guests::evaluating(GROWS)).unwrap();
     let one = engine.evaluator(&component, "1", Instance::Warm).await.unwrap();
     let two = engine.evaluator(&component, "2", Instance::Warm).await.unwrap();
@@ -90,8 +90,8 @@ async fn growing_beyond_the_budget_of_all_is_a_memory_fault() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unused_evaluators_give_way_to_what_is_only_made() {
     let bytes = guests::evaluating(KEEP);
-    let loaded = trial::engine(Config::default()).compile(&bytes).unwrap().charged_bytes();
-    let engine = trial::engine(within(MIB + loaded));
+    let loaded = support::engine(Config::default()).compile(&bytes).unwrap().charged_bytes();
+    let engine = support::engine(within(MIB + loaded));
     let component = engine.compile(&bytes).unwrap();
     for n in 0..20 {
         // Each takes a quarter of what is left.
@@ -102,11 +102,12 @@ async fn unused_evaluators_give_way_to_what_is_only_made() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_address_alone_uses_is_held_to_its_part() {
-    let engine = trial::engine(within(256 * MIB));
-    let payers: [Payer; 2] = [Arc::new(Budget::new(40 * MIB)), Arc::new(Budget::new(40 * MIB))];
+    let engine = support::engine(within(256 * MIB));
+    let payers: [AddressBudget; 2] = [Arc::new(Budget::new(40 * MIB)), Arc::new(Budget::new(40 * MIB))];
     let component = engine.compile(&guests::evaluating(GROWS)).unwrap();
-    let ask =
-        async |config, payer| engine.paid(&component, config, Instance::Warm, None, payer).await.unwrap();
+    let ask = async |config, payer| {
+        engine.evaluator_for_address(&component, config, Instance::Warm, None, payer).await.unwrap()
+    };
     let (one, two) = (ask("1", Some(&payers[0])).await, ask("2", Some(&payers[0])).await);
     let other = ask("3", Some(&payers[1])).await;
     assert_eq!(judge(&engine, &one, 2).await, Ok(Verdict::Keep));
@@ -114,7 +115,7 @@ async fn what_one_address_alone_uses_is_held_to_its_part() {
     for _ in 0..10 {
         assert_eq!(judge(&engine, &two, 2).await, Err(Fault::Memory));
     }
-    assert_eq!(engine.resting_count(), 0, "it is what the address holds, not what the pair did");
+    assert_eq!(engine.quarantined_count(), 0, "it is what the address holds, not what the pair did");
     assert!(payers[0].used() > 30 * MIB && payers[0].used() <= 40 * MIB);
     // Somebody else asks for the same pair: it is held to neither's part.
     let _same = ask("2", Some(&payers[1])).await;
@@ -128,7 +129,7 @@ async fn what_one_address_alone_uses_is_held_to_its_part() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn loaded_components_are_charged() {
-    let engine = trial::engine(within(16 * MIB));
+    let engine = support::engine(within(16 * MIB));
     let memory = engine.capacity().memory().clone();
     let many =
         (0..10_000).map(|n| format!("(global (export \"g{n}\") i32 (i32.const 1))\n")).collect::<String>();
@@ -141,7 +142,7 @@ async fn loaded_components_are_charged() {
     );
     drop(component);
     assert_eq!(memory.used(), 0);
-    let refused = trial::engine(within(MIB)).compile(&bytes).unwrap_err();
+    let refused = support::engine(within(MIB)).compile(&bytes).unwrap_err();
     assert!(!refused.is_busy() && refused.reason() == "too_much_memory", "{refused}");
     assert!(
         refused.to_string().ends_with("all guests together may have 1048576 (plugin.guests_memory_bytes)"),
@@ -151,10 +152,11 @@ async fn loaded_components_are_charged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_count_as_well() {
-    let engine = trial::engine(within(MIB));
+    let engine = support::engine(within(MIB));
     let head = "(table $t 1 funcref)";
     let evaluate = "(drop (table.grow $t (ref.null func) (i32.const 15000))) (i32.const 64)";
-    let guest = trial::evaluator(&engine, &guests::guest(&Text { head, evaluate, ..Text::default() })).await;
+    let guest =
+        support::evaluator(&engine, &guests::guest(&Text { head, evaluate, ..Text::default() })).await;
     let before = engine.capacity().memory().used();
     assert_eq!(judge(&engine, &guest, 1).await, Ok(Verdict::Keep));
     assert_eq!(engine.capacity().memory().used() - before, 15_000 * 8);
@@ -162,7 +164,7 @@ async fn tables_count_as_well() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_pool_refuses_the_newcomer() {
-    let engine = trial::engine(Config { pool_memories: 6, ..Config::default() });
+    let engine = support::engine(Config { pool_memories: 6, ..Config::default() });
     let component = engine.compile(&guests::evaluating(KEEP)).unwrap();
     let mut all = Vec::new();
     for config in ["1", "2", "3"] {
@@ -182,7 +184,7 @@ async fn a_full_pool_refuses_the_newcomer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_of_four_megabytes_is_a_short_line() {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     // err(text): 4,000,000 bytes from 65,536 on, all of them 0 but for what stands at the beginning.
     let head = r#"(data (i32.const 128) "\01\00\00\00\00\00\00\00\00\00\01\00\00\09\3d\00") (data (i32.const 65536) "no \1b[31msuch\0athing")"#;
     let configure = "(drop (memory.grow (i32.const 70))) (i32.const 128)";
@@ -202,7 +204,7 @@ const LOG: &str = r#"(import "killstream:plugin/log@1.0.0-rc.1" "log" (func $log
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trap_gives_no_new_lines_of_log() {
     // A pair that rests after its faults would say no more at all.
-    let engine = trial::engine(Config { rest_faults: 0, ..Config::default() });
+    let engine = support::engine(Config { rest_faults: 0, ..Config::default() });
     let says = "(local $n i32) (loop $again
         (call $log (i32.const 2) (i32.const 0) (i32.const 8))
         (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 20))))
@@ -222,12 +224,12 @@ async fn a_trap_gives_no_new_lines_of_log() {
     // characters. Beside them a line for each fault, most of which do not fit.
     let cut = component.counts().log_lines_cut;
     assert!((2_050..2_100).contains(&cut), "{cut}");
-    assert!(!component.counters().may_log(1, 64 << 10), "the minute is full");
+    assert!(!component.counters().try_log(1, 64 << 10), "the minute is full");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_others_hold_is_not_held_against_a_pair() {
-    let engine = trial::engine(within(40 * MIB));
+    let engine = support::engine(within(40 * MIB));
     let component = engine.compile(&guests::evaluating(GROWS)).unwrap();
     let one = engine.evaluator(&component, "1", Instance::Warm).await.unwrap();
     let two = engine.evaluator(&component, "2", Instance::Warm).await.unwrap();
@@ -236,12 +238,12 @@ async fn what_others_hold_is_not_held_against_a_pair() {
         let run = Run::History { head: killmail(9).seq };
         assert_eq!(engine.evaluate(&two, vec![killmail(2)], run).await, [Err(Fault::Memory)]);
     }
-    assert_eq!((engine.resting_count(), component.counts().at_rest), (0, 0));
+    assert_eq!((engine.quarantined_count(), component.counts().at_rest), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_gives_way_to_what_does_not_fit_all_the_same() {
-    let engine = trial::engine(within(40 * MIB));
+    let engine = support::engine(within(40 * MIB));
     let component = engine.compile(&guests::evaluating(GROWS)).unwrap();
     let make = async |config| engine.evaluator(&component, config, Instance::Warm).await.unwrap();
     let (one, two) = (make("1").await, make("2").await);
@@ -260,16 +262,17 @@ const WORKS_AND_GROWS: &str = "(local $n i32)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_calls_cost_that_find_no_memory_is_counted() {
-    let engine = trial::engine(Config { evaluate_cpu_ms: 10_000, ..within(256 * MIB) });
-    let payer: Payer = Arc::new(Budget::new(40 * MIB));
+    let engine = support::engine(Config { evaluate_cpu_ms: 10_000, ..within(256 * MIB) });
+    let payer: AddressBudget = Arc::new(Budget::new(40 * MIB));
     let component = engine.compile(&guests::evaluating(WORKS_AND_GROWS)).unwrap();
-    let make =
-        async |config, payer| engine.paid(&component, config, Instance::Warm, None, payer).await.unwrap();
+    let make = async |config, payer| {
+        engine.evaluator_for_address(&component, config, Instance::Warm, None, payer).await.unwrap()
+    };
     let (one, two, other) =
         (make("1", Some(&payer)).await, make("2", Some(&payer)).await, make("3", None).await);
     let seen = |evaluator: &Evaluator| {
-        let record = evaluator.record().of(Run::Live);
-        (record.strikes(), record.fault_budget().is_suspected(Instant::now()))
+        let record = evaluator.record().for_run(Run::Live);
+        (record.strikes(), record.fault_budget().has_recent_faults(Instant::now()))
     };
     assert_eq!(judge(&engine, &one, 1).await, Ok(Verdict::Keep));
     assert_eq!(seen(&one), (0, false));
@@ -283,19 +286,19 @@ async fn what_calls_cost_that_find_no_memory_is_counted() {
     // The address has used up its part.
     assert_eq!(judge(&engine, &two, 1).await, Err(Fault::Memory));
     assert_eq!(seen(&two), (1, true), "it costs the pair that only this address uses");
-    assert_eq!(engine.resting_count(), 0);
+    assert_eq!(engine.quarantined_count(), 0);
 }
 
 #[test]
 fn what_two_addresses_have_made_is_charged_to_neither() {
-    let kept = Kept::new(&Arc::new(Config::default()));
-    let payers: [Payer; 2] = [Arc::new(Budget::new(MIB)), Arc::new(Budget::new(MIB))];
-    let key = Key { digest: "d".to_owned(), config: "{}".to_owned(), instance: Instance::Warm };
-    let Told::New(_waiting, order) = kept.ask(&key, false, Some(&payers[0])) else {
+    let kept = EvaluatorCache::new(&Arc::new(Config::default()));
+    let payers: [AddressBudget; 2] = [Arc::new(Budget::new(MIB)), Arc::new(Budget::new(MIB))];
+    let key = EvaluatorKey { digest: "d".to_owned(), config: "{}".to_owned(), instance: Instance::Warm };
+    let CacheLookup::Missing(_waiting, order) = kept.lookup(&key, false, Some(&payers[0])) else {
         panic!("it was not asked for before")
     };
-    assert!(matches!(kept.ask(&key, false, Some(&payers[0])), Told::UnderWay(_)));
-    assert!(order.purse().is_of(&payers[0]));
-    assert!(matches!(kept.ask(&key, false, Some(&payers[1])), Told::UnderWay(_)));
-    assert!(!payers.iter().any(|payer| order.purse().is_of(payer)));
+    assert!(matches!(kept.lookup(&key, false, Some(&payers[0])), CacheLookup::Pending(_)));
+    assert!(order.account().is_charged_to(&payers[0]));
+    assert!(matches!(kept.lookup(&key, false, Some(&payers[1])), CacheLookup::Pending(_)));
+    assert!(!payers.iter().any(|payer| order.account().is_charged_to(payer)));
 }

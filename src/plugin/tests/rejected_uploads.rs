@@ -6,11 +6,11 @@ use crate::plugin::error::Refusal;
 use crate::plugin::judging::run::Instance;
 use crate::plugin::limits::Config;
 use crate::plugin::tests::guests::{self, KEEP, Text};
-use crate::plugin::tests::trial;
+use crate::plugin::tests::support;
 
 /// Uploads these bytes: the reason and the text of the refusal.
 fn refused(bytes: &[u8]) -> (&'static str, String) {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     let refusal = engine.compile(bytes).expect_err("it is refused");
     (refusal.reason(), refusal.to_string())
 }
@@ -39,7 +39,7 @@ fn what_is_no_component_is_refused_as_such() {
 
 #[test]
 fn every_truncation_is_refused() {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     let whole = guests::evaluating(KEEP);
     for len in (0..whole.len()).step_by(37) {
         let refusal = engine.compile(&whole[..len]).expect_err("it is cut off");
@@ -49,7 +49,7 @@ fn every_truncation_is_refused() {
 
 #[test]
 fn a_manifest_names_the_configuration_to_be_tried_with() {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     let with = |manifest: &str| guests::with_manifest(guests::evaluating(KEEP), manifest);
     for (manifest, config) in [
         (r#"{"default_config":{"a":[1]}}"#, Some(r#"{"a":[1]}"#)),
@@ -129,7 +129,7 @@ fn what_compiles_for_too_long_is_refused_before_the_compiler_sees_it() {
 #[test]
 fn an_upload_over_the_limit_is_refused_with_the_limit() {
     let engine =
-        trial::engine(Config { upload_bytes: 100, scripting_upload_bytes: 200, ..Config::default() });
+        support::engine(Config { upload_bytes: 100, scripting_upload_bytes: 200, ..Config::default() });
     let refusal = engine.compile(&guests::evaluating(KEEP)).expect_err("it is refused");
     assert!(matches!(refusal, Refusal::TooLarge { max: 200, .. }), "{refusal}");
     assert!(refusal.to_string().contains("plugin.scripting_upload_bytes"), "{refusal}");
@@ -160,7 +160,7 @@ fn a_feature_that_is_off_does_not_compile() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_configuration_comes_back_in_the_guests_words() {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     // err("no such field"), at 128: the answer holds an f64, so its payload begins at 8.
     let head = r#"(data (i32.const 128) "\01\00\00\00\00\00\00\00\00\04\00\00\0d\00\00\00") (data (i32.const 1024) "no such field")"#;
     let bytes = guests::guest(&Text { head, configure: "(i32.const 128)", ..Text::default() });

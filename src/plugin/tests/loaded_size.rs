@@ -13,24 +13,24 @@ use bytes::Bytes;
 
 use crate::plugin::build::compile;
 use crate::plugin::build::compile::UploadId;
-use crate::plugin::component_info::About;
+use crate::plugin::component_info::ComponentInfo;
 use crate::plugin::error::Refusal;
 use crate::plugin::history::NoHistory;
 use crate::plugin::judging::run::{Instance, Run};
 use crate::plugin::limits::Config;
-use crate::plugin::resources::capacity::Memory;
+use crate::plugin::resources::capacity::InstanceAllocation;
 use crate::plugin::sandbox::setup::Setup;
 use crate::plugin::sandbox::state::HostServices;
 use crate::plugin::scan;
 use crate::plugin::tests::guests::{self, Text};
-use crate::plugin::tests::trial::{self, killmail};
+use crate::plugin::tests::support::{self, killmail};
 
 /// Copies of each that are loaded.
 const COPIES: u64 = 8;
 
 fn setup() -> Setup {
-    let services = HostServices { history: Arc::new(NoHistory), json: |_| Bytes::from_static(b"{}") };
-    Setup::new(Config::default(), services, Memory::OnDemand).expect("the engine starts")
+    let outside = HostServices { history: Arc::new(NoHistory), json: |_| Bytes::from_static(b"{}") };
+    Setup::new(Config::default(), outside, InstanceAllocation::OnDemand).expect("the engine starts")
 }
 
 /// A line of the process's status, bytes.
@@ -68,7 +68,7 @@ fn mapped(file: &Path) -> String {
 }
 
 /// Compiles it into a file: what is known of it.
-fn compiled_to(file: &Path, bytes: &[u8]) -> Result<About, Refusal> {
+fn compiled_to(file: &Path, bytes: &[u8]) -> Result<ComponentInfo, Refusal> {
     let setup = setup();
     let about = scan::scan(bytes, &setup.config)?.about;
     let compiled = compile::compile(&setup, bytes)?;
@@ -222,7 +222,7 @@ async fn what_loaded_guests_of_scripting_languages_take() {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("code");
         let about = compiled_to(&file, &bytes).expect("it compiles");
-        let engine = trial::engine(Config { guests_memory_bytes: 1 << 30, ..Config::default() });
+        let engine = support::engine(Config { guests_memory_bytes: 1 << 30, ..Config::default() });
         let charge =
             engine.charge(&about, fs::metadata(&file).expect("it is there").len()).expect("there is memory");
         let component = engine

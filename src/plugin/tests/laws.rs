@@ -15,7 +15,7 @@ use crate::plugin::judging::evaluator::Evaluator;
 use crate::plugin::judging::run::{Answer, Instance, Run};
 use crate::plugin::limits::Config;
 use crate::plugin::tests::guests::{self, Text};
-use crate::plugin::tests::trial::{self, killmail};
+use crate::plugin::tests::support::{self, killmail};
 
 /// Keeps killmails whose id is no multiple of three: what any run must say of them.
 const NEIGHBOR: &str = "(i32.mul (i32.const 64) (i32.ne (i32.const 0) (i32.wrap_i64 (i64.rem_u (local.get $id) (i64.const 3)))))";
@@ -60,7 +60,7 @@ async fn bad(engine: &Engine) -> Vec<(Fault, Evaluator)> {
         (Fault::BadOutput, guests::keep_with("[]")),
         (Fault::Output, guests::keep_with(&format!("{{\"a\":\"{}\"}}", "x".repeat(70_000)))),
     ] {
-        bad.push((fault, trial::evaluator(engine, &bytes).await));
+        bad.push((fault, support::evaluator(engine, &bytes).await));
     }
     bad
 }
@@ -69,10 +69,10 @@ const DEEP: &str = "(call $deep (i64.const 1)) (i32.const 64)";
 
 #[test]
 fn law_6_a_guest_hurts_only_itself_in_any_order() {
-    let engine = trial::engine(Config { evaluate_cpu_ms: 4, workers: 1, ..Config::default() });
+    let engine = support::engine(Config { evaluate_cpu_ms: 4, workers: 1, ..Config::default() });
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let bad = runtime.block_on(bad(&engine));
-    let good = runtime.block_on(trial::evaluator(&engine, &guests::evaluating(NEIGHBOR)));
+    let good = runtime.block_on(support::evaluator(&engine, &guests::evaluating(NEIGHBOR)));
     let steps = Steps::default();
     let mut seq = 0;
     let case = proptest::collection::vec((0..bad.len(), 1..4_u32, any::<bool>()), 1..6);
@@ -142,7 +142,7 @@ const SOMETIMES_TRAPS: &str = "(if (i64.ge_u (local.get $id) (i64.const 1000000)
 #[test]
 fn law_7_same_in_same_out_whatever_was_before() {
     let engine: Arc<Engine> =
-        trial::engine(Config { evaluators_max: 2, rest_faults: 0, ..Config::default() });
+        support::engine(Config { evaluators_max: 2, rest_faults: 0, ..Config::default() });
     let component = engine.compile(&guests::evaluating(&format!("{SOMETIMES_TRAPS} {NEIGHBOR}"))).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let counts = Steps::default();

@@ -8,12 +8,12 @@ use crate::domain::verdict::Fault;
 use crate::plugin::judging::run::{Instance, Run};
 use crate::plugin::limits::Config;
 use crate::plugin::tests::guests::{self, KEEP};
-use crate::plugin::tests::trial::{self, judge, killmail};
+use crate::plugin::tests::support::{self, judge, killmail};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_engine_stops_at_once_whatever_it_keeps() {
     for count in [0, 3, 1_000] {
-        let engine = trial::engine(Config::default());
+        let engine = support::engine(Config::default());
         let component = engine.compile(&guests::evaluating(KEEP)).unwrap();
         for config in 0..count {
             let evaluator = engine.evaluator(&component, &config.to_string(), Instance::Warm).await.unwrap();
@@ -29,8 +29,9 @@ async fn the_engine_stops_at_once_whatever_it_keeps() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_nobody_waits_for_hold_nothing_up() {
     let engine =
-        trial::engine(Config { workers: 1, evaluate_cpu_ms: 20, rest_faults: 0, ..Config::default() });
-    let slow = trial::evaluator(&engine, &guests::evaluating("(loop $again (br $again)) unreachable")).await;
+        support::engine(Config { workers: 1, evaluate_cpu_ms: 20, rest_faults: 0, ..Config::default() });
+    let slow =
+        support::evaluator(&engine, &guests::evaluating("(loop $again (br $again)) unreachable")).await;
     let page: Vec<_> = (1..=64).map(killmail).collect();
     let asked = engine.evaluate(&slow, page, Run::Live);
     assert!(tokio::time::timeout(Duration::from_millis(30), asked).await.is_err());

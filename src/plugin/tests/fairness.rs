@@ -21,10 +21,10 @@ use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuesti
 use crate::plugin::judging::job_queue::PagesWaiting;
 use crate::plugin::judging::run::{Instance, Run};
 use crate::plugin::limits::Config;
-use crate::plugin::resources::purse::Payer;
+use crate::plugin::resources::memory_account::AddressBudget;
 use crate::plugin::sandbox::component::Component;
 use crate::plugin::tests::guests::{self, KEEP, Text};
-use crate::plugin::tests::trial::{self, judge, killmail};
+use crate::plugin::tests::support::{self, judge, killmail};
 
 const LOOPS: &str = "(loop $again (br $again)) unreachable";
 
@@ -72,7 +72,7 @@ async fn law_6_an_innocent_stream_beside_two_hundred_looping_configurations() {
         let bad = engine.compile(&guests::evaluating(LOOPS)).unwrap();
         watch.other.set(bad.clone()).unwrap();
         let asks = guests::guest(&Text { head: COUNT, evaluate: ASKS_AND_KEEPS, ..Text::default() });
-        let good = trial::evaluator(&engine, &asks).await;
+        let good = support::evaluator(&engine, &asks).await;
         let mut looping = Vec::new();
         for n in 0..200 {
             looping.push(engine.evaluator(&bad, &n.to_string(), Instance::Warm).await.unwrap());
@@ -125,7 +125,7 @@ async fn looping_configurations_of_a_component_wait_and_those_that_work_do_not()
         // One fault takes what the next 49 seconds may cost.
         let config =
             Config { workers: 1, evaluate_cpu_ms: 50, faults_cpu_ms_per_sec: 1, ..Config::default() };
-        let engine = trial::engine(config);
+        let engine = support::engine(config);
         let component = engine.compile(&loops_if_told()).unwrap();
         let good = engine.evaluator(&component, "{}", Instance::Warm).await.unwrap();
         for id in 1..=20 {
@@ -146,7 +146,7 @@ async fn looping_configurations_of_a_component_wait_and_those_that_work_do_not()
         }
         let asked: Vec<_> = (22..42).map(killmail).collect();
         assert!(engine.evaluate(&good, asked, run).await.iter().all(|verdict| *verdict == Ok(Verdict::Keep)));
-        let other = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
+        let other = support::evaluator(&engine, &guests::evaluating(KEEP)).await;
         assert_eq!(engine.evaluate(&other, vec![killmail(42)], run).await, [Ok(Verdict::Keep)]);
         assert_eq!((component.counts().faults["deadline"], engine.pages_waiting().held), (1, 4));
     }
@@ -183,7 +183,7 @@ async fn a_pair_that_works_has_its_turns_among_those_without_strikes() {
         for page in pages {
             drop(engine.evaluate(&works, page.map(killmail).collect::<Vec<_>>(), run).await);
         }
-        let record = works.record().of(run);
+        let record = works.record().for_run(run);
         assert_eq!((record.is_proven(), record.strikes()), (true, 1));
         let newcomer = engine.evaluator(&component, "2", Instance::Warm).await.unwrap();
         let before = component.counts().calls;
@@ -211,14 +211,18 @@ async fn looping_configurations_of_one_address_do_not_go_before_another_addresss
     let component =
         engine.compile(&guests::guest(&Text { head: &head, configure, evaluate: &evaluate })).unwrap();
     watch.other.set(component.clone()).unwrap();
-    let payers: [Payer; 2] = [Arc::new(Budget::default()), Arc::new(Budget::default())];
+    let payers: [AddressBudget; 2] = [Arc::new(Budget::default()), Arc::new(Budget::default())];
     let mut looping = Vec::new();
     for n in 100..140 {
         looping.push(
-            engine.paid(&component, &n.to_string(), Instance::Warm, None, Some(&payers[0])).await.unwrap(),
+            engine
+                .evaluator_for_address(&component, &n.to_string(), Instance::Warm, None, Some(&payers[0]))
+                .await
+                .unwrap(),
         );
     }
-    let honest = engine.paid(&component, "{}", Instance::Warm, None, Some(&payers[1])).await.unwrap();
+    let honest =
+        engine.evaluator_for_address(&component, "{}", Instance::Warm, None, Some(&payers[1])).await.unwrap();
     let mut hostile = pin!(join_all(looping.iter().map(|evaluator| engine.evaluate(
         evaluator,
         vec![killmail(1)],
@@ -238,21 +242,21 @@ async fn looping_configurations_of_one_address_do_not_go_before_another_addresss
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cheap_fault_before_a_slow_call_that_goes_well_is_not_a_costly_one() {
-    let engine = trial::engine(Config { workers: 1, evaluate_cpu_ms: 1_000, ..Config::default() });
+    let engine = support::engine(Config { workers: 1, evaluate_cpu_ms: 1_000, ..Config::default() });
     let evaluate = "(local $n i32) (if (i64.eq (local.get $id) (i64.const 2)) (then unreachable))
         (if (i64.eq (local.get $id) (i64.const 3)) (then (loop $again
             (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 20000000)))))) (i32.const 64)";
-    let evaluator = trial::evaluator(&engine, &guests::evaluating(evaluate)).await;
+    let evaluator = support::evaluator(&engine, &guests::evaluating(evaluate)).await;
     for run in [Run::Live, Run::History { head: killmail(u32::MAX).seq }] {
         let answers = engine.evaluate(&evaluator, vec![killmail(1), killmail(2), killmail(3)], run).await;
         assert_eq!(answers, [Ok(Verdict::Keep), Err(Fault::Trap), Ok(Verdict::Keep)]);
-        assert_eq!(evaluator.record().of(run).strikes(), 0, "{run:?}");
+        assert_eq!(evaluator.record().for_run(run).strikes(), 0, "{run:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_that_nobody_waits_for_any_more_are_not_kept() {
-    let engine = trial::engine(Config {
+    let engine = support::engine(Config {
         workers: 1,
         evaluate_cpu_ms: 50,
         faults_cpu_ms_per_sec: 1,
@@ -275,7 +279,7 @@ async fn pages_that_nobody_waits_for_any_more_are_not_kept() {
         }
     }
     // What comes next finds them gone.
-    let other = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
+    let other = support::evaluator(&engine, &guests::evaluating(KEEP)).await;
     while engine.pages_waiting() != PagesWaiting::default() {
         assert_eq!(
             engine.evaluate(&other, vec![killmail(2)], Run::History { head: killmail(9).seq }).await,
@@ -289,7 +293,7 @@ async fn pages_that_nobody_waits_for_any_more_are_not_kept() {
 async fn configurations_being_tried_hold_what_a_few_need() {
     // Room for six evaluators, and none of the sixteen that wait is turned away.
     let config = Config { workers: 1, pool_memories: 12, trials_cpu_ms_per_sec: 1_000, ..Config::default() };
-    let engine = trial::engine(config);
+    let engine = support::engine(config);
     let slow = "(local $n i32) (loop $again
         (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 1000000)))) (i32.const 64)";
     let component = engine.compile(&guests::evaluating(slow)).unwrap();
@@ -297,14 +301,14 @@ async fn configurations_being_tried_hold_what_a_few_need() {
     let configs: Vec<String> = (0..16).map(|n| n.to_string()).collect();
     let tried = join_all(configs.iter().map(|config| async {
         // Nobody keeps it in use, so that it makes room.
-        engine.tried(&component, config, Instance::Warm, &sample).await.map(drop)
+        engine.tried_evaluator(&component, config, Instance::Warm, &sample).await.map(drop)
     }));
     assert_eq!(tried.await, vec![Ok(()); 16]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pair_that_keeps_failing_rests_whoever_uses_it() {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     let bad = engine.compile(&guests::evaluating("unreachable")).unwrap();
     let evaluator = engine.evaluator(&bad, "{}", Instance::Warm).await.unwrap();
     let other = engine.evaluator(&bad, "{\"a\":1}", Instance::Warm).await.unwrap();
@@ -319,13 +323,13 @@ async fn a_pair_that_keeps_failing_rests_whoever_uses_it() {
     // Another configuration is another pair.
     assert_eq!(judge(&engine, &other, 1).await, Err(Fault::Trap));
     assert_eq!(bad.counts().calls, 7);
-    let resting = engine.resting(bad.digest());
-    assert_eq!((resting.count, engine.resting_count()), (1, 1));
+    let resting = engine.quarantined(bad.digest());
+    assert_eq!((resting.count, engine.quarantined_count()), (1, 1));
     assert_eq!(
-        (resting.some[0].until - resting.some[0].since, resting.some[0].config_digest.len()),
+        (resting.listed[0].until - resting.listed[0].since, resting.listed[0].config_digest.len()),
         (30, 64)
     );
-    assert_eq!(resting.some[0].reason, "5 faults in 60 s, the last: trap");
+    assert_eq!(resting.listed[0].reason, "5 faults in 60 s, the last: trap");
     // Whoever lets go of it and comes back finds it resting still.
     drop(evaluator);
     let fresh = engine.evaluator(&bad, "{}", Instance::Fresh).await.unwrap();
@@ -335,10 +339,10 @@ async fn a_pair_that_keeps_failing_rests_whoever_uses_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_asks_for_history_does_not_put_live_streams_to_rest() {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     let bytes =
         guests::evaluating("(if (i64.eq (local.get $id) (i64.const 7)) (then unreachable)) (i32.const 64)");
-    let evaluator = trial::evaluator(&engine, &bytes).await;
+    let evaluator = support::evaluator(&engine, &bytes).await;
     let past = Run::History { head: killmail(99).seq };
     for _ in 0..20 {
         assert_eq!(engine.evaluate(&evaluator, vec![killmail(7)], past).await, [Err(Fault::Trap)]);
@@ -350,13 +354,13 @@ async fn who_asks_for_history_does_not_put_live_streams_to_rest() {
         "history rests"
     );
     assert_eq!(judge(&engine, &evaluator, 8).await, Ok(Verdict::Keep));
-    assert_eq!(engine.resting_count(), 1);
-    assert!(engine.resting(evaluator.digest()).some[0].reason.starts_with("for killmails of the past only"));
+    assert_eq!(engine.quarantined_count(), 1);
+    assert!(engine.quarantined(evaluator.digest()).listed[0].reason.starts_with("for past killmails only"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_goes_well_ends_the_rest() {
-    let engine = trial::engine(Config { rest_secs: 0, rest_max_secs: 0, ..Config::default() });
+    let engine = support::engine(Config { rest_secs: 0, rest_max_secs: 0, ..Config::default() });
     let bad = engine.compile(&guests::evaluating(
         "(if (i64.lt_u (local.get $id) (i64.const 9)) (then unreachable)) (i32.const 64)",
     ));
@@ -366,7 +370,7 @@ async fn a_call_that_goes_well_ends_the_rest() {
     }
     let counts = evaluator.component().counts();
     assert_eq!(
-        (engine.resting_count(), counts.calls, counts.at_rest),
+        (engine.quarantined_count(), counts.calls, counts.at_rest),
         (0, 8, 0),
         "a rest of no length is over at once"
     );
@@ -380,50 +384,51 @@ async fn a_call_that_goes_well_ends_the_rest() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pair_that_takes_more_than_its_turns_while_others_wait_rests() {
     let config = Config { workers: 1, evaluate_cpu_ms: 100, rest_excess_ms: 20, ..Config::default() };
-    let engine = trial::engine(config);
+    let engine = support::engine(config);
     let slow = "(local $n i32) (loop $again
         (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 20000000)))) (i32.const 64)";
-    let greedy = trial::evaluator(&engine, &guests::evaluating(slow)).await;
+    let greedy = support::evaluator(&engine, &guests::evaluating(slow)).await;
     let run = Run::History { head: killmail(u32::MAX).seq };
     // Alone it takes nothing from anybody.
     let page: Vec<_> = (1..=8).map(killmail).collect();
     assert!(engine.evaluate(&greedy, page.clone(), run).await.iter().all(Result::is_ok));
-    assert_eq!(engine.resting_count(), 0);
-    let good = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
+    assert_eq!(engine.quarantined_count(), 0);
+    let good = support::evaluator(&engine, &guests::evaluating(KEEP)).await;
     let pages: Vec<Vec<_>> = (0..40).map(|_| (1..=64).map(killmail).collect()).collect();
     let others = join_all(pages.into_iter().map(|page| engine.evaluate(&good, page, run)));
     let (_, verdicts) = tokio::join!(engine.evaluate(&greedy, page, run), others);
     assert!(verdicts.iter().flatten().all(|verdict| *verdict == Ok(Verdict::Keep)));
-    let resting = engine.resting(greedy.digest());
+    let resting = engine.quarantined(greedy.digest());
     assert_eq!(resting.count, 1);
-    assert!(resting.some[0].reason.contains("while others waited"), "{}", resting.some[0].reason);
-    assert_eq!(engine.resting(good.digest()).count, 0);
+    assert!(resting.listed[0].reason.contains("while others waited"), "{}", resting.listed[0].reason);
+    assert_eq!(engine.quarantined(good.digest()).count, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_judge_stops_when_it_has_cost_what_it_may() {
-    let engine = trial::engine(Config { evaluate_cpu_ms: 100, ..Config::default() });
+    let engine = support::engine(Config { evaluate_cpu_ms: 100, ..Config::default() });
     let slow = "(local $n i32) (loop $again
         (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 10000000)))) (i32.const 64)";
-    let evaluator =
-        trial::evaluator(&engine, &guests::evaluating(slow)).await.within(Duration::from_millis(10));
+    let evaluator = support::evaluator(&engine, &guests::evaluating(slow))
+        .await
+        .with_cpu_limit(Duration::from_millis(10));
     let run = Run::History { head: killmail(u32::MAX).seq };
     let page: Vec<_> = (1..=64).map(killmail).collect();
     let answers = engine.evaluate(&evaluator, page.clone(), run).await;
     assert!((1..32).contains(&answers.len()), "{}", answers.len());
-    assert!(evaluator.is_spent() && answers.iter().all(Result::is_ok));
+    assert!(evaluator.is_cpu_exhausted() && answers.iter().all(Result::is_ok));
     assert!(engine.evaluate(&evaluator, page, run).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn instances_of_history_go_when_they_are_idle() {
-    let engine = trial::engine(Config { evaluator_idle_secs: 0, workers: 1, ..Config::default() });
-    let evaluator = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
+    let engine = support::engine(Config { evaluator_idle_secs: 0, workers: 1, ..Config::default() });
+    let evaluator = support::evaluator(&engine, &guests::evaluating(KEEP)).await;
     let run = Run::History { head: killmail(9).seq };
     judge(&engine, &evaluator, 1).await.unwrap();
     engine.evaluate(&evaluator, vec![killmail(2)], run).await;
-    assert_eq!(evaluator.unused(Duration::from_secs(60)).len(), 0);
-    assert_eq!(evaluator.unused(Duration::ZERO).len(), 1, "that of live killmails stays");
+    assert_eq!(evaluator.take_idle_instances(Duration::from_secs(60)).len(), 0);
+    assert_eq!(evaluator.take_idle_instances(Duration::ZERO).len(), 1, "that of live killmails stays");
     let before = evaluator.component().counts().instances;
     judge(&engine, &evaluator, 3).await.unwrap();
     engine.evaluate(&evaluator, vec![killmail(4)], run).await;
@@ -433,13 +438,17 @@ async fn instances_of_history_go_when_they_are_idle() {
 #[tokio::test(flavor = "multi_thread")]
 async fn large_instances_go_when_they_are_idle() {
     // What is over a limit of small components is of the other class.
-    let engine = trial::engine(Config { upload_bytes: 100, ..Config::default() });
-    let evaluator = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
+    let engine = support::engine(Config { upload_bytes: 100, ..Config::default() });
+    let evaluator = support::evaluator(&engine, &guests::evaluating(KEEP)).await;
     assert_eq!(evaluator.component().class(), Class::Scripting);
     judge(&engine, &evaluator, 1).await.unwrap();
     engine.evaluate(&evaluator, vec![killmail(2)], Run::History { head: killmail(9).seq }).await;
-    assert_eq!(evaluator.unused(Duration::ZERO).len(), 2);
+    assert_eq!(evaluator.take_idle_instances(Duration::ZERO).len(), 2);
     assert_eq!(judge(&engine, &evaluator, 3).await, Ok(Verdict::Keep));
     let other = engine.evaluator(evaluator.component(), "1", Instance::Warm).await.unwrap();
-    assert_eq!(other.unused(Duration::ZERO).len(), 1, "that which was configured and never called");
+    assert_eq!(
+        other.take_idle_instances(Duration::ZERO).len(),
+        1,
+        "that which was configured and never called"
+    );
 }

@@ -1,8 +1,8 @@
-//! The trial of a plugin before it is used: the same killmails in other orders and numbers, each order on an
-//! instance of its own, must give the same verdicts.
+//! The trial of a plugin before it is used: evaluating the same killmails in different orders and numbers,
+//! each on a separate instance, must give the same verdicts.
 //!
-//! Law 7 (same in, same out) is tried here, at upload. A trial is made of single calls, so that its thread
-//! can do other things between them.
+//! Law 7 (same in, same out) is checked here, at upload. A trial consists of single calls, so that its thread
+//! can do other work between them.
 //!
 //! Must not know: where the sample comes from, or on which thread it runs.
 
@@ -18,53 +18,58 @@ use crate::domain::verdict::{Failure, Fault};
 use crate::plugin::class::Class;
 use crate::plugin::error::Refusal;
 use crate::plugin::history::Bound;
-use crate::plugin::judging::run::{Answer, Judged};
-use crate::plugin::resources::cpu_clock::calls_cpu;
-use crate::plugin::resources::purse::Purse;
+use crate::plugin::judging::run::{Answer, Judgment};
+use crate::plugin::resources::cpu_clock::billable_cpu;
+use crate::plugin::resources::memory_account::MemoryAccount;
 use crate::plugin::sandbox::component::Component;
 use crate::plugin::sandbox::convert::GuestInterest;
 use crate::plugin::sandbox::guest::Guest;
 use crate::plugin::sandbox::setup::Setup;
 use crate::plugin::sandbox::start::InstanceStart;
 
-/// What a configuration is where none was given.
+/// The configuration if none was given.
 pub const NO_CONFIG: &str = "{}";
 
-/// What came of an upload's trial that did not refuse it.
+/// The result of an upload's trial that did not refuse it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Tried {
+pub struct TrialReport {
     /// Whether it was tried at all.
     pub probed: bool,
     /// What its uploader should know, in sentences.
     pub warnings: Vec<String>,
 }
 
-/// Tries an upload with its manifest's default configuration, `{}` without one. It is not tried where it
-/// refuses that in its own words.
+/// Tries an upload with its manifest's default configuration, or `{}`. If the guest itself rejects that
+/// configuration, the upload is not tried.
 ///
 /// # Errors
-/// As [`probe`].
-pub fn by_default(setup: &Setup, component: &Component, sample: &[SharedEntry]) -> Result<Tried, Refusal> {
-    let mut trial = Trial::new(Arc::new(sample.to_vec()), Purse::new(None));
+/// As [`try_sample`].
+pub fn try_upload(
+    setup: &Setup,
+    component: &Component,
+    sample: &[SharedEntry],
+) -> Result<TrialReport, Refusal> {
+    let mut trial = RepeatabilityTrial::new(Arc::new(sample.to_vec()), MemoryAccount::new(None));
     match trial.run(setup, component, component.default_config().unwrap_or(NO_CONFIG)) {
-        Ok(()) => {
-            Ok(Tried { probed: true, warnings: trial.warning(setup.config.text_bytes).into_iter().collect() })
-        }
-        Err(_) if trial.start.is_refused_by_guest() => Ok(Tried::default()),
+        Ok(()) => Ok(TrialReport {
+            probed: true,
+            warnings: trial.warning(setup.config.text_bytes).into_iter().collect(),
+        }),
+        Err(_) if trial.start.is_refused_by_guest() => Ok(TrialReport::default()),
         Err(refusal) => Err(refusal),
     }
 }
 
-/// The calls of a trial that ended in a fault.
+/// The calls of a trial, and those that ended in a fault.
 #[derive(Debug, Default)]
-struct Faults {
+struct TrialFaults {
     calls: u64,
     counts: BTreeMap<&'static str, u64>,
     first: Option<Failure>,
 }
 
-impl Faults {
-    fn count(&mut self, answer: &Judged) {
+impl TrialFaults {
+    fn count(&mut self, answer: &Judgment) {
         self.calls += 1;
         if let Err(failure) = answer {
             *self.counts.entry(failure.fault.word()).or_default() += 1;
@@ -72,53 +77,50 @@ impl Faults {
         }
     }
 
-    /// What is to be said where most calls ended so: such a plugin is repeatable, but hardly what was meant.
+    /// A warning if most calls ended in a fault: such a plugin is repeatable, but hardly what was meant.
     fn warning(&self, bytes_max: usize) -> Option<String> {
         let (faults, calls) = (self.counts.values().sum::<u64>(), self.calls);
         let first = self.first.as_ref().filter(|_| faults * 2 > calls)?;
-        let how_many = if faults == calls { format!("all {calls}") } else { format!("{faults} of {calls}") };
-        let counted: Vec<String> =
+        let share = if faults == calls { format!("all {calls}") } else { format!("{faults} of {calls}") };
+        let counts: Vec<String> =
             self.counts.iter().map(|(word, count)| format!("{count} `{word}`")).collect();
         let what = match self.counts.len() {
             1 => format!("`{}`", first.fault),
-            _ => format!("a fault ({}), the first `{}`", counted.join(", "), first.fault),
+            _ => format!("a fault ({}), the first `{}`", counts.join(", "), first.fault),
         };
-        Some(sanitize(
-            &format!("{how_many} calls of the trial ended in {what}: {}", first.message),
-            bytes_max,
-        ))
+        Some(sanitize(&format!("{share} calls of the trial ended in {what}: {}", first.message), bytes_max))
     }
 }
 
-/// Tries it at once, from beginning to end.
+/// Runs a whole trial.
 ///
 /// # Errors
-/// As [`Trial::step`].
-pub fn probe(
+/// As [`RepeatabilityTrial::step`].
+pub fn try_sample(
     setup: &Setup,
     component: &Component,
     config: &str,
     sample: &[SharedEntry],
 ) -> Result<(), Refusal> {
-    Trial::new(Arc::new(sample.to_vec()), Purse::new(None)).run(setup, component, config)
+    RepeatabilityTrial::new(Arc::new(sample.to_vec()), MemoryAccount::new(None)).run(setup, component, config)
 }
 
-/// An order in which the sample is judged.
+/// An order in which the sample is evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
+enum SampleOrder {
     Forward,
     Backward,
-    /// Without the last: where a sample has an odd number, this has an even one, and the other way round.
-    /// What alternates shows.
+    /// Without the last killmail: a sample of odd length becomes even and the other way round, which exposes
+    /// guests that alternate.
     OneFewer,
     /// Each killmail twice in a row.
     Twice,
 }
 
-impl Order {
+impl SampleOrder {
     const ALL: [Self; 4] = [Self::Forward, Self::Backward, Self::OneFewer, Self::Twice];
 
-    /// The killmail of its so-manieth call, of a sample of so many; `None`: it is over.
+    /// Index of the killmail for this call, in a sample of this length; `None` after the last call.
     const fn at(self, call: usize, sample: usize) -> Option<usize> {
         let (calls, at) = match self {
             Self::Forward => (sample, call),
@@ -129,7 +131,7 @@ impl Order {
         if call < calls { Some(at) } else { None }
     }
 
-    const fn words(self) -> &'static str {
+    const fn description(self) -> &'static str {
         match self {
             Self::Forward => "forward",
             Self::Backward => "backward",
@@ -139,38 +141,38 @@ impl Order {
     }
 }
 
-/// A trial under way.
-pub struct Trial {
+/// A trial in progress.
+pub struct RepeatabilityTrial {
     sample: Page,
-    /// The order it is at, of all orders, and the call in it.
+    /// The current order, and the next call in it.
     order: usize,
     call: usize,
     start: InstanceStart,
     guest: Option<Guest>,
-    /// The call took too much, and is made again: alone, on an instance of its own.
-    repeats: bool,
-    /// What the first order gave.
+    /// The next call repeats one that exceeded a limit, on a separate instance.
+    is_retry: bool,
+    /// The results in the first order.
     answers: Vec<Answer>,
-    faults: Faults,
+    faults: TrialFaults,
     needs: Option<GuestInterest>,
-    spent: Duration,
+    cpu_used: Duration,
 }
 
-impl Trial {
-    /// A trial on this sample; the memory it takes is charged to this purse.
+impl RepeatabilityTrial {
+    /// A trial on this sample; the memory it uses is charged to this account.
     #[must_use]
-    pub fn new(sample: Page, purse: Arc<Purse>) -> Self {
+    pub fn new(sample: Page, account: Arc<MemoryAccount>) -> Self {
         Self {
             sample,
             order: 0,
             call: 0,
-            start: InstanceStart::new(purse),
+            start: InstanceStart::new(account),
             guest: None,
-            repeats: false,
+            is_retry: false,
             answers: Vec::new(),
-            faults: Faults::default(),
+            faults: TrialFaults::default(),
             needs: None,
-            spent: Duration::ZERO,
+            cpu_used: Duration::ZERO,
         }
     }
 
@@ -179,46 +181,46 @@ impl Trial {
         Ok(())
     }
 
-    /// Does the next bit, an instance or a call; whether it was the last.
+    /// Runs the next step, the start of an instance or a call. Returns whether it was the last.
     ///
     /// # Errors
-    /// As `Start::step`; `Deadline` or `HostBudget` where a call ended so twice, the second time alone on an
-    /// instance of its own, or where all took more CPU time than a trial may; `NotRepeatable` with the
-    /// killmail whose verdicts differ.
+    /// As `InstanceStart::step`. `Deadline` or `HostBudget` if a call exceeded the limit twice, the second time on a
+    /// separate instance, or if the whole trial took too much CPU time. `NotRepeatable` with the killmail
+    /// whose verdicts differ.
     pub fn step(&mut self, setup: &Setup, component: &Component, config: &str) -> Result<bool, Refusal> {
-        let begun = calls_cpu();
+        let before = billable_cpu();
         let done = self.advance(setup, component, config)?;
-        self.spent += calls_cpu().saturating_sub(begun);
+        self.cpu_used += billable_cpu().saturating_sub(before);
         let limit = setup.config.trial_cpu_ms;
-        if !done && self.spent >= Duration::from_millis(limit) {
+        if !done && self.cpu_used >= Duration::from_millis(limit) {
             let calls = self.answers.len();
             let message = format!(
-                "its trial took more than {limit} ms of CPU time (plugin.trial_cpu_ms); {calls} killmails were judged"
+                "its trial took more than {limit} ms of CPU time (plugin.trial_cpu_ms); {calls} killmails were evaluated"
             );
             return Err(Refusal::Deadline { message, limit });
         }
         Ok(done)
     }
 
-    /// It was refused because configuring it ended in a fault.
+    /// Whether it was refused because configuring ended in a fault.
     #[must_use]
     pub fn failed_to_configure(&self) -> bool {
         self.start.has_faulted()
     }
 
-    /// What is to be said of it where most of its calls ended in a fault.
+    /// A warning if most of its calls ended in a fault.
     #[must_use]
     pub fn warning(&self, bytes_max: usize) -> Option<String> {
         self.faults.warning(bytes_max)
     }
 
-    /// What it needs to see of killmails, as it said when it was configured first.
+    /// The killmails and fields it needs, from its first configuration.
     pub fn take_needs(&mut self) -> Option<GuestInterest> {
         self.needs.take()
     }
 
     fn advance(&mut self, setup: &Setup, component: &Component, config: &str) -> Result<bool, Refusal> {
-        let Some(order) = Order::ALL.get(self.order).copied() else { return Ok(true) };
+        let Some(order) = SampleOrder::ALL.get(self.order).copied() else { return Ok(true) };
         let Some(mut guest) = self.guest.take() else {
             if let Some((guest, needs)) = self.start.step(setup, component, config)? {
                 self.guest = Some(guest);
@@ -227,43 +229,43 @@ impl Trial {
             return Ok(false);
         };
         let Some(at) = order.at(self.call, self.sample.len()) else {
-            // The next order begins with an instance of its own.
+            // The next order starts with another instance.
             (self.order, self.call) = (self.order + 1, 0);
-            return Ok(self.order == Order::ALL.len());
+            return Ok(self.order == SampleOrder::ALL.len());
         };
-        let judged = judge(&mut guest, &self.sample, at)?;
-        let repeated = std::mem::take(&mut self.repeats);
+        let judged = evaluate(&mut guest, &self.sample, at)?;
+        let is_repeated = std::mem::take(&mut self.is_retry);
         let answer = judged.clone().map_err(|failure| failure.fault);
         match answer {
-            Err(Fault::Deadline | Fault::HostBudget) if !repeated => {
-                self.repeats = true;
+            Err(Fault::Deadline | Fault::HostBudget) if !is_repeated => {
+                self.is_retry = true;
                 return Ok(false);
             }
-            Err(fault) if repeated => refuse_overrun(setup, component.class(), fault, self.id(at))?,
+            Err(fault) if is_repeated => refuse_overrun(setup, component.class(), fault, self.id(at))?,
             _ => {}
         }
         self.faults.count(&judged);
-        let alive = !repeated && matches!(answer, Ok(_) | Err(Fault::BadOutput));
+        let is_alive = !is_repeated && matches!(answer, Ok(_) | Err(Fault::BadOutput));
         self.compare(order, at, answer)?;
-        self.guest = alive.then_some(guest);
+        self.guest = is_alive.then_some(guest);
         self.call += 1;
         Ok(false)
     }
 
-    fn compare(&mut self, order: Order, at: usize, answer: Answer) -> Result<(), Refusal> {
-        if order == Order::Forward {
+    fn compare(&mut self, order: SampleOrder, at: usize, answer: Answer) -> Result<(), Refusal> {
+        if order == SampleOrder::Forward {
             self.answers.push(answer);
             return Ok(());
         }
-        let before = self.answers.get(at);
-        if before == Some(&answer) {
+        let expected = self.answers.get(at);
+        if expected == Some(&answer) {
             return Ok(());
         }
-        let (id, how) = (self.id(at), order.words());
-        let there = before.map_or_else(|| "nothing".to_owned(), |before| format!("{before:?}"));
+        let (id, how) = (self.id(at), order.description());
+        let first = expected.map_or_else(|| "nothing".to_owned(), |verdict| format!("{verdict:?}"));
         Err(Refusal::NotRepeatable(format!(
-            "killmail {id} got {there} with the sample forward and {answer:?} with it {how}; \
-             a verdict must not depend on killmails judged before (use `history`, or upload with instance=fresh)"
+            "killmail {id} got {first} when the sample was evaluated forward, and {answer:?} when it was evaluated {how}; \
+             a verdict must not depend on killmails evaluated before (use `history`, or upload with instance=fresh)"
         )))
     }
 
@@ -272,24 +274,24 @@ impl Trial {
     }
 }
 
-/// A call that took too much of its own or of the host's time, alone too: that is no matter of order, and no
-/// matter of load.
+/// Refuses a guest whose is_repeated call exceeded its own or the host's time too: neither order nor load
+/// explains that.
 fn refuse_overrun(setup: &Setup, class: Class, fault: Fault, id: u32) -> Result<(), Refusal> {
     let config = &setup.config;
-    let bounds = config.bounds(class);
+    let limits = config.class_limits(class);
     match fault {
         Fault::Deadline => {
-            let (limit, prefix) = (bounds.evaluate_cpu_ms, bounds.prefix);
+            let (limit, prefix) = (limits.evaluate_cpu_ms, limits.prefix);
             let message = format!(
-                "in its trial it took more than {limit} ms of CPU time ({prefix}evaluate_cpu_ms) on killmail {id}"
+                "its trial took more than {limit} ms of CPU time ({prefix}evaluate_cpu_ms) on killmail {id}"
             );
             Err(Refusal::Deadline { message, limit })
         }
         Fault::HostBudget => {
             let limit = config.host_cpu_ms;
             let message = format!(
-                "in its trial it asked more of the host on killmail {id} than it may: {limit} ms of its work (plugin.host_cpu_ms), {} \
-                 questions to history (plugin.history_calls_max)",
+                "its trial exceeded the limits of the host on killmail {id}: {limit} ms of host work (plugin.host_cpu_ms), {} history \
+                 queries (plugin.history_calls_max)",
                 config.history_calls_max
             );
             Err(Refusal::HostBudget { message, limit })
@@ -298,8 +300,9 @@ fn refuse_overrun(setup: &Setup, class: Class, fault: Fault, id: u32) -> Result<
     }
 }
 
-/// One call. Where all guests together have no memory left it says nothing about this one.
-fn judge(guest: &mut Guest, sample: &Page, at: usize) -> Result<Judged, Refusal> {
+/// Runs one call. If all guests together have no memory left, the result says nothing about this one and the
+/// trial is refused.
+fn evaluate(guest: &mut Guest, sample: &Page, at: usize) -> Result<Judgment, Refusal> {
     let entry = &sample[at];
     let bound = Bound { below: entry.killmail.killmail_id, head: entry.seq };
     let answer = guest.evaluate(sample, at, bound);
@@ -314,15 +317,15 @@ mod tests {
     use super::*;
     use crate::domain::verdict::Verdict;
 
-    fn walked(order: Order, sample: usize) -> Vec<usize> {
+    fn indexes(order: SampleOrder, sample: usize) -> Vec<usize> {
         (0..).map_while(|call| order.at(call, sample)).collect()
     }
 
     #[test]
-    fn a_trial_that_mostly_fails_is_warned_of() {
+    fn a_trial_that_mostly_fails_gives_a_warning() {
         let failed = |fault, message: &str| Err(Failure::new(fault, message));
-        let warning = |answers: &[Judged]| {
-            let mut faults = Faults::default();
+        let warning = |answers: &[Judgment]| {
+            let mut faults = TrialFaults::default();
             answers.iter().for_each(|answer| faults.count(answer));
             faults.warning(100)
         };
@@ -341,13 +344,13 @@ mod tests {
 
     #[test]
     fn orders_differ_in_direction_number_and_repetition() {
-        assert_eq!(walked(Order::Forward, 3), [0, 1, 2]);
-        assert_eq!(walked(Order::Backward, 3), [2, 1, 0]);
-        assert_eq!(walked(Order::OneFewer, 3), [1, 0]);
-        assert_eq!(walked(Order::Twice, 3), [0, 0, 1, 1, 2, 2]);
-        for order in Order::ALL {
-            assert!(walked(order, 0).is_empty(), "{order:?}");
+        assert_eq!(indexes(SampleOrder::Forward, 3), [0, 1, 2]);
+        assert_eq!(indexes(SampleOrder::Backward, 3), [2, 1, 0]);
+        assert_eq!(indexes(SampleOrder::OneFewer, 3), [1, 0]);
+        assert_eq!(indexes(SampleOrder::Twice, 3), [0, 0, 1, 1, 2, 2]);
+        for order in SampleOrder::ALL {
+            assert!(indexes(order, 0).is_empty(), "{order:?}");
         }
-        assert_eq!((walked(Order::OneFewer, 1), walked(Order::Twice, 1)), (vec![], vec![0, 0]));
+        assert_eq!((indexes(SampleOrder::OneFewer, 1), indexes(SampleOrder::Twice, 1)), (vec![], vec![0, 0]));
     }
 }

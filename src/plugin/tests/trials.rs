@@ -14,7 +14,7 @@ use crate::plugin::error::Refusal;
 use crate::plugin::judging::run::Instance;
 use crate::plugin::limits::Config;
 use crate::plugin::tests::guests::{self, KEEP, Text};
-use crate::plugin::tests::trial::{self, judge, killmail};
+use crate::plugin::tests::support::{self, judge, killmail};
 use crate::tasks;
 
 const SEEN: &str = "(global $seen (mut i32) (i32.const 0))";
@@ -33,7 +33,7 @@ fn refusing() -> Vec<u8> {
 
 #[test]
 fn law_7_guests_that_remember_are_not_repeatable() {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     let remembering = [
         ("alternates", format!("{COUNT} (i32.mul (i32.const 64) (i32.and (global.get $seen) (i32.const 1)))")),
         ("keeps every third", format!("{COUNT} (i32.mul (i32.const 64) (i32.eqz (i32.rem_u (global.get $seen) (i32.const 3))))")),
@@ -52,7 +52,7 @@ fn law_7_guests_that_remember_are_not_repeatable() {
             .compile(&guests::guest(&Text { head: SEEN, evaluate: &evaluate, ..Text::default() }))
             .unwrap();
         for count in [20, 21] {
-            let probed = engine.probe(&guest, "{}", &sample(count));
+            let probed = engine.try_sample(&guest, "{}", &sample(count));
             if what == "traps every second time" {
                 // A trap ends the instance, and with it what it remembers.
                 continue;
@@ -65,16 +65,16 @@ fn law_7_guests_that_remember_are_not_repeatable() {
     let looks =
         guests::evaluating("(i32.mul (i32.const 64) (i32.wrap_i64 (i64.and (local.get $id) (i64.const 1))))");
     for count in [0, 1, 2, 21] {
-        engine.probe(&engine.compile(&looks).unwrap(), "{}", &sample(count)).unwrap();
+        engine.try_sample(&engine.compile(&looks).unwrap(), "{}", &sample(count)).unwrap();
     }
 }
 
 #[test]
 fn what_takes_too_long_is_refused_for_that() {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     let probe = |evaluate: &str, head: &str| {
         let guest = engine.compile(&guests::guest(&Text { head, evaluate, ..Text::default() })).unwrap();
-        engine.probe(&guest, "{}", &sample(9))
+        engine.try_sample(&guest, "{}", &sample(9))
     };
     let seventh =
         "(if (i64.eq (local.get $id) (i64.const 7)) (then (loop $again (br $again)))) (i32.const 64)";
@@ -96,11 +96,11 @@ fn what_takes_too_long_is_refused_for_that() {
 
 #[test]
 fn a_trial_has_a_budget_of_its_own() {
-    let engine = trial::engine(Config { trial_cpu_ms: 20, ..Config::default() });
+    let engine = support::engine(Config { trial_cpu_ms: 20, ..Config::default() });
     let busy = "(local $n i32) (loop $again
         (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 2000000)))) (i32.const 64)";
     let guest = engine.compile(&guests::evaluating(busy)).unwrap();
-    let Err(Refusal::Deadline { message, limit: 20 }) = engine.probe(&guest, "{}", &sample(200)) else {
+    let Err(Refusal::Deadline { message, limit: 20 }) = engine.try_sample(&guest, "{}", &sample(200)) else {
         panic!("another outcome")
     };
     assert!(message.contains("plugin.trial_cpu_ms"), "{message}");
@@ -108,7 +108,7 @@ fn a_trial_has_a_budget_of_its_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_configuration_is_tried_once_for_all_who_ask() {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     let sample: Arc<Vec<SharedEntry>> = Arc::new(sample(20));
     let good = engine.compile(&guests::evaluating(KEEP)).unwrap();
     let alternates = format!("{COUNT} (i32.mul (i32.const 64) (i32.and (global.get $seen) (i32.const 1)))");
@@ -123,7 +123,7 @@ async fn a_configuration_is_tried_once_for_all_who_ask() {
             let (engine, component, sample, told) =
                 (Arc::clone(&engine), component.clone(), Arc::clone(&sample), told.clone());
             tasks::spawn("asker", async move {
-                let tried = engine.tried(&component, "{\"a\":1}", Instance::Warm, &sample).await;
+                let tried = engine.tried_evaluator(&component, "{\"a\":1}", Instance::Warm, &sample).await;
                 told.send(tried.map(drop).map_err(|refusal| refusal.reason())).await.unwrap();
             });
         }
@@ -155,27 +155,27 @@ async fn a_configuration_is_tried_once_for_all_who_ask() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_are_judged_while_configurations_are_tried() {
-    let engine = trial::engine(Config {
+    let engine = support::engine(Config {
         workers: 1,
         evaluate_cpu_ms: 1_000,
         trials_cpu_ms_per_sec: 1_000,
         ..Config::default()
     });
-    let quick = trial::evaluator(&engine, &guests::evaluating(KEEP)).await;
+    let quick = support::evaluator(&engine, &guests::evaluating(KEEP)).await;
     let slow = engine.compile(&guests::evaluating(
         "(local $n i32) (loop $again
             (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 3000000)))) (i32.const 64)",
     ));
     let (slow, sample) = (slow.unwrap(), sample(100));
-    let trial = engine.tried(&slow, "{}", Instance::Warm, &sample);
+    let trial = engine.tried_evaluator(&slow, "{}", Instance::Warm, &sample);
     let live = async {
-        while engine.trials_waiting() == 0 {
+        while engine.setups_waiting() == 0 {
             tokio::task::yield_now().await;
         }
         for id in 1..=20 {
             assert_eq!(judge(&engine, &quick, id).await, Ok(Verdict::Keep));
         }
-        assert_eq!(engine.trials_waiting(), 1, "it is still being tried");
+        assert_eq!(engine.setups_waiting(), 1, "it is still being tried");
     };
     let (tried, ()) = tokio::join!(trial, live);
     tried.unwrap();
@@ -183,12 +183,12 @@ async fn pages_are_judged_while_configurations_are_tried() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_waits_for_is_given_up() {
-    let engine = trial::engine(Config { workers: 1, trials_cpu_ms_per_sec: 1_000, ..Config::default() });
+    let engine = support::engine(Config { workers: 1, trials_cpu_ms_per_sec: 1_000, ..Config::default() });
     let endless = "(local $n i32) (loop $again
         (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 3000000)))) (i32.const 64)";
     let slow = engine.compile(&guests::evaluating(endless)).unwrap();
     let sample = sample(200);
-    let asked = engine.tried(&slow, "{}", Instance::Warm, &sample);
+    let asked = engine.tried_evaluator(&slow, "{}", Instance::Warm, &sample);
     assert!(
         tokio::time::timeout(Duration::from_millis(20), asked).await.is_err(),
         "it takes longer than that"
@@ -197,7 +197,7 @@ async fn what_nobody_waits_for_is_given_up() {
     let quick = engine.compile(&guests::evaluating(KEEP)).unwrap();
     engine.evaluator(&quick, "{}", Instance::Warm).await.unwrap();
     tokio::time::timeout(Duration::from_secs(5), async {
-        while engine.trials_waiting() > 0 {
+        while engine.setups_waiting() > 0 {
             tokio::task::yield_now().await;
         }
     })
@@ -208,7 +208,7 @@ async fn what_nobody_waits_for_is_given_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_for_want_of_room_are_not_remembered() {
-    let engine = trial::engine(Config { evaluators_max: 1, trials_waiting_max: 0, ..Config::default() });
+    let engine = support::engine(Config { evaluators_max: 1, trials_waiting_max: 0, ..Config::default() });
     let component = engine.compile(&guests::evaluating(KEEP)).unwrap();
     for _ in 0..2 {
         assert_eq!(
@@ -216,7 +216,7 @@ async fn refusals_for_want_of_room_are_not_remembered() {
             Refusal::TooManyTrials { max: 0 }
         );
     }
-    let engine = trial::engine(Config { evaluators_max: 1, ..Config::default() });
+    let engine = support::engine(Config { evaluators_max: 1, ..Config::default() });
     let component = engine.compile(&guests::evaluating(KEEP)).unwrap();
     let one = engine.evaluator(&component, "1", Instance::Warm).await.unwrap();
     assert_eq!(
@@ -229,7 +229,7 @@ async fn refusals_for_want_of_room_are_not_remembered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_refusals_are_remembered_in_bounded_room() {
-    let engine = trial::engine(Config { outcomes_max: 10, ..Config::default() });
+    let engine = support::engine(Config { outcomes_max: 10, ..Config::default() });
     let refusing = engine.compile(&refusing()).unwrap();
     for n in 0..50 {
         assert_eq!(
@@ -249,13 +249,14 @@ async fn a_thousand_refusals_are_remembered_in_bounded_room() {
 #[tokio::test(flavor = "multi_thread")]
 async fn configurations_wait_for_cpu_time_and_none_is_lost() {
     // Together they take more than is there at once.
-    let engine = trial::engine(Config { workers: 1, trials_cpu_ms_per_sec: 20, ..Config::default() });
+    let engine = support::engine(Config { workers: 1, trials_cpu_ms_per_sec: 20, ..Config::default() });
     let busy = "(local $n i32) (loop $again
         (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 1000000)))) (i32.const 64)";
     let component = engine.compile(&guests::evaluating(busy)).unwrap();
     let sample = sample(5);
     let configs: Vec<String> = (0..4).map(|n| n.to_string()).collect();
-    let asked = configs.iter().map(|config| engine.tried(&component, config, Instance::Warm, &sample));
+    let asked =
+        configs.iter().map(|config| engine.tried_evaluator(&component, config, Instance::Warm, &sample));
     let made =
         tokio::time::timeout(Duration::from_secs(60), join_all(asked)).await.expect("all are answered");
     assert!(made.iter().all(Result::is_ok), "{made:?}");
@@ -263,20 +264,17 @@ async fn configurations_wait_for_cpu_time_and_none_is_lost() {
 
 #[test]
 fn an_upload_that_fails_to_configure_is_not_untried() {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     let by_default = |configure: &str| {
         let guest = engine.compile(&guests::guest(&Text { configure, ..Text::default() })).unwrap();
-        engine
-            .probe_by_default(&guest, &sample(3))
-            .map(|tried| tried.probed)
-            .map_err(|refusal| refusal.reason())
+        engine.try_upload(&guest, &sample(3)).map(|tried| tried.probed).map_err(|refusal| refusal.reason())
     };
     assert_eq!(by_default("(i32.const 0)"), Ok(true));
     assert_eq!(by_default("(loop $again (br $again)) unreachable"), Err("deadline"));
     assert_eq!(by_default("unreachable"), Err("configure"));
     let refusing = engine.compile(&refusing()).unwrap();
     assert_eq!(
-        engine.probe_by_default(&refusing, &sample(3)).map(|tried| tried.probed),
+        engine.try_upload(&refusing, &sample(3)).map(|tried| tried.probed),
         Ok(false),
         "it wants another configuration"
     );
@@ -284,7 +282,7 @@ fn an_upload_that_fails_to_configure_is_not_untried() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_end_while_the_component_is_still_there() {
-    let engine = trial::engine(Config { outcome_secs: 0, ..Config::default() });
+    let engine = support::engine(Config { outcome_secs: 0, ..Config::default() });
     let traps =
         engine.compile(&guests::guest(&Text { configure: "unreachable", ..Text::default() })).unwrap();
     for (component, instances) in [(engine.compile(&refusing()).unwrap(), 1), (traps, 2)] {
@@ -302,9 +300,9 @@ async fn refusals_end_while_the_component_is_still_there() {
         }
     }
     let good = engine.compile(&guests::evaluating(KEEP)).unwrap();
-    engine.tried(&good, "{}", Instance::Warm, &sample(3)).await.unwrap();
+    engine.tried_evaluator(&good, "{}", Instance::Warm, &sample(3)).await.unwrap();
     let before = good.counts().instances;
-    engine.tried(&good, "{}", Instance::Warm, &sample(3)).await.unwrap();
+    engine.tried_evaluator(&good, "{}", Instance::Warm, &sample(3)).await.unwrap();
     assert_eq!(good.counts().instances, before, "what passed is remembered");
 }
 
@@ -312,7 +310,7 @@ async fn refusals_end_while_the_component_is_still_there() {
 async fn a_slow_configuration_does_not_hold_the_others_of_its_component() {
     // A busy machine takes its time, too.
     let limits = Config { evaluate_cpu_ms: 200, trial_cpu_ms: 60_000, ..Config::default() };
-    let engine = trial::engine(Config { workers: 1, trials_cpu_ms_per_sec: 1_000, ..limits });
+    let engine = support::engine(Config { workers: 1, trials_cpu_ms_per_sec: 1_000, ..limits });
     // Slow with a configuration of more than two bytes.
     let head = "(global $slow (mut i32) (i32.const 0))";
     let configure = "(global.set $slow (i32.gt_u (local.get $config_len) (i32.const 2))) (i32.const 0)";
@@ -320,12 +318,12 @@ async fn a_slow_configuration_does_not_hold_the_others_of_its_component() {
         (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 3000000)))))) (i32.const 64)";
     let component = engine.compile(&guests::guest(&Text { head, configure, evaluate })).unwrap();
     let sample = sample(100);
-    let mut slow = std::pin::pin!(engine.tried(&component, "{\"a\":1}", Instance::Warm, &sample));
+    let mut slow = std::pin::pin!(engine.tried_evaluator(&component, "{\"a\":1}", Instance::Warm, &sample));
     let quick = async {
-        while engine.trials_waiting() == 0 {
+        while engine.setups_waiting() == 0 {
             tokio::task::yield_now().await;
         }
-        engine.tried(&component, "{}", Instance::Warm, &sample).await.unwrap();
+        engine.tried_evaluator(&component, "{}", Instance::Warm, &sample).await.unwrap();
     };
     tokio::select! {
         biased;

@@ -11,7 +11,7 @@ use crate::plugin::judging::run::{Instance, Run};
 use crate::plugin::limits::Config;
 use crate::plugin::scan::imports;
 use crate::plugin::tests::guests::{self, TAKE_ALL, Text};
-use crate::plugin::tests::trial;
+use crate::plugin::tests::support;
 
 const GUEST: &str = r#"(instance $guest) (export "killstream:plugin/guest@1.0.0-rc.1" (instance $guest))"#;
 
@@ -111,7 +111,7 @@ fn what_is_not_there_is_named_with_what_to_build() {
 
 #[test]
 fn the_async_abi_is_refused_with_what_to_build() {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     for part in
         ["(core func (canon task.cancel))", "(core func (canon waitable-set.new))", "(type (func async))"]
     {
@@ -164,7 +164,7 @@ fn of_that_world(text: &Text<'_>) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn http_and_sockets_are_linked_and_denied() {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     for (call, name) in [
         ("(drop (call $send (i32.const 0) (i32.const 0)))", "wasi:http/types@0.2.10#send"),
         ("(drop (call $bind))", "wasi:sockets/tcp@0.2.9#bind"),
@@ -182,7 +182,7 @@ async fn http_and_sockets_are_linked_and_denied() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_denied_call_is_named_however_deep_it_was_made() {
-    let engine = trial::engine(Config::default());
+    let engine = support::engine(Config::default());
     // Names of functions that fill a message before the cause comes.
     let wide = "x".repeat(90);
     let head = format!(
@@ -192,12 +192,12 @@ async fn a_denied_call_is_named_however_deep_it_was_made() {
             (call ${wide} (i64.sub (local.get 0) (i64.const 1))))"
     );
     let evaluate = format!("(call ${wide} (i64.const 40)) (i32.const 64)");
-    let evaluator = trial::evaluator(
+    let evaluator = support::evaluator(
         &engine,
         &of_that_world(&Text { head: &head, evaluate: &evaluate, ..Text::default() }),
     )
     .await;
-    let answer = engine.judge(&evaluator, vec![trial::killmail(1)], Run::Live).await.remove(0);
+    let answer = engine.judge(&evaluator, vec![support::killmail(1)], Run::Live).await.remove(0);
     let failure = answer.expect_err("it is denied");
     assert_eq!(failure.fault, Fault::Trap);
     assert!(failure.message.starts_with("`wasi:sockets/tcp@0.2.9#bind` is denied to plugins; "), "{failure}");
