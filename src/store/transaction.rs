@@ -14,6 +14,7 @@ use crate::domain::id::Seq;
 use crate::domain::killmail::Killmail;
 use crate::store::arrival;
 use crate::store::engine::meta::Numbers;
+use crate::store::format::log_entry::Revised;
 use crate::store::format::record::Packed;
 use crate::store::incoming::{Appended, Incoming};
 
@@ -134,12 +135,12 @@ impl Transaction {
         self.outcomes.push(Outcome::Conflict(seq));
     }
 
-    /// The revisions made, each with its killmail id.
-    pub fn revisions(&self) -> impl Iterator<Item = (u64, u32)> {
+    /// The revisions made.
+    pub fn revisions(&self) -> impl Iterator<Item = Revised> {
         self.drafts
             .iter()
             .filter(|draft| draft.old.is_some())
-            .map(|draft| (draft.entry.rev, draft.entry.facts.killmail_id))
+            .map(|draft| Revised { killmail_id: draft.entry.facts.killmail_id, rev: draft.entry.rev })
     }
 
     /// What became of each incoming killmail, in their order.

@@ -32,7 +32,7 @@ fn at_noon(id: u32) -> Build {
     killmail(id).time(noon() + i64::from(id))
 }
 
-fn publish_at_noon(upstream: &Upstream, id: u32) -> u64 {
+fn published(upstream: &Upstream, id: u32) -> u64 {
     let mut document = at_noon(id).r2z2();
     document["uploaded_at"] = json!(noon() + i64::from(id) + 5);
     upstream.publish_document(document)
@@ -80,7 +80,7 @@ async fn a_missing_number_is_remembered_over_a_kill_and_recovered_when_it_arrive
     let missing = upstream.skip_number();
     let last = upstream.publish(killmail(3));
     upstream.point_at(last);
-    until("the number to be skipped", async || (gaps(&server).await["open_numbers"] == 1).then_some(()))
+    until("the number to be passed over", async || (gaps(&server).await["open_numbers"] == 1).then_some(()))
         .await;
     assert_eq!(
         (metric(&server, "source_gaps_total").await, metric(&server, "source_gap_numbers").await),
@@ -110,7 +110,7 @@ async fn a_missing_number_is_remembered_over_a_kill_and_recovered_when_it_arrive
 #[tokio::test]
 async fn a_number_that_never_arrives_is_filled_in_from_the_archive_and_announced_once() {
     let upstream = Upstream::start();
-    publish_at_noon(&upstream, 1);
+    published(&upstream, 1);
     let server = Setup::following(&upstream).config(HASTY).start();
     until("the first killmail", async || (count(&server).await == 1).then_some(())).await;
     let (mut basic, mut enhanced) = (server.basic("").await, server.enhanced("").await);
@@ -141,7 +141,7 @@ async fn a_number_that_never_arrives_is_filled_in_from_the_archive_and_announced
     let resumed = next_gap(&mut back).await;
     assert_eq!(resumed["resumed_at"], one["resumed_at"]);
     let mut again = back.reconnect().await;
-    publish_at_noon(&upstream, 5);
+    published(&upstream, 5);
     let next = again.event_named("killmail").await;
     assert_eq!(next.killmail_id(), Some(5));
     assert_eq!(basic.killmails(1).await, [5], "what was filled in is never delivered as live");
@@ -151,15 +151,15 @@ async fn a_number_that_never_arrives_is_filled_in_from_the_archive_and_announced
 #[tokio::test]
 async fn after_days_offline_existing_files_come_first_and_then_the_archives() {
     let upstream = Upstream::start();
-    publish_at_noon(&upstream, 1);
+    published(&upstream, 1);
     let mut server = Setup::following(&upstream).config(HASTY).start();
     until("the first killmail", async || (count(&server).await == 1).then_some(())).await;
     let stream = server.basic("").await;
     server.kill();
-    let removed: Vec<u64> = (2..60).map(|id| publish_at_noon(&upstream, id)).collect();
-    (60..89).for_each(|id| _ = publish_at_noon(&upstream, id));
-    let last = publish_at_noon(&upstream, 89);
-    removed.iter().for_each(|number| upstream.remove(*number));
+    let gone: Vec<u64> = (2..60).map(|id| published(&upstream, id)).collect();
+    (60..89).for_each(|id| _ = published(&upstream, id));
+    let last = published(&upstream, 89);
+    gone.iter().for_each(|number| upstream.remove(*number));
     upstream.point_at(last);
     server.restart();
     until("the newest killmail", async || (count(&server).await == 31).then_some(())).await;
@@ -180,9 +180,9 @@ async fn after_days_offline_existing_files_come_first_and_then_the_archives() {
 }
 
 #[tokio::test]
-async fn an_incomplete_archive_is_read_again() {
+async fn an_archive_that_breaks_off_is_read_again() {
     let upstream = Upstream::start();
-    publish_at_noon(&upstream, 1);
+    published(&upstream, 1);
     let server = Setup::following(&upstream).config(HASTY).start();
     until("the first killmail", async || (count(&server).await == 1).then_some(())).await;
     upstream.skip_number();
@@ -205,7 +205,7 @@ async fn an_incomplete_archive_is_read_again() {
         &format!("/history/{}.json", yesterday()),
         Canned { body: b"<html>".to_vec(), ..Canned::status(200) },
     );
-    until_closed(&server).await;
+    closed(&server).await;
     assert_eq!(count(&server).await, 9);
 }
 
@@ -269,10 +269,10 @@ async fn a_placeholder_is_passed_over_and_recovered_once_its_file_has_a_killmail
     let number = upstream.publish_document(empty);
     upstream.publish(killmail(2));
     let server = Setup::following(&upstream).config(&HASTY.replace("heal_ms = 20", "heal_ms = 300")).start();
-    until("the killmail after it", async || (count(&server).await == 1).then_some(())).await;
+    until("the killmail behind it", async || (count(&server).await == 1).then_some(())).await;
     assert_eq!(metric(&server, "source_gaps_total").await, 1);
     let mut stream = server.basic("").await;
     upstream.publish_at(number, killmail(1).r2z2());
     assert_eq!(stream.killmails(1).await, [1]);
-    until_closed(&server).await;
+    closed(&server).await;
 }

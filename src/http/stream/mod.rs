@@ -57,11 +57,7 @@ pub async fn enhanced(State(state): State<Arc<HttpState>>, request: Request) -> 
 
 async fn open(state: Arc<HttpState>, kind: StreamKind, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-<<<<<<< HEAD
     let mut query = read_query(Request::from_parts(parts.clone(), body), state.query_limits()).await?;
-=======
-    let mut asked = read_parameters(Request::from_parts(parts.clone(), body), state.query_limits()).await?;
->>>>>>> main
     if parts.method == Method::HEAD {
         return Ok(event_stream(Body::empty()));
     }
@@ -91,13 +87,8 @@ async fn open(state: Arc<HttpState>, kind: StreamKind, request: Request) -> Resu
     Ok(event_stream(Body::from_stream(LazyBody::new(first, body, StreamBody::step))))
 }
 
-<<<<<<< HEAD
 async fn read_query(request: Request, limits: Limits) -> Result<ParsedQuery, Error> {
     let query = if request.method() == Method::POST {
-=======
-async fn read_parameters(request: Request, limits: Limits) -> Result<ParsedQuery, Error> {
-    let asked = if request.method() == Method::POST {
->>>>>>> main
         let body = QueryBody::from_request(request, &()).await.map_err(Error::in_stream_envelope)?;
         body.read(query::read_stream_body, limits).await?
     } else {
@@ -107,25 +98,15 @@ async fn read_parameters(request: Request, limits: Limits) -> Result<ParsedQuery
 }
 
 /// A browser that reconnects sends the header with the same URL as the first time, so the header is newer.
-<<<<<<< HEAD
 fn last_event_id(headers: &HeaderMap, query: &ParsedQuery) -> Option<String> {
-=======
-fn last_event_id(headers: &HeaderMap, asked: &ParsedQuery) -> Option<String> {
->>>>>>> main
     let header =
         headers.get("last-event-id").map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     header.filter(|id| !id.is_empty()).or_else(|| query.last_event_id.clone())
 }
 
-<<<<<<< HEAD
 fn batch_format(kind: StreamKind, query: &ParsedQuery, batch_bytes: u64) -> BatchFormat {
     let line_max_bytes = query.batch_max_bytes.map_or(batch_bytes, u64::from);
     BatchFormat { kind, key: query.batch_key, line_max_bytes }
-=======
-fn batch_format(kind: StreamKind, asked: &ParsedQuery, batch_bytes: u64) -> BatchFormat {
-    let line_max_bytes = asked.batch_max_bytes.map_or(batch_bytes, u64::from);
-    BatchFormat { kind, key: asked.batch_key, line_max_bytes }
->>>>>>> main
 }
 
 /// How the reader makes batches. A basic stream has one line per killmail, so batches only set its pace.
@@ -156,11 +137,7 @@ fn event_stream(body: Body) -> Response {
 
 /// The content of the first event, `connected`.
 struct Opening {
-<<<<<<< HEAD
     query: ParsedQuery,
-=======
-    asked: ParsedQuery,
->>>>>>> main
     echo: EchoLease,
 }
 
@@ -175,11 +152,7 @@ struct StreamBody {
     state: Arc<HttpState>,
     format: BatchFormat,
     reader: Reader,
-<<<<<<< HEAD
     query: ParsedQuery,
-=======
-    asked: ParsedQuery,
->>>>>>> main
     /// Counts the filters in `connected` against the limit of all filters, until the client has taken them.
     echo: Option<EchoLease>,
     /// When the next ping or heartbeat is due.
@@ -200,11 +173,7 @@ impl StreamBody {
         state: Arc<HttpState>,
         format: BatchFormat,
         reader: Reader,
-<<<<<<< HEAD
         Opening { query, echo }: Opening,
-=======
-        Opening { asked, echo }: Opening,
->>>>>>> main
         rights: Rights,
     ) -> Self {
         let mut body = Self {

@@ -388,9 +388,14 @@ impl Components {
 
     /// The compiled code of a component and what is known of it, if it is kept and readable. The content of
     /// the code is not checked yet.
-    fn read_sealed(&self, digest: &str) -> Result<Option<(SealedCode, ComponentInfo)>, store::error::StoreError> {
+    fn read_sealed(
+        &self,
+        digest: &str,
+    ) -> Result<Option<(SealedCode, ComponentInfo)>, store::error::StoreError> {
         let Some(sealed) = self.store.sealed_code(digest, &self.compiler)? else { return Ok(None) };
-        let Ok(about) = serde_json::from_slice::<ComponentInfo>(&sealed.unverified.metadata) else { return Ok(None) };
+        let Ok(about) = serde_json::from_slice::<ComponentInfo>(&sealed.unverified.metadata) else {
+            return Ok(None);
+        };
         self.classes.lock().insert(digest.to_owned(), about.class);
         Ok(Some((sealed, about)))
     }

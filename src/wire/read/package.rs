@@ -62,11 +62,7 @@ pub struct Refused {
     pub reason: Reason,
     /// What exactly is wrong, for people.
     pub message: String,
-<<<<<<< HEAD
     /// The member at fault, where it is one.
-=======
-    /// The member at fault, if it is a member.
->>>>>>> main
     pub field: Option<&'static str>,
     /// Id of the killmail it is about, if it has one.
     pub killmail_id: Option<u64>,
