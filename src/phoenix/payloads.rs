@@ -9,7 +9,7 @@ use crate::domain::subscription::Subscription;
 use crate::domain::term::Dimension;
 use crate::feed::event::Gap;
 use crate::wire::query::filter_echo::FilterEcho;
-use crate::wire::text::Text;
+use crate::wire::text::JsonBuffer;
 use crate::wire::time::iso_micros;
 
 /// `{}`.
@@ -28,7 +28,7 @@ pub fn message(text: &str) -> Bytes {
 }
 
 fn object_with(name: &str, text: &str) -> Bytes {
-    let mut out = Text::default();
+    let mut out = JsonBuffer::default();
     out.open(b'{');
     out.field(name, text);
     out.close(b'}');
@@ -74,7 +74,7 @@ pub fn joined(joined: &Joined<'_>, bytes_max: u64) -> Bytes {
     let Joined { subscription_id, systems, characters, event_id, resumed, subscription, ignored, preparing } =
         *joined;
     let lists = 11 * (systems.len() + characters.len());
-    let mut out = Text::with_capacity(512 + 2 * lists);
+    let mut out = JsonBuffer::with_capacity(512 + 2 * lists);
     out.open(b'{');
     out.field("subscription_id", subscription_id);
     out.field("subscribed_systems", systems);
@@ -115,7 +115,7 @@ pub fn joined(joined: &Joined<'_>, bytes_max: u64) -> Bytes {
 /// The lists after a change; either may be omitted.
 #[must_use]
 pub fn subscribed(systems: Option<&[u32]>, characters: Option<&[u32]>) -> Bytes {
-    let mut out = Text::default();
+    let mut out = JsonBuffer::default();
     out.open(b'{');
     out.field_if_some("subscribed_systems", systems.as_ref());
     out.field_if_some("subscribed_characters", characters.as_ref());
@@ -131,7 +131,7 @@ pub fn status(
     characters: &[u32],
     (user_id, connected_at_ms): (&str, i64),
 ) -> Bytes {
-    let mut out = Text::default();
+    let mut out = JsonBuffer::default();
     out.open(b'{');
     out.field("subscription_id", subscription_id);
     out.field("subscribed_systems", systems);
@@ -161,7 +161,7 @@ pub fn update_tail(now_ms: i64, event_id: Option<&EventId>) -> Bytes {
 /// `preload_complete`.
 #[must_use]
 pub fn preload_complete(total_kills: u64, systems_processed: u64, errors: &[String]) -> Bytes {
-    let mut out = Text::default();
+    let mut out = JsonBuffer::default();
     out.open(b'{');
     out.field("total_kills", &total_kills);
     out.field("systems_processed", &systems_processed);
@@ -173,7 +173,7 @@ pub fn preload_complete(total_kills: u64, systems_processed: u64, errors: &[Stri
 /// `kill_count_update`: the killmails of the last 24 hours.
 #[must_use]
 pub fn count(system: u32, count: u64, now_ms: i64) -> Bytes {
-    let mut out = Text::default();
+    let mut out = JsonBuffer::default();
     out.open(b'{');
     out.field("system_id", &system);
     out.field("count", &count);
@@ -185,7 +185,7 @@ pub fn count(system: u32, count: u64, now_ms: i64) -> Bytes {
 /// `phx_error`: the channel has ended.
 #[must_use]
 pub fn ended(word: &str, text: &str) -> Bytes {
-    let mut out = Text::default();
+    let mut out = JsonBuffer::default();
     out.open(b'{');
     out.field("reason", word);
     out.field("message", text);

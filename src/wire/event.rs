@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::domain::span::Span;
 use crate::domain::verdict::Failure;
 use crate::wire::query::ParsedQuery;
-use crate::wire::text::{self, Text};
+use crate::wire::text::{self, JsonBuffer};
 use crate::wire::time::{iso_micros_now, iso_seconds};
 
 /// Why a preload was not sent.
@@ -19,7 +19,7 @@ const PRELOAD_SKIPPED: &str = "needs an id list";
 /// `connected`: the stream as it was understood.
 #[must_use]
 pub fn connected(subscription_id: &str, query: &ParsedQuery, preparing: bool) -> Bytes {
-    let mut out = Text::with_capacity(256);
+    let mut out = JsonBuffer::with_capacity(256);
     out.open(b'{');
     out.field("status", "connected");
     out.key("filters");
@@ -67,7 +67,7 @@ pub fn batch_tail(count: usize, number: u64, total: u64, last: bool) -> Bytes {
 /// `transition`: the preload is complete, live killmails follow.
 #[must_use]
 pub fn transition(total_historical: u64) -> Bytes {
-    let mut out = Text::default();
+    let mut out = JsonBuffer::default();
     out.open(b'{');
     out.field("status", "historical_complete");
     out.field("total_historical", &total_historical);
@@ -77,7 +77,7 @@ pub fn transition(total_historical: u64) -> Bytes {
 /// `heartbeat`, with the mode the stream is in.
 #[must_use]
 pub fn heartbeat(in_preload: bool) -> Bytes {
-    let mut out = Text::default();
+    let mut out = JsonBuffer::default();
     out.open(b'{');
     out.field("mode", if in_preload { "historical" } else { "realtime" });
     finish_with_time(out)
@@ -86,7 +86,7 @@ pub fn heartbeat(in_preload: bool) -> Bytes {
 /// `error`: a word for programs and a sentence for people.
 #[must_use]
 pub fn error(word: &str, message: &str) -> Bytes {
-    let mut out = Text::default();
+    let mut out = JsonBuffer::default();
     out.open(b'{');
     out.field("type", word);
     out.field("message", message);
@@ -96,7 +96,7 @@ pub fn error(word: &str, message: &str) -> Bytes {
 /// `error`: a plugin failed on a killmail, so that this stream does not get it.
 #[must_use]
 pub fn plugin_fault(plugin: &str, failure: &Failure, killmail_id: u32) -> Bytes {
-    let mut out = Text::default();
+    let mut out = JsonBuffer::default();
     out.open(b'{');
     out.field("type", "plugin_fault");
     out.field("message", &format!("plugin {plugin} failed on killmail {killmail_id}: {failure}"));
@@ -109,7 +109,7 @@ pub fn plugin_fault(plugin: &str, failure: &Failure, killmail_id: u32) -> Bytes 
 /// `gap`: the stream continues at another position than the client requested.
 #[must_use]
 pub fn gap(reason: &str, requested: &str, resumed_at: &impl Display) -> Bytes {
-    let mut out = Text::default();
+    let mut out = JsonBuffer::default();
     out.open(b'{');
     out.field("reason", reason);
     out.field("requested", requested);
@@ -122,7 +122,7 @@ pub fn gap(reason: &str, requested: &str, resumed_at: &impl Display) -> Bytes {
 /// both the position of the span.
 #[must_use]
 pub fn backfilled(span: &Span, resumed_at: &impl Display) -> Bytes {
-    let mut out = Text::default();
+    let mut out = JsonBuffer::default();
     out.open(b'{');
     out.field("reason", "backfilled");
     out.field("requested", &resumed_at.to_string());
@@ -133,7 +133,7 @@ pub fn backfilled(span: &Span, resumed_at: &impl Display) -> Bytes {
     finish_with_time(out)
 }
 
-fn finish_with_time(mut out: Text) -> Bytes {
+fn finish_with_time(mut out: JsonBuffer) -> Bytes {
     out.field("timestamp", &iso_micros_now());
     out.close(b'}');
     out.done()

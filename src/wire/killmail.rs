@@ -19,7 +19,7 @@ use crate::domain::killmail::{Attacker, Extra, Item, Killmail, Position, Victim}
 use crate::domain::unreadable::UnreadableMembers;
 use crate::domain::zkb::Zkb;
 use crate::universe;
-use crate::wire::text::{Text, escapes_bytes};
+use crate::wire::text::{JsonBuffer, escapes_bytes};
 use crate::wire::{keys, time};
 
 static ENCODINGS: AtomicU64 = AtomicU64::new(0);
@@ -41,7 +41,7 @@ pub fn json(entry: &Entry) -> Bytes {
 pub fn encode(killmail: &Killmail) -> Bytes {
     ENCODINGS.fetch_add(1, Ordering::Relaxed);
     let items = killmail.victim.items.as_ref().map_or(0, Vec::len);
-    let mut out = Text::with_capacity(1_200 + 260 * killmail.attackers.len() + 96 * items);
+    let mut out = JsonBuffer::with_capacity(1_200 + 260 * killmail.attackers.len() + 96 * items);
     write_killmail(&mut out, killmail);
     out.done()
 }
@@ -51,7 +51,7 @@ pub fn encode(killmail: &Killmail) -> Bytes {
 #[must_use]
 pub fn with_annotations(json: &Bytes, annotations: &[(String, Arc<str>)]) -> Bytes {
     let Some(open) = json.strip_suffix(b"}").filter(|_| !annotations.is_empty()) else { return json.clone() };
-    let mut out = Text::with_capacity(json.len() + annotations_bytes(annotations));
+    let mut out = JsonBuffer::with_capacity(json.len() + annotations_bytes(annotations));
     out.raw(open);
     out.key("enriched");
     out.open(b'{');
@@ -72,7 +72,7 @@ pub fn annotations_bytes(annotations: &[(String, Arc<str>)]) -> usize {
     if annotations.is_empty() { 0 } else { 16 + annotations.iter().map(bytes).sum::<usize>() }
 }
 
-fn write_killmail(out: &mut Text, killmail: &Killmail) {
+fn write_killmail(out: &mut JsonBuffer, killmail: &Killmail) {
     let time = time::iso_seconds(killmail.time);
     let zkb = killmail.zkb.as_ref();
     let hash = hash::resolve(killmail);
@@ -110,7 +110,7 @@ fn write_killmail(out: &mut Text, killmail: &Killmail) {
     out.close(b'}');
 }
 
-fn write_victim(out: &mut Text, victim: &Victim) {
+fn write_victim(out: &mut JsonBuffer, victim: &Victim) {
     out.key("victim");
     out.open(b'{');
     out.field_if_some("character_id", victim.character_id.as_ref());
@@ -128,7 +128,7 @@ fn write_victim(out: &mut Text, victim: &Victim) {
     out.close(b'}');
 }
 
-fn write_type(out: &mut Text, id_key: &str, name_key: &str, id: Option<u32>) {
+fn write_type(out: &mut JsonBuffer, id_key: &str, name_key: &str, id: Option<u32>) {
     if let Some(id) = id {
         out.field(id_key, &id);
         out.field_if_some(name_key, universe::type_name(id).as_ref());
@@ -137,7 +137,7 @@ fn write_type(out: &mut Text, id_key: &str, name_key: &str, id: Option<u32>) {
 
 /// Writes the position and its unknown fields, which is where an incomplete position is kept. ESI's format
 /// and ours are the same here.
-pub fn write_position(out: &mut Text, position: Option<&Position>, extra: &Extra) {
+pub fn write_position(out: &mut JsonBuffer, position: Option<&Position>, extra: &Extra) {
     let unknown = extra.get(keys::POSITION_REST).and_then(|unknown| unknown.as_object());
     if position.is_none() && unknown.is_none() {
         return;
@@ -155,7 +155,7 @@ pub fn write_position(out: &mut Text, position: Option<&Position>, extra: &Extra
     out.close(b'}');
 }
 
-fn write_attacker(out: &mut Text, attacker: &Attacker) {
+fn write_attacker(out: &mut JsonBuffer, attacker: &Attacker) {
     out.open(b'{');
     out.field_if_some("character_id", attacker.character_id.as_ref());
     out.field_if_some("corporation_id", attacker.corporation_id.as_ref());
@@ -172,7 +172,7 @@ fn write_attacker(out: &mut Text, attacker: &Attacker) {
 }
 
 /// Writes items. ESI's format and ours are the same here.
-pub fn write_items(out: &mut Text, items: &[Item]) {
+pub fn write_items(out: &mut JsonBuffer, items: &[Item]) {
     out.key("items");
     out.open(b'[');
     for item in items {
@@ -192,7 +192,7 @@ pub fn write_items(out: &mut Text, items: &[Item]) {
     out.close(b']');
 }
 
-fn write_zkb(out: &mut Text, zkb: Option<&Zkb>, hash: Option<&str>) {
+fn write_zkb(out: &mut JsonBuffer, zkb: Option<&Zkb>, hash: Option<&str>) {
     let nothing = Zkb::default();
     let zkb = zkb.unwrap_or(&nothing);
     out.key("zkb");
@@ -217,7 +217,7 @@ fn write_zkb(out: &mut Text, zkb: Option<&Zkb>, hash: Option<&str>) {
     out.close(b'}');
 }
 
-fn write_value(out: &mut Text, camel: &str, snake: &str, value: Option<f64>) {
+fn write_value(out: &mut JsonBuffer, camel: &str, snake: &str, value: Option<f64>) {
     if let Some(value) = value.filter(|v| v.is_finite()) {
         out.field(camel, &value);
         out.field(snake, &value);
@@ -225,7 +225,7 @@ fn write_value(out: &mut Text, camel: &str, snake: &str, value: Option<f64>) {
 }
 
 /// Lists the members that were written only because clients need them.
-fn write_absent(out: &mut Text, zkb: &Zkb) {
+fn write_absent(out: &mut JsonBuffer, zkb: &Zkb) {
     let given = [
         ("totalValue", zkb.total_value.is_some()),
         ("points", zkb.points.is_some()),
@@ -241,7 +241,7 @@ fn write_absent(out: &mut Text, zkb: &Zkb) {
 }
 
 /// Writes unreadable members as they came. ESI's format and ours are the same here.
-pub fn write_unreadable(out: &mut Text, unreadable: &UnreadableMembers) {
+pub fn write_unreadable(out: &mut JsonBuffer, unreadable: &UnreadableMembers) {
     out.field_if_some("unreadable", unreadable.members());
 }
 

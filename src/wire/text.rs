@@ -49,11 +49,11 @@ fn line_breaks(text: &[u8]) -> impl Iterator<Item = (usize, usize, &'static [u8]
     })
 }
 
-/// JSON being written. Commas are added automatically; the caller has to pair `open` and `close`.
+/// A buffer into which JSON is written. Commas are added automatically; the caller has to pair `open` and `close`.
 #[derive(Debug, Default)]
-pub struct Text(Vec<u8>);
+pub struct JsonBuffer(Vec<u8>);
 
-impl Text {
+impl JsonBuffer {
     /// Empty, with capacity for this many bytes.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
@@ -158,7 +158,7 @@ mod tests {
             String::from_utf8(json(text)).unwrap(),
             "\"a\\u2028b\\u2029\\u0085c\u{2027}\u{e9}\u{a0}\""
         );
-        let mut out = Text::default();
+        let mut out = JsonBuffer::default();
         out.open(b'{');
         out.field(text, text);
         out.key("raw");

@@ -12,7 +12,7 @@ use crate::domain::hash::{self, COMPUTED};
 use crate::domain::killmail::{Attacker, Killmail, Victim};
 use crate::domain::zkb::Zkb;
 use crate::wire::killmail::{finite, write_items, write_position, write_unreadable};
-use crate::wire::text::Text;
+use crate::wire::text::JsonBuffer;
 use crate::wire::{keys, time};
 
 /// The document of an entry as R2Z2 publishes it under `number`; `None` without a hash, which R2Z2's
@@ -62,12 +62,12 @@ fn uploaded_at(entry: &Entry) -> i64 {
     entry.uploaded_at.unwrap_or_else(|| entry.killmail.time.saturating_add(i64::from(entry.age_secs)))
 }
 
-fn buffer_for(killmail: &Killmail) -> Text {
+fn buffer_for(killmail: &Killmail) -> JsonBuffer {
     let items = killmail.victim.items.as_ref().map_or(0, Vec::len);
-    Text::with_capacity(900 + 230 * killmail.attackers.len() + 96 * items)
+    JsonBuffer::with_capacity(900 + 230 * killmail.attackers.len() + 96 * items)
 }
 
-fn write_body(out: &mut Text, killmail: &Killmail) {
+fn write_body(out: &mut JsonBuffer, killmail: &Killmail) {
     out.open(b'{');
     out.key("attackers");
     out.open(b'[');
@@ -84,7 +84,7 @@ fn write_body(out: &mut Text, killmail: &Killmail) {
     out.close(b'}');
 }
 
-fn write_victim(out: &mut Text, victim: &Victim) {
+fn write_victim(out: &mut JsonBuffer, victim: &Victim) {
     out.key("victim");
     out.open(b'{');
     out.field_if_some("alliance_id", victim.alliance_id.as_ref());
@@ -102,7 +102,7 @@ fn write_victim(out: &mut Text, victim: &Victim) {
     out.close(b'}');
 }
 
-fn write_attacker(out: &mut Text, attacker: &Attacker) {
+fn write_attacker(out: &mut JsonBuffer, attacker: &Attacker) {
     out.open(b'{');
     out.field_if_some("alliance_id", attacker.alliance_id.as_ref());
     out.field_if_some("character_id", attacker.character_id.as_ref());
@@ -119,7 +119,7 @@ fn write_attacker(out: &mut Text, attacker: &Attacker) {
 }
 
 /// Writes the block as it came, with the hash, which readers of the feed expect there.
-fn write_zkb(out: &mut Text, zkb: Option<&Zkb>, hash: &str) {
+fn write_zkb(out: &mut JsonBuffer, zkb: Option<&Zkb>, hash: &str) {
     out.open(b'{');
     let Some(zkb) = zkb else {
         out.field("hash", hash);

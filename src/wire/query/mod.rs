@@ -21,7 +21,7 @@ use crate::wire::query::parameters::{
     Error as ParameterError, KnownNames, Parameters, RequestedId, RequestedIds,
 };
 use crate::wire::query::plugin_use::read_plugin_use;
-use crate::wire::text::Text;
+use crate::wire::text::JsonBuffer;
 
 /// Ids of one dimension in a stream by GET. Fixed: WandererKills' limit.
 const GET_IDS_MAX: usize = 100;
@@ -427,7 +427,7 @@ fn encode_filters(
     preload_days: u32,
     plugin: Option<&PluginUse>,
 ) -> Bytes {
-    let mut out = Text::with_capacity(256);
+    let mut out = JsonBuffer::with_capacity(256);
     out.open(b'{');
     for dimension in [Dimension::System, Dimension::Character] {
         let ids = lists.iter().find(|(listed, _)| *listed == dimension).map(|(_, ids)| ids);

@@ -1,7 +1,7 @@
 //! A parser for documents that serde rejects, or that are too large to build whole. A value that is not valid
 //! JSON (a number beyond floats, half of a surrogate pair, bytes that are not UTF-8, a bare word, endless
 //! nesting) is kept as raw bytes, and everything around it is read normally. serde cannot do that: it stops
-//! at the first error. It is slower than serde, so only these documents come here.
+//! at the first error. All other documents are parsed by serde.
 //!
 //! The structure has to be intact: quoted names, colons, commas, closed brackets. A truncated document is
 //! refused.
