@@ -109,13 +109,13 @@ async fn two_sources_of_one_kind_are_named_by_their_hosts() {
         .start();
     let names = [&one, &two].map(|upstream| upstream.base().trim_start_matches("http://").to_owned());
     let health = server.get("/health").await.expect(200);
-    let told: Vec<&str> = health["details"]["sources"]
+    let shown: Vec<&str> = health["details"]["sources"]
         .as_array()
         .unwrap()
         .iter()
         .map(|source| source["name"].as_str().unwrap())
         .collect();
-    assert_eq!(told, names);
+    assert_eq!(shown, names);
     until("both to be reported as active", async || {
         let metrics = server.get("/metrics/prometheus").await.text();
         names
@@ -125,8 +125,8 @@ async fn two_sources_of_one_kind_are_named_by_their_hosts() {
     })
     .await;
     one.answer_once("/listen.php", Canned::json(&json!({ "error": "busy" })));
-    let said = format!("{}: the queue answers 200 with what is not a package", names[0]);
-    until("a fault to be logged by name", async || server.log().contains(&said).then_some(())).await;
+    let logged = format!("{}: the queue responded 200 with something other than a package", names[0]);
+    until("a fault to be logged by name", async || server.log().contains(&logged).then_some(())).await;
     two.answer_once(
         "/listen.php",
         Canned::json(&json!({ "package": { "killID": 1, "killmail": killmail(1).esi(), "zkb": {} } })),
