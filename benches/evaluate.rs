@@ -1,10 +1,10 @@
-//! What a plugin's verdict costs: a filter that looks at the summary, and one that looks at every attacker,
-//! at 1, 100 and 1,000.
+//! The cost of a plugin's verdict: a filter that reads the summary, and one that reads every attacker, with 1,
+//! 100 and 1,000 attackers.
 //!
-//! Baselines in the same run: the same filter as native Rust, and the way most plugin systems go: JSON bytes
-//! copied into a core module that parses them, once only the fields it looks at, once all of it into types.
-//! Pages of 64 go through the engine's queue as readers' pages do, history apart from live so that no verdict
-//! is remembered.
+//! Baselines in the same run: the same filter in native Rust, and the usual design of plugin systems: JSON bytes
+//! are copied into a core module that parses them, once only the fields it reads, once all of it into types.
+//! Pages of 64 go through the engine's queue like those of readers, as history so that no verdict is
+//! remembered.
 
 mod support;
 
@@ -29,9 +29,9 @@ use wasmtime::{Instance as CoreInstance, Linker, Memory, Module, Store, TypedFun
 static FILTER: &[u8] = include_bytes!("../plugins/prebuilt/bench-filter.wasm");
 static JSON: &[u8] = include_bytes!("../plugins/prebuilt/bench-json.wasm");
 
-/// Killmails of one page, as readers send them.
+/// Killmails per page, as readers send them.
 const PAGE: usize = 64;
-/// Killmails of a page so long that the way to the judging thread no longer counts.
+/// Killmails of a page so long that the round trip to the worker thread is negligible.
 const LONG_PAGE: usize = 1_024;
 /// Items of the median killmail.
 const ITEMS: usize = 15;
@@ -39,7 +39,8 @@ const ATTACKERS: [u32; 3] = [1, 100, 1_000];
 const WATCHED: u32 = 100;
 const MIN_ISK: f64 = 1e6;
 
-/// A killmail of so many attackers, none of them watched, worth enough; with as many items as the median has.
+/// A killmail with this many attackers, none of them watched, of sufficient value, and with as many items as
+/// the median.
 fn crowd(count: u32, id: u32) -> Killmail {
     let mut made = Recipe { seed: u64::from(id), killmails: 1_000, ..Recipe::default() }.generate();
     let median = |made: &Made| made.killmail.victim.items.as_ref().is_some_and(|items| items.len() == ITEMS);
@@ -68,12 +69,12 @@ fn watched() -> Vec<u32> {
 
 fn config(scan: bool, ask: bool) -> String {
     let characters = if scan { watched() } else { Vec::new() };
-    // One more than it is worth, so that the cheap filter drops what the others drop.
+    // More than the killmail's value, so that the cheap filter drops what the others drop.
     let min_isk = if scan { MIN_ISK } else { 3e9 };
     format!(r#"{{"min_isk":{min_isk},"characters":{characters:?},"ask":{ask}}}"#)
 }
 
-/// The component in the engine.
+/// The engine under test.
 struct Components {
     runtime: Runtime,
     engine: Arc<Engine>,
@@ -88,7 +89,9 @@ impl Components {
 
     fn evaluator(&self, config: &str) -> Evaluator {
         let component = self.engine.compile(FILTER).expect("it compiles");
-        self.runtime.block_on(self.engine.evaluator(&component, config, Instance::Warm)).expect("it accepts")
+        self.runtime
+            .block_on(self.engine.evaluator(&component, config, Instance::Warm))
+            .expect("it accepts the configuration")
     }
 
     fn judge(&self, evaluator: &Evaluator, page: &Page) -> usize {
@@ -101,7 +104,7 @@ impl Components {
     }
 }
 
-/// The core module with its JSON.
+/// The core module that parses JSON.
 struct Core {
     store: Store<()>,
     memory: Memory,
@@ -114,11 +117,11 @@ impl Core {
         let engine = wasmtime::Engine::default();
         let module = Module::new(&engine, JSON).expect("it compiles");
         let mut linker = Linker::new(&engine);
-        linker.define_unknown_imports_as_traps(&module).expect("imports are none of ours");
+        linker.define_unknown_imports_as_traps(&module).expect("unknown imports become traps");
         let mut store = Store::new(&engine, ());
         let instance: CoreInstance = linker.instantiate(&mut store, &module).expect("it starts");
         if let Ok(begin) = instance.get_typed_func::<(), ()>(&mut store, "_initialize") {
-            begin.call(&mut store, ()).expect("it begins");
+            begin.call(&mut store, ()).expect("it initializes");
         }
         let memory = instance.get_memory(&mut store, "memory").expect("a memory");
         let room = instance.get_typed_func(&mut store, "room").expect("room");
@@ -199,7 +202,7 @@ fn main() {
     ledger.alone("one killmail, live, there and back", |_| "a page of one, not remembered".to_owned());
 }
 
-/// Measures a page and counts it by killmail.
+/// Measures a page and divides by its killmails.
 fn each<T>(ledger: &mut Ledger, id: &str, mut work: impl FnMut() -> T) {
     ledger.timed(id, |iterations| {
         let begun = Instant::now();
@@ -210,8 +213,8 @@ fn each<T>(ledger: &mut Ledger, id: &str, mut work: impl FnMut() -> T) {
     });
 }
 
-/// What a page of a single killmail costs with the way to the judging thread and back, and a long one without
-/// it.
+/// The cost of a page with a single killmail including the round trip to the worker thread, and that of a long
+/// page, where it is negligible.
 fn alone(ledger: &mut Ledger, components: &Components) {
     let evaluator = components.evaluator(&config(false, false));
     let page = page(1, LONG_PAGE);

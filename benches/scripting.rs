@@ -1,10 +1,10 @@
-//! What a verdict costs in JavaScript and Python, beside Rust in the same run: a filter that looks at the
-//! summary, one that asks the host about every attacker (`involves`), one that reads the killmail's JSON and
-//! writes a note.
+//! The cost of a verdict in JavaScript and Python, compared with Rust in the same run: a filter that reads the
+//! summary, one that asks the host about every attacker (`involves`), one that parses the killmail's JSON and
+//! adds an annotation.
 //!
-//! The components are made by their tools (`tests/clients/plugins/build DIR`, default flags) and named by
-//! `KILLSTREAM_GUESTS=DIR`; without them only Rust is measured, and it says so. Pages of 64 go through the
-//! engine's queue, history, so that no verdict is remembered.
+//! The components are built by their toolchains (`tests/clients/plugins/build DIR`, default flags) and found in
+//! `KILLSTREAM_GUESTS=DIR`. Without them only Rust is measured, and the output says so. Pages of 64 go through
+//! the engine's queue as history, so that no verdict is remembered.
 
 mod support;
 
@@ -30,7 +30,7 @@ static RUST: &[u8] = include_bytes!("../plugins/prebuilt/bench-filter.wasm");
 const PAGE: usize = 64;
 const ATTACKERS: [u32; 3] = [1, 100, 1_000];
 const LANGUAGES: [&str; 2] = ["js", "python"];
-const WAYS: [(&str, &str); 3] = [
+const FILTERS: [(&str, &str); 3] = [
     ("cheap", r#"{"min_value":3e9}"#),
     ("involves", r#"{"mode":"involves","ids":[1,2,3,4,5,6,7,8,9,10]}"#),
     ("json", r#"{"mode":"json"}"#),
@@ -60,7 +60,9 @@ struct Guests {
 impl Guests {
     fn evaluator(&self, component: &[u8], config: &str) -> Evaluator {
         let component = self.engine.compile(component).expect("it compiles");
-        self.runtime.block_on(self.engine.evaluator(&component, config, Instance::Warm)).expect("it accepts")
+        self.runtime
+            .block_on(self.engine.evaluator(&component, config, Instance::Warm))
+            .expect("it accepts the configuration")
     }
 
     fn judge(&self, evaluator: &Evaluator, page: &Page) -> usize {
@@ -82,7 +84,9 @@ fn main() {
     };
     let folder = std::env::var("KILLSTREAM_GUESTS").ok();
     if folder.is_none() {
-        println!("KILLSTREAM_GUESTS names no folder with js.wasm and python.wasm: only Rust is measured");
+        println!(
+            "KILLSTREAM_GUESTS is not set to a folder with js.wasm and python.wasm: measuring only Rust"
+        );
     }
     let mut ledger = Ledger::new("scripting");
     let rust = [
@@ -91,9 +95,9 @@ fn main() {
     ];
     for attackers in ATTACKERS {
         let page = page(attackers);
-        for (way, config) in rust {
+        for (filter, config) in rust {
             let evaluator = guests.evaluator(RUST, config);
-            each(&mut ledger, &format!("rust, {way}, {attackers}"), || guests.judge(&evaluator, &page));
+            each(&mut ledger, &format!("rust, {filter}, {attackers}"), || guests.judge(&evaluator, &page));
         }
     }
     for language in LANGUAGES {
@@ -103,29 +107,31 @@ fn main() {
         else {
             continue;
         };
-        for (way, config) in WAYS {
+        for (filter, config) in FILTERS {
             let evaluator = guests.evaluator(&component, config);
             for attackers in ATTACKERS {
                 let page = page(attackers);
-                each(&mut ledger, &format!("{language}, {way}, {attackers}"), || {
+                each(&mut ledger, &format!("{language}, {filter}, {attackers}"), || {
                     guests.judge(&evaluator, &page)
                 });
             }
         }
     }
     ledger.table();
-    for (way, _) in WAYS {
+    for (filter, _) in FILTERS {
         for attackers in ATTACKERS {
             for language in LANGUAGES {
-                let like = if way == "json" { "cheap" } else { way };
-                ledger
-                    .ratio(&format!("{language}, {way}, {attackers}"), &format!("rust, {like}, {attackers}"));
+                let like = if filter == "json" { "cheap" } else { filter };
+                ledger.ratio(
+                    &format!("{language}, {filter}, {attackers}"),
+                    &format!("rust, {like}, {attackers}"),
+                );
             }
         }
     }
 }
 
-/// Measures a page and counts it by killmail.
+/// Measures a page and divides by its killmails.
 fn each(ledger: &mut Ledger, id: &str, mut work: impl FnMut() -> usize) {
     ledger.timed(id, |iterations| {
         let begun = Instant::now();

@@ -215,9 +215,7 @@ impl Run {
 
     /// Writes up to `count` killmails and records which streams preload them. Returns the size of their JSON, bytes.
     fn write(&mut self, generator: &mut Generator, count: u64) -> anyhow::Result<u64> {
-        let mut config = config(&self.folder).store;
-        config.encode = encode;
-        let store = Store::open(config)?;
+        let store = Store::open(config(&self.folder).store, encode)?;
         let (begun, head) = (Instant::now(), store.head());
         let mut batch = Vec::with_capacity(BATCH);
         for made in generator.take(usize::try_from(count).unwrap_or(usize::MAX)) {

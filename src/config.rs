@@ -249,7 +249,7 @@ impl Layers {
             let location = self.locations.describe(name, "");
             self.errors.push(format!("{name}: {}{location}", describe_section(name)));
         }
-        self.errors.extend(config.ingest.mistakes());
+        self.errors.extend(config.ingest.validate());
         if self.errors.is_empty() { Ok(config) } else { Err(ConfigErrors(self.errors)) }
     }
 

@@ -53,7 +53,8 @@ impl<K: Clone + Eq + Hash> Quota<K> {
     /// Takes a place. A request without a key counts towards the total only.
     ///
     /// # Errors
-    /// The key's limit is reached, or the total. The key's is checked first: it is what the caller can change.
+    /// The key's limit is reached, or the total. The key's is checked first: it is what the caller can
+    /// change.
     pub fn acquire(self: &Arc<Self>, limits: QuotaLimits, key: Option<K>) -> Result<Lease<K>, LimitReached> {
         let mut by_key = self.by_key.lock();
         if let (Some(key), Some(max)) = (&key, limits.per_key)

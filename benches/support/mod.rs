@@ -155,8 +155,8 @@ pub fn incoming(made: Made, origin: Origin) -> Incoming {
 /// An empty store, in a folder that is removed when the first member is dropped.
 pub fn empty_store() -> (TempDir, Arc<Store>) {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let config = Config { dir: dir.path().to_owned(), encode, ..Config::default() };
-    let store = Store::open(config).expect("an empty store opens");
+    let config = Config { dir: dir.path().to_owned(), ..Config::default() };
+    let store = Store::open(config, encode).expect("an empty store opens");
     (dir, store)
 }
 

@@ -67,11 +67,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
 fn from_folder(arguments: &Arguments) -> anyhow::Result<Summary> {
     let dir = arguments.target.folder.require_store()?.to_owned();
     let bars = progress::Bars::default();
-    let store = store::Store::open(store::config::Config {
-        dir,
-        encode: wire::killmail::encode,
-        ..store::config::Config::default()
-    })?;
+    let config = store::config::Config { dir, ..store::config::Config::default() };
+    let store = store::Store::open(config, wire::killmail::encode)?;
     let backup = store.backup(&arguments.dest, &|step| bars.show(step))?;
     bars.clear();
     Ok(Summary { killmails: backup.killmails, head: backup.head, bytes: backup.bytes })
@@ -80,7 +77,7 @@ fn from_folder(arguments: &Arguments) -> anyhow::Result<Summary> {
 /// Unpacks the archive a server sends, as it arrives. The folder is removed if the transfer fails.
 async fn from_server(server: &str, arguments: &Arguments) -> anyhow::Result<Summary> {
     let dest = arguments.dest.clone();
-    store::upkeep::backup::make_empty(&dest)?;
+    store::upkeep::backup::require_empty(&dest)?;
     let unpacked = download(server, arguments).await;
     if unpacked.is_err() {
         fs::remove_dir_all(&dest)

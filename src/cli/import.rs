@@ -134,11 +134,8 @@ fn into_folder(files: Vec<PathBuf>, arguments: &Arguments, skipped: &SkippedFile
 
 fn open(arguments: &Arguments) -> anyhow::Result<Arc<Store>> {
     let dir = arguments.target.folder.data_dir.clone();
-    Ok(Store::open(store::config::Config {
-        dir,
-        encode: wire::killmail::encode,
-        ..store::config::Config::default()
-    })?)
+    let config = store::config::Config { dir, ..store::config::Config::default() };
+    Ok(Store::open(config, wire::killmail::encode)?)
 }
 
 async fn into_server(

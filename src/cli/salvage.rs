@@ -22,12 +22,8 @@ pub struct Arguments {
 /// Copies what is intact in a damaged store into a new one and prints the losses to stdout.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let bars = progress::Bars::default();
-    let config = store::config::Config {
-        dir: arguments.new_dir,
-        encode: wire::killmail::encode,
-        ..store::config::Config::default()
-    };
-    let losses = salvage::run(&arguments.dir, &config, &|step| bars.show(step))?;
+    let config = store::config::Config { dir: arguments.new_dir, ..store::config::Config::default() };
+    let losses = salvage::run(&arguments.dir, &config, wire::killmail::encode, &|step| bars.show(step))?;
     bars.clear();
     if arguments.json {
         println!("{}", serde_json::to_string(&losses)?);

@@ -31,7 +31,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let report = verify::run(&config, &|step| bars.show(step))?;
     bars.clear();
     let digest = if arguments.digest && report.is_clean() {
-        Some(Store::open(config)?.digest(encode)?.0)
+        Some(Store::open(config, encode)?.digest()?.0)
     } else {
         None
     };

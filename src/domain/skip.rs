@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::domain::entry::Origin;
+
 /// The log target of everything that follows a killmail from its source to a client.
 pub const DELIVERY: &str = "killstream::delivery";
 
@@ -40,5 +42,34 @@ impl fmt::Display for Skip {
             Self::Fault => "fault",
             Self::AlreadySent => "already_sent",
         })
+    }
+}
+
+/// Why the live part of a stream skips a killmail that came this way and was `age_secs` old when it was
+/// appended; `None`: it does not. With a `max_age_secs` of 0, age does not matter.
+#[must_use]
+pub const fn skip_live(origin: Origin, age_secs: u32, max_age_secs: u32) -> Option<Skip> {
+    match origin {
+        Origin::Backfill => Some(Skip::Backfill),
+        Origin::Live if max_age_secs != 0 && age_secs > max_age_secs => Some(Skip::Age),
+        Origin::Live => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_live_killmails_that_are_not_too_old_are_delivered_live() {
+        for (origin, age_secs, max_age_secs, skip) in [
+            (Origin::Live, 3600, 3600, None),
+            (Origin::Live, 3601, 3600, Some(Skip::Age)),
+            (Origin::Live, u32::MAX, 0, None),
+            (Origin::Backfill, 0, 3600, Some(Skip::Backfill)),
+            (Origin::Backfill, 0, 0, Some(Skip::Backfill)),
+        ] {
+            assert_eq!(skip_live(origin, age_secs, max_age_secs), skip, "{origin:?} {age_secs}");
+        }
     }
 }

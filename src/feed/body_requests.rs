@@ -39,7 +39,7 @@ impl BodyRequests {
     /// # Errors
     /// `NoSpace` before anything is written; the disk.
     pub fn add(&self, requests: &[Wanted]) -> Result<Vec<bool>, StoreError> {
-        let taken = self.store.want_all(requests, self.max)?;
+        let taken = self.store.add_all_wanted(requests, self.max)?;
         if taken.contains(&true) {
             self.added.notify_one();
         }

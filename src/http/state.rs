@@ -105,13 +105,12 @@ impl HttpState {
         }
     }
 
-    /// The limits of parameters that follow settings.
+    /// The limits of parameters that come from settings.
     #[must_use]
     pub fn query_limits(&self) -> Limits {
         Limits { plugin_config_bytes: self.feed.plugins().engine().config().config_bytes }
     }
 
-    /// The right to have a subscription's plugin judge for whoever asks.
     /// Counts a subscription's plugin against the quota of the client's address; `None` without a plugin.
     ///
     /// # Errors

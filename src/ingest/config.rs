@@ -229,8 +229,8 @@ impl Config {
 
     /// Everything that is wrong with the section, each with the name of the setting.
     #[must_use]
-    pub fn mistakes(&self) -> Vec<String> {
-        let mut mistakes = vec![];
+    pub fn validate(&self) -> Vec<String> {
+        let mut errors = vec![];
         let origins = [
             ("r2z2_base_url", &self.r2z2_base_url),
             ("zkb_base_url", &self.zkb_base_url),
@@ -238,52 +238,52 @@ impl Config {
         ];
         for (name, origin) in origins {
             if !origin.starts_with("http://") && !origin.starts_with("https://") {
-                mistakes.push(format!("ingest.{name}: `{origin}` is not an http:// or https:// URL"));
+                errors.push(format!("ingest.{name}: `{origin}` is not an http:// or https:// URL"));
             }
         }
-        mistakes.extend(self.too_short_waits());
+        errors.extend(self.too_short_waits());
         if self.r2z2_wait_secs > 0 && self.is_real_host() && self.source == SourceKind::R2z2 {
-            mistakes.push(format!(
+            errors.push(format!(
                 "ingest.r2z2_wait_secs: {} does not support `wait`, only a killstream mirror does",
                 self.r2z2_base_url
             ));
         }
         if self.r2z2_wait_secs.saturating_mul(2_000) > self.timeout_ms {
-            mistakes.push(format!(
+            errors.push(format!(
                 "ingest.r2z2_wait_secs: {} s is over half of timeout_ms ({} ms)",
                 self.r2z2_wait_secs, self.timeout_ms
             ));
         }
         if !(self.replay_speed.is_finite() && self.replay_speed >= 0.0) {
-            mistakes.push(format!(
+            errors.push(format!(
                 "ingest.replay_speed: {} is not a speed; 1 is real time, 0 is as fast as possible",
                 self.replay_speed
             ));
         }
         if self.source == SourceKind::Replay && self.replay.is_empty() {
-            mistakes.push("ingest.replay: the source is replay, but no file or folder is given".to_owned());
+            errors.push("ingest.replay: the source is replay, but no file or folder is given".to_owned());
         }
-        mistakes.extend(fallback_config::mistakes(&self.sources, self.source));
+        errors.extend(fallback_config::validate(&self.sources, self.source));
         if self.esi_spare_percent > 90 {
-            mistakes.push(format!(
+            errors.push(format!(
                 "ingest.esi_spare_percent: {} leaves too little to spend; the maximum is 90",
                 self.esi_spare_percent
             ));
         }
         if self.esi_compatibility_date.chars().any(|c| !c.is_ascii_digit() && c != '-') {
-            mistakes.push(format!(
+            errors.push(format!(
                 "ingest.esi_compatibility_date: `{}` is not a date",
                 self.esi_compatibility_date
             ));
         }
         let contact = self.user_agent_contact.as_deref().unwrap_or_default();
         if contact.chars().any(|c| !(' '..='~').contains(&c)) {
-            mistakes.push(
+            errors.push(
                 "ingest.user_agent_contact: only printable ASCII is allowed, since it is sent in a header"
                     .to_owned(),
             );
         }
-        mistakes
+        errors
     }
 }
 
@@ -293,26 +293,26 @@ mod tests {
 
     #[test]
     fn the_defaults_are_valid() {
-        assert_eq!(Config::default().mistakes(), [""; 0]);
+        assert_eq!(Config::default().validate(), [""; 0]);
         assert!(Config::default().is_real_host());
     }
 
     #[test]
     fn short_waits_are_refused_for_the_real_host_only() {
         let mut config = Config { r2z2_idle_ms: 600, r2z2_pace_ms: 10, ..Config::default() };
-        let mistakes = config.mistakes();
-        assert_eq!(mistakes.len(), 2);
-        assert!(mistakes[0].contains("r2z2_idle_ms: 600 is under 6000"), "{mistakes:?}");
+        let errors = config.validate();
+        assert_eq!(errors.len(), 2);
+        assert!(errors[0].contains("r2z2_idle_ms: 600 is under 6000"), "{errors:?}");
         config.source = SourceKind::None;
-        assert_eq!(config.mistakes(), [""; 0], "there is no source");
+        assert_eq!(config.validate(), [""; 0], "there is no source");
         config.source = SourceKind::R2z2;
         for host in ["http://127.0.0.1:9", "https://zkillboard.com.example.org"] {
             config.r2z2_base_url = host.to_owned();
-            assert_eq!(config.mistakes(), [""; 0]);
+            assert_eq!(config.validate(), [""; 0]);
         }
         for host in ["https://R2Z2.zkillboard.com:443", "http://r2z2.zkillboard.com/x"] {
             config.r2z2_base_url = host.to_owned();
-            assert_eq!(config.mistakes().len(), 2, "{host}");
+            assert_eq!(config.validate().len(), 2, "{host}");
         }
     }
 

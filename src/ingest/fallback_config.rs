@@ -60,10 +60,10 @@ impl FallbackConfig {
         [host(&self.url), host_and_port(&self.url)].contains(&self.name())
     }
 
-    fn mistake(&self) -> Option<String> {
+    fn error(&self) -> Option<String> {
         let schemes = self.kind.url_schemes();
         if schemes.is_empty() {
-            return Some(format!("a source of kind `{}` can only be [ingest] source", self.kind.word()));
+            return Some(cannot_run_beside(self.kind));
         }
         if !schemes.iter().any(|scheme| self.url.starts_with(scheme)) {
             return Some(format!("`{}` does not begin with {}", self.url, schemes.join(" or ")));
@@ -73,6 +73,12 @@ impl FallbackConfig {
             !name.is_empty() && name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_graphic());
         (!is_valid).then(|| "the name must be 1 to 64 printable ASCII characters without spaces".to_owned())
     }
+}
+
+/// Why a source of this kind cannot be a `[[sources]]` table.
+#[must_use]
+pub fn cannot_run_beside(kind: SourceKind) -> String {
+    format!("a source of kind `{}` can only be [ingest] source", kind.word())
 }
 
 /// Names the sources that have no configured name: by their kind if no other source is of that kind (`first`
@@ -96,24 +102,24 @@ pub fn set_default_names(sources: &mut [FallbackConfig], first: SourceKind) {
 
 /// Everything that is wrong with these sources beside the first one.
 #[must_use]
-pub fn mistakes(sources: &[FallbackConfig], first: SourceKind) -> Vec<String> {
+pub fn validate(sources: &[FallbackConfig], first: SourceKind) -> Vec<String> {
     let has_first = first != SourceKind::None;
-    let mut mistakes = vec![];
+    let mut errors = vec![];
     for (at, source) in sources.iter().enumerate() {
         let name = source.name();
-        mistakes.extend(source.mistake().map(|mistake| format!("sources ({name}): {mistake}")));
+        errors.extend(source.error().map(|error| format!("sources ({name}): {error}")));
         let is_taken =
             sources[..at].iter().any(|earlier| earlier.name() == name) || (has_first && first.word() == name);
         if is_taken {
-            mistakes.push(format!("sources: two have the name {name}; rename one with `name = \"..\"`"));
+            errors.push(format!("sources: two have the name {name}; rename one with `name = \"..\"`"));
         }
         if source.when == When::Fallback && !has_first {
-            mistakes.push(format!(
+            errors.push(format!(
                 "sources ({name}): there is no first source it could stand in for; set `when = \"always\"` to run it"
             ));
         }
     }
-    mistakes
+    errors
 }
 
 #[cfg(test)]
@@ -133,23 +139,23 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_names_its_source() {
+    fn every_error_names_its_source() {
         let sources = [
             source(SourceKind::R2z2, "http://a"),
             source(SourceKind::Websocket, "http://b"),
             source(SourceKind::R2z2, "https://c"),
         ];
-        let found = mistakes(&sources, SourceKind::Replay);
+        let found = validate(&sources, SourceKind::Replay);
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].contains("(websocket)") && found[0].contains("ws://"), "{found:?}");
         assert!(found[1].contains("two have the name r2z2"), "{found:?}");
-        assert_eq!(mistakes(&sources[..1], SourceKind::Replay), [""; 0]);
+        assert_eq!(validate(&sources[..1], SourceKind::Replay), [""; 0]);
         assert!(
-            mistakes(&sources[..1], SourceKind::R2z2)[0].contains("two have the name r2z2"),
+            validate(&sources[..1], SourceKind::R2z2)[0].contains("two have the name r2z2"),
             "the first source has it"
         );
-        assert!(mistakes(&sources[..1], SourceKind::None)[0].contains("always"));
-        let replayed = mistakes(&[source(SourceKind::Replay, "x")], SourceKind::R2z2);
+        assert!(validate(&sources[..1], SourceKind::None)[0].contains("always"));
+        let replayed = validate(&[source(SourceKind::Replay, "x")], SourceKind::R2z2);
         assert!(replayed[0].contains("(replay)") && replayed[0].contains("[ingest] source"), "{replayed:?}");
     }
 
@@ -158,7 +164,7 @@ mod tests {
         let named = |first: SourceKind, urls: &[(SourceKind, &str)]| {
             let mut sources: Vec<_> = urls.iter().map(|(kind, url)| source(*kind, url)).collect();
             set_default_names(&mut sources, first);
-            assert_eq!(mistakes(&sources, first), [""; 0]);
+            assert_eq!(validate(&sources, first), [""; 0]);
             sources.into_iter().map(|source| source.name.unwrap()).collect::<Vec<_>>()
         };
         let one = [

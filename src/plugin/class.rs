@@ -1,26 +1,26 @@
-//! The two classes of components: what compilers make is small and runs from a pool, what carries a scripting
-//! language along is large and gets its memory on demand.
+//! The two classes of components. Output of a compiler is small and runs from a pool; a component that
+//! contains the runtime of a scripting language is large and gets its memory on demand.
 //!
 //! Must not know: limits, or how a component runs.
 
 use serde::{Deserialize, Serialize};
 
-/// What a component is held to; it follows from the component.
+/// Decides which limits apply. It follows from the component itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
     /// From Rust, C and other compiled languages: tens of kilobytes, a handful of core instances.
     #[default]
     Small,
-    /// With the interpreter of a scripting language in it: JavaScript, Python.
+    /// Contains the interpreter of a scripting language: JavaScript, Python.
     Scripting,
 }
 
 impl Class {
-    /// Both.
+    /// Both classes.
     pub const ALL: [Self; 2] = [Self::Small, Self::Scripting];
 
-    /// The word clients see.
+    /// The name in the API.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {

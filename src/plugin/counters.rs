@@ -1,4 +1,4 @@
-//! What guests did, counted: for each component, and for all of them together.
+//! Counters of what guests did, per component and in total.
 //!
 //! Must not know: how counts are shown.
 
@@ -11,12 +11,12 @@ use parking_lot::Mutex;
 use crate::clock::now_secs;
 use crate::domain::verdict::{Failure, Fault, Verdict};
 
-/// What our log puts around the text of a line, bytes, about: the time, the plugin's name and digest, the
+/// What the log adds to the text of a line, bytes, approximately: the time, the plugin's name and digest, the
 /// killmail.
 const AROUND_LOG_LINE_BYTES: usize = 400;
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Counts of one component, or of all.
+/// Counters of one component.
 #[derive(Debug, Default)]
 pub struct Counters {
     remembered: AtomicU64,
@@ -34,15 +34,15 @@ pub struct Counters {
 /// The last call that ended in a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastFault {
-    /// What it was.
+    /// The fault and its message.
     pub failure: Failure,
-    /// The killmail it hid.
+    /// The killmail that it affected.
     pub killmail_id: u32,
     /// When, unix seconds.
     pub at: i64,
 }
 
-/// What was written into the log since when.
+/// What was logged in the current minute.
 #[derive(Debug)]
 struct LogWindow {
     since: Instant,
@@ -55,35 +55,35 @@ impl Default for LogWindow {
     }
 }
 
-/// The counts at one moment. `calls` = `keeps` + `drops` + all `faults`.
+/// A snapshot of the counters. `calls` = `keeps` + `drops` + all `faults`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Counts {
-    /// Calls of `evaluate` really made, or begun with an instance that could not be had.
+    /// Calls of `evaluate`, including those for which no instance could be created.
     pub calls: u64,
-    /// Killmails answered from the memory of an equal pair's verdict, without a call.
+    /// Killmails answered with the remembered verdict of an equal pair, without a call.
     pub remembered: u64,
     /// Killmails outside the plugin's interest: dropped without a call.
     pub passed_over: u64,
-    /// Killmails answered with a fault without a call, because the pair of plugin and configuration rests.
+    /// Killmails that got a fault without a call because the pair rests.
     pub at_rest: u64,
     /// Calls that kept the killmail.
     pub keeps: u64,
     /// Calls that dropped it.
     pub drops: u64,
-    /// Calls that ended in a fault, by its word; words without a fault are left out.
+    /// Calls that ended in a fault, by its word; without zeros.
     pub faults: BTreeMap<&'static str, u64>,
-    /// Lines of log cut or left out.
+    /// Log lines that were cut or dropped.
     pub log_lines_cut: u64,
-    /// Instances made.
+    /// Instances created.
     pub instances: u64,
-    /// The last of the faults.
+    /// The latest fault.
     pub last_fault: Option<LastFault>,
 }
 
 impl Counters {
-    /// Counts one call, on this killmail.
+    /// Counts a call for this killmail.
     pub fn record_call(&self, answer: &Result<Verdict, Failure>, killmail_id: u32) {
-        let place = match answer {
+        let counter = match answer {
             Ok(Verdict::Drop) => &self.drops,
             Ok(Verdict::Keep | Verdict::KeepWith(_)) => &self.keeps,
             Err(failure) => {
@@ -91,10 +91,10 @@ impl Counters {
                 &self.faults[failure.fault as usize]
             }
         };
-        place.fetch_add(1, Ordering::Relaxed);
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts an answer from memory.
+    /// Counts killmails answered with a remembered verdict.
     pub fn record_remembered(&self, killmails: u64) {
         self.remembered.fetch_add(killmails, Ordering::Relaxed);
     }
@@ -104,8 +104,8 @@ impl Counters {
         self.passed_over.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether a line of log of so many bytes fits what the component may write in a minute, with all its
-    /// instances; if so, it counts.
+    /// Whether log output of this size fits the limit per minute, which all instances of the component share;
+    /// if so, it is counted.
     #[must_use]
     pub fn try_log(&self, bytes: usize, bytes_max: usize) -> bool {
         let mut logged = self.log_window.lock();
@@ -120,7 +120,7 @@ impl Counters {
         fits
     }
 
-    /// The same for one line; one that does not fit counts as left out.
+    /// The same for one line; a line that does not fit is counted as dropped.
     #[must_use]
     pub fn try_log_line(&self, bytes: usize, bytes_max: usize) -> bool {
         let fits = self.try_log(bytes, bytes_max);
@@ -130,17 +130,17 @@ impl Counters {
         fits
     }
 
-    /// Counts a killmail answered with a fault while the pair rests.
+    /// Counts a killmail that got a fault because the pair rests.
     pub fn record_at_rest(&self) {
         self.at_rest.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts lines of log cut or left out.
+    /// Counts log lines that were cut or dropped.
     pub fn record_log_lines_cut(&self, lines: u64) {
         self.log_lines_cut.fetch_add(lines, Ordering::Relaxed);
     }
 
-    /// Counts an instance made.
+    /// Counts a new instance.
     pub fn record_instance(&self) {
         self.instances.fetch_add(1, Ordering::Relaxed);
     }
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_minute_holds_so_much_log_in_however_many_lines() {
+    fn log_output_per_minute_is_limited_whatever_the_number_of_lines() {
         let counters = Counters::default();
         assert_eq!((0..1_000).filter(|_| counters.try_log(1, 64 << 10)).count(), 163);
         let counters = Counters::default();

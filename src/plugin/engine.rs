@@ -1,4 +1,4 @@
-//! The engine: compiles components, keeps evaluators, has killmails judged.
+//! The engine: compiles components, keeps evaluators, and runs them on killmails.
 //!
 //! Must not know: where killmails come from or go, names and versions of plugins.
 
@@ -40,10 +40,10 @@ use crate::plugin::sandbox::guest::Guest;
 use crate::plugin::sandbox::setup::Setup;
 use crate::plugin::sandbox::state::HostServices;
 
-/// Runs plugins. One for a server.
+/// Runs plugins. A server has one.
 pub struct Engine {
     setup: Arc<Setup>,
-    // Dropped in this order: threads end before the ticker that could interrupt their guests.
+    // Dropped in this order: the threads end before the ticker that could interrupt their guests.
     pool: WorkerPool,
     ticker: Ticker,
     cache: Arc<EvaluatorCache>,
@@ -52,11 +52,11 @@ pub struct Engine {
     next_shard: AtomicUsize,
 }
 
-/// Counts by digest of the component, and the sum of those that are gone.
+/// Counters by component digest, and the sum of those that were removed.
 #[derive(Default)]
 struct CounterRegistry {
     by_digest: BTreeMap<String, Arc<Counters>>,
-    /// Components that are forgotten as soon as nobody has them.
+    /// Components whose counters are removed as soon as they are unused.
     removing: BTreeSet<String>,
     removed: Counts,
 }
@@ -69,18 +69,18 @@ impl CounterRegistry {
 
     fn forget(&mut self, digest: &str) {
         self.removing.insert(digest.to_owned());
-        let Self { by_digest, removing: leaving, removed: gone } = self;
-        leaving.retain(|digest| {
+        let Self { by_digest, removing, removed } = self;
+        removing.retain(|digest| {
             let Some(counters) = by_digest.get(digest) else { return false };
             let is_in_use = Arc::strong_count(counters) > 1;
             if !is_in_use {
-                gone.add(&counters.snapshot());
+                removed.add(&counters.snapshot());
                 by_digest.remove(digest);
             }
             is_in_use
         });
-        // Whose it was is no longer known.
-        gone.last_fault = None;
+        // It would no longer be clear which component it belongs to.
+        removed.last_fault = None;
     }
 }
 
@@ -91,10 +91,10 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Sets up the compiler and starts the judging threads. `json` gives the canonical JSON of an entry.
+    /// Sets up the compiler and starts the worker threads. `json` returns the canonical JSON of an entry.
     ///
     /// # Errors
-    /// The pool of memory or a thread could not be had.
+    /// The instance pool or a thread cannot be created.
     pub fn new(
         config: Config,
         history: Arc<dyn History>,
@@ -102,74 +102,74 @@ impl Engine {
     ) -> Result<Arc<Self>, EngineError> {
         let setup = Arc::new(Setup::new(config, HostServices { history, json }, InstanceAllocation::Pooled)?);
         let ticker = Ticker::start(setup.weak())?;
-        let kept = EvaluatorCache::new(&setup.config);
-        setup.capacity.set_evaluator_evictor(Arc::downgrade(&kept));
-        let pool = WorkerPool::start(&setup, &ticker.handle(), &kept)?;
+        let cache = EvaluatorCache::new(&setup.config);
+        setup.capacity.set_evaluator_evictor(Arc::downgrade(&cache));
+        let pool = WorkerPool::start(&setup, &ticker.handle(), &cache)?;
         Ok(Arc::new(Self {
             builder: Builder::new(Arc::clone(&setup.config)),
             setup,
             pool,
             ticker,
-            cache: kept,
+            cache,
             counters: Mutex::default(),
             next_shard: AtomicUsize::new(0),
         }))
     }
 
-    /// The limits.
+    /// The settings.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.setup.config
     }
 
-    /// What compiles components apart from the server.
+    /// Compiles components in a separate process.
     #[must_use]
     pub const fn builder(&self) -> &Builder {
         &self.builder
     }
 
-    /// Names what compiled code depends on beside the component: another compiler, or other settings of it,
-    /// give another name.
+    /// Identifies what compiled code depends on beside the component: it changes with the compiler and its
+    /// settings.
     #[must_use]
     pub fn compatibility(&self) -> String {
         self.setup.compatibility()
     }
 
-    /// Whether there could ever be memory for a component, as far as the scan can tell: its code comes on
-    /// top.
+    /// Checks that a component could ever fit into memory, as far as the scan can tell: its code is not
+    /// included.
     ///
     /// # Errors
     /// `NeverFits`.
-    pub fn admit(&self, about: &ComponentInfo) -> Result<(), Refusal> {
-        Charge::check_fits(&self.setup.capacity, about.class, about.loaded_bytes(0))
+    pub fn admit(&self, info: &ComponentInfo) -> Result<(), Refusal> {
+        Charge::check_fits(&self.setup.capacity, info.class, info.loaded_bytes(0))
     }
 
-    /// Charges memory with what code of so many bytes takes loaded, before any of it is read.
+    /// Charges the memory of a component whose code file has this size, before the file is read.
     ///
     /// # Errors
-    /// `Full` or `NeverFits` where there is no memory for it.
-    pub fn charge(&self, about: &ComponentInfo, code_bytes: u64) -> Result<Charge, Refusal> {
-        compile::charge_memory(&self.setup, about, code_bytes)
+    /// `Full` or `NeverFits`.
+    pub fn charge(&self, info: &ComponentInfo, code_bytes: u64) -> Result<Charge, Refusal> {
+        compile::charge_memory(&self.setup, info, code_bytes)
     }
 
-    /// Maps the code that the builder made of a component, from a file that only it wrote.
+    /// Maps the code that the builder compiled, from a file that only the builder writes.
     ///
     /// # Errors
-    /// It was made by another compiler, or needs what is not provided.
+    /// It was compiled by another compiler, or imports what is not provided.
     pub fn load(
         &self,
         upload: UploadId<'_>,
-        about: ComponentInfo,
+        info: ComponentInfo,
         code: &Path,
         charge: Charge,
     ) -> Result<Component, Refusal> {
-        let compiled = compile::load(&self.setup, about, code, charge)?;
+        let compiled = compile::load(&self.setup, info, code, charge)?;
         let component = compile::check_linkage(&self.setup, &compiled, upload, self.counters(upload.digest));
         component.map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
     }
 
-    /// Checks and compiles a component in this process, and instantiates it once: for programs that trust it.
-    /// Blocks for up to seconds.
+    /// Checks and compiles a component in this process, and instantiates it once. For programs that trust the
+    /// component. Blocks for up to seconds.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -182,7 +182,7 @@ impl Engine {
         let digest = sha256_hex(bytes);
         let upload = UploadId { digest: &digest, size_bytes: bytes.len() };
         let component = compile::check_linkage(&self.setup, &compiled, upload, self.counters(&digest))?;
-        let _awake = self.ticker.keep_ticking();
+        let _ticking = self.ticker.keep_ticking();
         Guest::new(&self.setup, &component)?;
         Ok(component)
     }
@@ -191,41 +191,42 @@ impl Engine {
         self.counters.lock().get_or_create(digest)
     }
 
-    /// Judges a sample in several orders, each on an instance of its own. Blocks.
+    /// Runs the trial: evaluates a sample in several orders, each on a separate instance. Blocks.
     ///
     /// # Errors
-    /// `Configure` where the configuration is refused, `NotRepeatable` where a verdict differs, `Deadline`
-    /// and `HostBudget` where a call took too much twice, `TooMany` or `Full` where there is no room.
+    /// `Configure` if the configuration is refused, `NotRepeatable` if a verdict differs, `Deadline` and
+    /// `HostBudget` if a call exceeded a limit twice, `TooMany` or `Full` if evaluators or memory are used
+    /// up.
     pub fn try_sample(
         &self,
         component: &Component,
         config: &str,
         sample: &[SharedEntry],
     ) -> Result<(), Refusal> {
-        let _place = self.setup.capacity.reserve(component.about())?;
-        let _awake = self.ticker.keep_ticking();
+        let _reserved = self.setup.capacity.reserve(component.about())?;
+        let _ticking = self.ticker.keep_ticking();
         repeatability_trial::try_sample(&self.setup, component, config, sample)
             .map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
     }
 
-    /// Tries an upload as [`probe::by_default`] does. Blocks.
+    /// Tries an upload as [`repeatability_trial::try_upload`] does. Blocks.
     ///
     /// # Errors
-    /// As [`Engine::probe`].
+    /// As [`Engine::try_sample`].
     pub fn try_upload(&self, component: &Component, sample: &[SharedEntry]) -> Result<TrialReport, Refusal> {
-        let _place = self.setup.capacity.reserve(component.about())?;
-        let _awake = self.ticker.keep_ticking();
+        let _reserved = self.setup.capacity.reserve(component.about())?;
+        let _ticking = self.ticker.keep_ticking();
         repeatability_trial::try_upload(&self.setup, component, sample)
             .map_err(|refusal| refusal.legible(self.setup.config.text_bytes))
     }
 
-    /// Configures a component, once for all who ask; pairs equal in component, configuration and `instance`
-    /// share one evaluator. It is done on the judging threads, after what is live, and given up when nobody
-    /// waits for it any more. A refusal of the configuration is remembered for a while.
+    /// Configures a component, once for everyone who asks for it: pairs equal in component, configuration and
+    /// `instance` share one evaluator. This happens on the worker threads, after live pages, and is given up
+    /// when nobody waits for it any more. A refusal of the configuration is remembered for a while.
     ///
     /// # Errors
-    /// `Configure` with the guest's text; that, `Deadline` or `HostBudget` where configuring ended in a fault
-    /// twice; `Instantiate`, or what [`Refusal::is_busy`] tells of.
+    /// `Configure` with the guest's message. `Configure`, `Deadline` or `HostBudget` if configuring ended in
+    /// a fault twice. `Instantiate`, or a refusal that [`Refusal::is_busy`].
     pub async fn evaluator(
         &self,
         component: &Component,
@@ -235,11 +236,10 @@ impl Engine {
         self.evaluator_for_address(component, config, instance, None, None).await
     }
 
-    /// The same for a component that was not tried yet: it is tried on the sample before it is configured for
-    /// use.
+    /// The same for a component that was not tried yet: the trial on the sample comes first.
     ///
     /// # Errors
-    /// As [`Engine::evaluator`] and [`Engine::probe`].
+    /// As [`Engine::evaluator`] and [`Engine::try_sample`].
     pub async fn tried_evaluator(
         &self,
         component: &Component,
@@ -250,17 +250,17 @@ impl Engine {
         self.evaluator_for_address(component, config, instance, Some(sample), None).await
     }
 
-    /// The same as either, with its memory charged to the address that alone asks for it.
+    /// The same as either, with the memory charged to the address that alone asks for it.
     ///
     /// # Errors
-    /// As [`Engine::evaluator`] and [`Engine::probe`].
+    /// As [`Engine::evaluator`] and [`Engine::try_sample`].
     pub async fn evaluator_for_address(
         &self,
         component: &Component,
         config: &str,
         instance: Instance,
         sample: Option<&[SharedEntry]>,
-        payer: Option<&AddressBudget>,
+        address: Option<&AddressBudget>,
     ) -> Result<Evaluator, Refusal> {
         let max = self.setup.config.config_bytes;
         if config.len() > max {
@@ -270,41 +270,41 @@ impl Engine {
         }
         let key = EvaluatorKey { digest: component.digest().to_owned(), config: config.to_owned(), instance };
         loop {
-            let (mut news, is_others) = match self.cache.lookup(&key, sample.is_some(), payer) {
+            let (mut receiver, was_pending) = match self.cache.lookup(&key, sample.is_some(), address) {
                 CacheLookup::Ready(evaluator) => return Ok(evaluator),
                 CacheLookup::Refused(refusal) => return Err(refusal),
-                CacheLookup::Pending(news) => (news, true),
-                CacheLookup::Missing(news, order) => {
+                CacheLookup::Pending(receiver) => (receiver, true),
+                CacheLookup::Missing(receiver, ticket) => {
                     let shard = self.next_shard.fetch_add(1, Ordering::Relaxed);
                     self.pool.set_up(EvaluatorSetup::new(
-                        order,
+                        ticket,
                         component.clone(),
                         sample.unwrap_or_default(),
                         shard,
                     ));
-                    (news, false)
+                    (receiver, false)
                 }
             };
             let lost =
                 || Refusal::Crashed("the plugin could not be configured: the work was lost".to_owned());
-            let made = news
+            let result = receiver
                 .wait_for(Option::is_some)
                 .await
                 .map_err(|_| lost())?
                 .clone()
                 .unwrap_or_else(|| Err(lost()));
-            match made {
-                // Good news is of something that has to be asked for: meanwhile nobody held it.
+            match result {
+                // Ready, but it has to be looked up: it may have been evicted in the meantime.
                 Ok(()) => {}
-                // What another address has too much of says nothing of this one.
-                Err(Refusal::AddressFull { .. }) if is_others => {}
+                // Another address has used up its memory, which says nothing about this one.
+                Err(Refusal::AddressFull { .. }) if was_pending => {}
                 Err(refusal) => return Err(refusal),
             }
         }
     }
 
-    /// Has a page judged: an answer for each killmail, in order. Waits while the queue is full. An evaluator
-    /// that may cost only so much ([`Evaluator::within`]) leaves out the last of them once it did.
+    /// Evaluates a page: one result per killmail, in order. Waits while the queue is full. An evaluator that
+    /// reaches its CPU limit ([`Evaluator::with_cpu_limit`]) leaves out the last ones.
     pub async fn judge(&self, evaluator: &Evaluator, page: impl Into<Page>, run: Run) -> Vec<Judgment> {
         let page = page.into();
         evaluator.touch();
@@ -316,7 +316,7 @@ impl Engine {
         self.pool.judge(evaluator, page, run).await
     }
 
-    /// The same without what is told of faults.
+    /// The same without the messages of faults.
     pub async fn evaluate(&self, evaluator: &Evaluator, page: impl Into<Page>, run: Run) -> Vec<Answer> {
         let judged = self.judge(evaluator, page, run).await;
         judged.into_iter().map(|answer| answer.map_err(|failure| failure.fault)).collect()
@@ -333,55 +333,55 @@ impl Engine {
         all
     }
 
-    /// What the guests of one component did so far; its SHA-256 in hex.
+    /// What the guests of one component did so far, by its SHA-256 in hex.
     #[must_use]
     pub fn counts_of(&self, digest: &str) -> Counts {
         self.counters.lock().by_digest.get(digest).map(|counters| counters.snapshot()).unwrap_or_default()
     }
 
-    /// Forgets a component that is gone: what it did so far stays in [`Engine::counts`] only.
+    /// Forgets a component that was deleted. Its counts remain only in [`Engine::counts`].
     pub fn forget(&self, digest: &str) {
         self.cache.records().forget(digest);
         self.counters.lock().forget(digest);
     }
 
-    /// How many pairs of plugin and configuration are kept ready, in use or not.
+    /// Ready pairs of plugin and configuration, in use or not.
     #[must_use]
     pub fn evaluators_kept(&self) -> usize {
         self.cache.len()
     }
 
-    /// How many pairs wait to be made ready, or are being made.
+    /// Pairs that are being set up, or wait for it.
     #[must_use]
     pub fn setups_waiting(&self) -> usize {
         self.pool.setups_waiting()
     }
 
-    /// The pairs of one component that rest because of what they did; its SHA-256 in hex.
+    /// The quarantined pairs of one component, by its SHA-256 in hex.
     #[must_use]
     pub fn quarantined(&self, digest: &str) -> QuarantinedPairs {
         self.cache.records().quarantined(digest)
     }
 
-    /// How many pairs rest.
+    /// The number of quarantined pairs.
     #[must_use]
     pub fn quarantined_count(&self) -> usize {
         self.cache.records().quarantined_count()
     }
 
-    /// The pages that wait to be judged.
+    /// Pages that wait to be judged.
     #[must_use]
     pub fn pages_waiting(&self) -> PagesWaiting {
         self.pool.pages_waiting()
     }
 
-    /// How many judging threads there are.
+    /// The number of worker threads.
     #[must_use]
     pub fn threads(&self) -> usize {
         self.pool.len()
     }
 
-    /// What all guests share: how much of it there is, and is in use.
+    /// The limits that all guests share, and how much is in use.
     #[must_use]
     pub fn capacity(&self) -> &Capacity {
         &self.setup.capacity
@@ -390,9 +390,9 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        let kept = self.cache.drain();
-        if !kept.is_empty() {
-            evaluator_cache::drop_in_background(kept);
+        let evaluators = self.cache.drain();
+        if !evaluators.is_empty() {
+            evaluator_cache::drop_in_background(evaluators);
         }
     }
 }

@@ -1,41 +1,40 @@
-//! What a guest may ask of the killmails before the one it judges. Declared here, answered by whoever holds
-//! the store.
+//! What a guest may query about the killmails before the one it evaluates. Declared here, implemented by the
+//! owner of the store.
 //!
-//! Law 7 (same in, same out) rests on `Bound`: a question is always about the same killmails, whenever it is
-//! asked.
+//! Law 7 (same in, same out) depends on `Bound`: a query covers the same killmails whenever it is made.
 //!
-//! Must not know: how killmails are kept.
+//! Must not know: how killmails are stored.
 
 use crate::domain::filter::RoleClause;
 use crate::domain::id::Seq;
 
-/// Which killmails may be seen at all.
+/// The killmails that a guest may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bound {
-    /// Only killmail ids smaller than this.
+    /// Only killmail ids below this.
     pub below: u32,
-    /// Only what the log held up to this number.
+    /// Only entries up to this sequence number.
     pub head: Seq,
 }
 
-/// Killmails that fit **all** terms, within a time. A term without ids fits nothing; no terms: all killmails
-/// of that time.
+/// Killmails that match **all** terms, within a time range. A term without ids matches nothing; without
+/// terms, all killmails of that time match.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HistoryQuestion {
     /// The terms.
     pub terms: Vec<RoleClause>,
-    /// Killmail time at least this, unix seconds.
+    /// Killmail time at or after this, unix seconds.
     pub since: Option<i64>,
     /// Killmail time before this, unix seconds.
     pub until: Option<i64>,
 }
 
-/// What a set of killmails amounts to.
+/// Totals of a set of killmails.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Totals {
-    /// How many.
+    /// Their number.
     pub killmails: u64,
-    /// Their total values summed, ISK.
+    /// The sum of their total values, ISK.
     pub value: f64,
     /// Time of the earliest, unix seconds.
     pub first: Option<i64>,
@@ -43,23 +42,23 @@ pub struct Totals {
     pub last: Option<i64>,
 }
 
-/// What of the host's work one call of a guest may still have, in nanoseconds of CPU time. It is charged
-/// before the work, by what is asked and not by what a clock says.
+/// The host work that one guest call may still use, in nanoseconds of CPU time. It is charged before the
+/// work, by the size of the request and not by a clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowance {
     max: u64,
     remaining: u64,
 }
 
-/// More was asked of the host than it may still do.
+/// A request that exceeds the allowance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("about {} ms or more of the host's work, with {} of {} ms left (plugin.host_cpu_ms)", millis(*.needed), millis(*.left), millis(*.max))]
 pub struct Exhausted {
-    /// What it would have taken at least, nanoseconds.
+    /// The least it would have taken, nanoseconds.
     pub needed: u64,
     /// What was left, nanoseconds.
     pub left: u64,
-    /// What one call may have, nanoseconds.
+    /// The allowance of one call, nanoseconds.
     pub max: u64,
 }
 
@@ -68,7 +67,7 @@ const fn millis(nanos: u64) -> u64 {
 }
 
 impl Allowance {
-    /// So much for one call, nanoseconds.
+    /// A full allowance of this many nanoseconds.
     #[must_use]
     pub const fn new(max: u64) -> Self {
         Self { max, remaining: max }
@@ -80,10 +79,10 @@ impl Allowance {
         self.remaining
     }
 
-    /// Takes off what is about to be done, nanoseconds.
+    /// Charges work that is about to be done, nanoseconds.
     ///
     /// # Errors
-    /// More than is left; then nothing may be done.
+    /// It exceeds what is left; then the work must not be done.
     pub const fn charge(&mut self, nanos: u64) -> Result<(), Exhausted> {
         match self.remaining.checked_sub(nanos) {
             Some(left) => self.remaining = left,
@@ -93,32 +92,32 @@ impl Allowance {
     }
 }
 
-/// The memory of guests. Called on the judging threads; may block for what the allowance allows.
+/// The history that guests query. Called on the worker threads; may block as long as the allowance permits.
 pub trait History: Send + Sync {
-    /// How many killmails fit.
+    /// The number of matching killmails.
     ///
     /// # Errors
-    /// The answer takes more than the allowance.
+    /// The answer exceeds the allowance.
     fn count(
         &self,
         query: &HistoryQuestion,
         bound: Bound,
         allowance: &mut Allowance,
     ) -> Result<u64, Exhausted>;
-    /// What those that fit amount to.
+    /// Totals of the matching killmails.
     ///
     /// # Errors
-    /// The answer takes more than the allowance.
+    /// The answer exceeds the allowance.
     fn totals(
         &self,
         query: &HistoryQuestion,
         bound: Bound,
         allowance: &mut Allowance,
     ) -> Result<Totals, Exhausted>;
-    /// When the latest killmail that fits this term happened, unix seconds.
+    /// Time of the latest killmail that matches this term, unix seconds.
     ///
     /// # Errors
-    /// The answer takes more than the allowance.
+    /// The answer exceeds the allowance.
     fn last_seen(
         &self,
         term: &RoleClause,
@@ -127,7 +126,7 @@ pub trait History: Send + Sync {
     ) -> Result<Option<i64>, Exhausted>;
 }
 
-/// No history at all: for trials of plugins.
+/// An empty history, for trials and tests.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoHistory;
 
@@ -150,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_is_never_overdrawn() {
+    fn the_allowance_is_never_overdrawn() {
         let mut allowance = Allowance::new(50_000_000);
         assert_eq!(allowance.charge(49_500_000), Ok(()));
         let refused = allowance.charge(115_200_000).unwrap_err();

@@ -1,6 +1,6 @@
-//! Judgment: user code in a sandbox says which killmails to keep, and what to put beside them.
+//! Plugins: user code in a sandbox that decides which killmails to keep, and what to annotate them with.
 //!
-//! Must not know: where killmails come from or go, names and versions of plugins, doors.
+//! Must not know: where killmails come from or go, names and versions of plugins, transports.
 
 pub mod build;
 pub mod class;

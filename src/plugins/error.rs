@@ -135,9 +135,18 @@ impl PluginsError {
             _ => None,
         }
     }
-}
 
-impl PluginsError {
+    /// The limit that was exceeded, for `details.limit`, in the unit the message names.
+    #[must_use]
+    pub const fn limit(&self) -> Option<u64> {
+        match self {
+            Self::Refused(refusal) => refusal.limit(),
+            Self::TooManyNames { max } => Some(*max),
+            Self::TooManyUploads { max } => Some(*max as u64),
+            _ => None,
+        }
+    }
+
     /// Whether it may succeed in a moment: a limit of the server was reached, or the server failed.
     #[must_use]
     pub const fn is_transient(&self) -> bool {

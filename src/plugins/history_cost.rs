@@ -10,6 +10,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use tempfile::TempDir;
 
 use crate::domain::entry::Origin;
@@ -36,7 +37,8 @@ struct Past {
 
 fn past(killmails: u64) -> Past {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(Config { dir: dir.path().to_owned(), ..Config::default() }).unwrap();
+    let store =
+        Store::open(Config { dir: dir.path().to_owned(), ..Config::default() }, |_| Bytes::new()).unwrap();
     let recipe =
         Recipe { killmails, days: killmails as f64 / 14_400.0, late: 0.0, revised: 0.0, ..Recipe::default() };
     let mut counts: BTreeMap<Dimension, BTreeMap<u32, u64>> = BTreeMap::new();
@@ -167,7 +169,7 @@ fn an_expensive_question_is_refused_before_it_is_answered() {
     let one = term(Dimension::ShipType, Role::Any, &ships[..1]);
     assert!(ask(vec![one.clone()], &mut allowance).unwrap() > 100);
     assert!(allowance.remaining() > 49_900_000, "the cheap question is cheap");
-    // ComponentInfo 10,000 killmails in each term: reading the lists alone would take a second.
+    // About 10,000 killmails in each term: reading the lists alone would take a second.
     let refused =
         ask(vec![term(Dimension::ShipType, Role::Any, &ships[..70]); 500], &mut allowance).unwrap_err();
     assert!(refused.needed > 50_000_000 && allowance.remaining() == refused.left, "{refused}");

@@ -4,6 +4,8 @@
 //!
 //! Must not know: how an answer is found, or what it is charged for.
 
+use bytes::Bytes;
+
 use crate::domain::entry::Origin;
 use crate::domain::filter::{IdSet, RoleClause};
 use crate::domain::killmail::Killmail;
@@ -83,7 +85,8 @@ fn answer_all(
 #[test]
 fn law_7_a_question_is_charged_the_same_whenever_it_is_asked() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(Config { dir: dir.path().to_owned(), ..Config::default() }).unwrap();
+    let store =
+        Store::open(Config { dir: dir.path().to_owned(), ..Config::default() }, |_| Bytes::new()).unwrap();
     let history = StoreHistory::new(&store);
     // A third of the killmails arrive hours or days after others with higher ids.
     let recipe = Recipe { killmails: 9_000, days: 3.0, late: 0.3, revised: 0.0, ..Recipe::default() };

@@ -23,12 +23,9 @@ fn open(dir: &Path) -> Arc<Plugins> {
 }
 
 fn open_within(dir: &Path, limits: limits::Config) -> Arc<Plugins> {
-    let store = Store::open(store::config::Config {
-        dir: dir.to_owned(),
-        min_free_bytes: 0,
-        ..store::config::Config::default()
-    })
-    .unwrap();
+    let config =
+        store::config::Config { dir: dir.to_owned(), min_free_bytes: 0, ..store::config::Config::default() };
+    let store = Store::open(config, |_| Bytes::new()).unwrap();
     let engine =
         Engine::new(limits::Config { compile_here: true, ..limits }, Arc::new(NoHistory), |_| Bytes::new())
             .unwrap();
@@ -167,7 +164,7 @@ async fn a_changed_file_is_not_run() {
         let other = plugins.store.upload_file().unwrap();
         other.write(GATECAMP).unwrap();
         plugins.store.keep_component(&digest, &other).unwrap();
-        plugins.store.remove_compiled(&digest).unwrap();
+        plugins.store.remove_code(&digest).unwrap();
         digest
     };
     let plugins = open(dir.path());

@@ -8,9 +8,8 @@ use crate::universe::activity::KILLMAILS_BY_HOUR;
 
 /// The average time between two battles, days.
 const DAYS_PER_BATTLE: f64 = 3.0;
-/// The fewest and the most killmails a minute of a battle, in multiples of an average minute (9 killmails):
-/// 30 to
-/// 96.
+/// The fewest and the most killmails a minute of a battle, in multiples of an average minute (9 killmails);
+/// that is 30 to 96.
 const BATTLE: (f64, f64) = (3.3, 10.7);
 
 /// The time of one killmail.

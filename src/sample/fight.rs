@@ -6,9 +6,8 @@ use crate::domain::killmail::Attacker;
 use crate::sample::participants::{Character, Participants};
 use crate::sample::rng::{Counts, Dice};
 
-/// The number of attackers if players are among them. Together with the NPC-only killmails this gives 45 %
-/// with one,
-/// 1.3 % with more than 50, and up to 603.
+/// The number of attackers if players are among them. Together with the NPC-only killmails, 45 % have one
+/// attacker, 1.3 % have more than 50, and the maximum is 603.
 const PLAYERS: Counts = Counts(&[
     (0.370, 1, 1),
     (0.595, 2, 2),

@@ -37,9 +37,8 @@ impl Dice {
         self.fraction() < probability
     }
 
-    /// Approximately normally distributed with mean 0 and standard deviation 1 (a sum of four numbers); never
-    /// beyond
-    /// 3.5.
+    /// Approximately normally distributed with mean 0 and standard deviation 1 (a sum of four numbers).
+    /// Never beyond 3.5.
     pub fn normal(&mut self) -> f64 {
         let throw = self.throw();
         let sum: u64 = (0..4).map(|n| (throw >> (16 * n)) & 0xffff).sum();

@@ -64,14 +64,14 @@ impl App {
     /// # Errors
     /// The store is damaged or in use, the token cannot be created, or the plugin engine cannot run here.
     pub async fn open(
-        mut config: Config,
+        config: Config,
         connections: Arc<Connections>,
         bodies_max: usize,
     ) -> Result<Self, Error> {
-        config.store.encode = wire::killmail::encode;
         let data_dir = config.server.data_dir.clone();
         let store_config = config.store.clone();
-        let store = tasks::blocking("open store", move || Store::open(store_config)).await??;
+        let open = move || Store::open(store_config, wire::killmail::encode);
+        let store = tasks::blocking("open store", open).await??;
         let token = match config.server.api_token.clone() {
             Some(token) => token,
             None => {

@@ -1,19 +1,15 @@
-//! The way in: what is new gets the next number, what adds to a known killmail revises it, and all of it is
-//! on disk before it is seen.
+//! Appending: a new killmail gets the next number, one that adds something to a known killmail revises it, and
+//! readers see neither before it is on disk.
 //!
-//! Encoding happens before the writer's turn and on every core; the turn itself is one transaction, a sync,
-//! and the publication to memory.
+//! Encoding happens before the writer lock is taken and is spread over all cores. Under the lock are one
+//! transaction, one sync, and the publication to memory.
 //!
 //! Must not know: where killmails come from; how they are found again.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
-use hashbrown::HashMap;
-
-use crate::domain::entry::{Entry, SharedEntry, is_implausible, plausible_upload_time};
-use crate::domain::facts::Facts;
+use crate::domain::entry::{Entry, is_implausible, plausible_upload_time};
 use crate::domain::hash::is_known;
 use crate::domain::id::Seq;
 use crate::domain::killmail::Killmail;
@@ -25,62 +21,32 @@ use crate::store::engine::{Write, chunked_values, journal};
 use crate::store::error::StoreError;
 use crate::store::facts::facts;
 use crate::store::format::frame::{self, Header};
-use crate::store::format::log_entry::{self, LogEntry, Revised};
-use crate::store::format::record::{Packed, VERSION};
+use crate::store::format::log_entry::{self, LogEntry};
+use crate::store::format::record::VERSION;
 use crate::store::incoming::{Appended, Checkpoint, Incoming};
 use crate::store::index::rows::Row;
 use crate::store::keys::{Key, Tree};
-use crate::store::mirror::file_numbers::Added;
+use crate::store::mirror::file_numbers::{AssignedFiles, Entries};
 use crate::store::mirror::revision_notices::AssignedNotices;
+use crate::store::transaction::{Draft, Prepared, Revision, Transaction};
 use crate::store::writer::Writer;
 use crate::store::{Store, arrival};
 use crate::tasks;
 
-/// Killmails of one transaction at most: the engine lets nobody read while it commits one.
+/// Killmails of one transaction at most: the engine blocks all reads while it commits.
 const TRANSACTION_MAX: usize = 1_000;
 /// Entries published to memory while the lock is held.
 const PUBLISH_STEP: usize = 16;
-/// Below this, encoding is not worth another thread.
+/// Fewer killmails than this are encoded on the calling thread.
 const SPREAD_MIN: usize = 32;
 
-/// What can be made of a killmail before it has a number.
-struct Prepared {
-    facts: Facts,
-    json: Bytes,
-    packed: Packed,
-}
-
-/// An entry about to be written.
-struct Draft {
-    entry: SharedEntry,
-    prepared: Prepared,
-    /// What it replaces.
-    old: Option<SharedEntry>,
-}
-
-/// What became of an incoming killmail, by its draft.
-enum Outcome {
-    New(usize),
-    Revised(usize),
-    Known(Seq),
-    Conflict(Seq),
-}
-
-/// One transaction in the making.
-struct Turn {
-    numbers: Numbers,
-    drafts: Vec<Draft>,
-    by_id: HashMap<u32, usize>,
-    outcomes: Vec<Outcome>,
-}
-
 impl Store {
-    /// Takes killmails in, in this order, and with the last of them how far their source was read. On disk
-    /// when this returns. More than 1,000 are written in several transactions.
+    /// Appends killmails in this order, and stores with the last of them how far their source was read. On
+    /// disk when this returns. More than 1,000 are written in several transactions.
     ///
     /// # Errors
-    /// `NoSpace` before anything is written; else what the disk says. After a failed write the store only
-    /// reads.
+    /// `NoSpace` before anything is written; otherwise what the disk reports. After a failed write the store
+    /// is read-only.
     pub fn append(
         &self,
         mut batch: Vec<Incoming>,
@@ -114,33 +80,25 @@ impl Store {
         chunked_values::read(&self.engine, Key::Checkpoint(source))
     }
 
-    /// Notes how far a source was read, where there was nothing to append.
-    ///
-    /// # Errors
-    /// As `append`.
-    pub fn set_checkpoint(&self, checkpoint: Checkpoint) -> Result<(), StoreError> {
-        self.append(Vec::new(), Some(checkpoint)).map(|_| ())
-    }
-
-    /// Why nothing more is written, once a write has failed.
+    /// Why the store is read-only, once a write has failed.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         self.writer.lock().failed.clone()
     }
 
-    /// Whether there is room to write.
+    /// Whether there is enough free space to write.
     #[must_use]
     pub fn has_space(&self) -> bool {
         self.lack_of_space().is_none()
     }
 
-    /// Why there is no room to write, with what is free and what must be.
+    /// Why there is not enough free space to write: how much is free, and how much must stay free.
     #[must_use]
     pub fn lack_of_space(&self) -> Option<String> {
         self.check_space().err().map(|error| error.to_string())
     }
 
-    /// Makes sure that there is room to write.
+    /// Checks that there is enough free space to write.
     ///
     /// # Errors
     /// `NoSpace`; the file system.
@@ -153,12 +111,13 @@ impl Store {
         if free < min { Err(StoreError::NoSpace { free, min }) } else { Ok(()) }
     }
 
-    /// Prepares those that look new; whoever turns out not to be was prepared in vain.
+    /// Prepares the killmails whose ids are not stored yet. Another writer may store one of them before the
+    /// lock is taken; that work is wasted.
     fn prepare_unknown(&self, part: &[Incoming]) -> Result<Vec<Option<Prepared>>, StoreError> {
         let unknown: Vec<bool> = {
-            let memory = self.memory.read();
+            let resident = self.resident.read();
             part.iter()
-                .map(|incoming| memory.index.ids.get(incoming.killmail.killmail_id).is_none())
+                .map(|incoming| resident.index.ids.get(incoming.killmail.killmail_id).is_none())
                 .collect()
         };
         let killmails: Vec<&Killmail> =
@@ -178,10 +137,16 @@ impl Store {
             .codec
             .pack(killmails.iter().copied())
             .map_err(|why| StoreError::Engine { what: "encode a killmail", why })?;
-        let rest = killmails.iter().map(|killmail| (facts(killmail), (self.config.encode)(killmail)));
+        let rest = killmails.iter().map(|killmail| (facts(killmail), (self.encode)(killmail)));
         Ok(rest.zip(packed).map(|((facts, json), packed)| Prepared { facts, json, packed }).collect())
     }
 
+    fn prepare_one(&self, killmail: &Killmail) -> Result<Prepared, StoreError> {
+        let why = "nothing came back".to_owned();
+        self.prepare(&[killmail])?.pop().ok_or(StoreError::Engine { what: "encode a killmail", why })
+    }
+
+    /// Writes and publishes one transaction.
     fn write(
         &self,
         part: Vec<Incoming>,
@@ -192,39 +157,46 @@ impl Store {
         if let Some(what) = &writer.failed {
             return Err(StoreError::Failed { what: what.clone() });
         }
-        let mut turn =
-            Turn { numbers: writer.numbers, drafts: Vec::new(), by_id: HashMap::new(), outcomes: Vec::new() };
+        let mut transaction = Transaction::new(writer.numbers);
         for (incoming, prepared) in part.into_iter().zip(prepared) {
-            self.draft(&mut turn, incoming, prepared)?;
+            self.draft(&mut transaction, incoming, prepared)?;
         }
-        self.conflicts.store(turn.numbers.conflicts, Ordering::Relaxed);
-        if turn.drafts.is_empty() && checkpoint.is_none() {
-            writer.numbers = turn.numbers;
-            return Ok(appended(turn));
+        for killmail_id in &transaction.conflicts {
+            writer.conflicts.log(*killmail_id);
         }
-        let mut writes = self.writes(&turn, checkpoint)?;
-        let (added, given) = self.number_files(&writer, &turn);
-        writes.extend(added.writes().chain(given.writes()));
+        self.conflicts.store(transaction.numbers.conflicts, Ordering::Relaxed);
+        if transaction.drafts.is_empty() && checkpoint.is_none() {
+            writer.numbers = transaction.numbers;
+            return Ok(transaction.into_appended());
+        }
+        let mut writes = self.writes(&transaction, checkpoint)?;
+        let (files, notices) = self.assign_files(&writer, &transaction);
+        writes.extend(files.writes().chain(notices.writes()));
         let frames = journal::frames(&writes);
         if let Err(error) = self.engine.commit(writes) {
             writer.failed = Some(error.to_string());
             return Err(error);
         }
-        writer.numbers = turn.numbers;
-        writer.ledger.record(&turn.numbers, turn.revisions());
+        writer.numbers = transaction.numbers;
+        writer.ledger.record(&transaction.numbers, transaction.revisions());
         writer.journal.add(&frames);
-        writer.notices.settle(given, added.head());
-        self.revised.store(turn.numbers.rev, Ordering::Relaxed);
-        self.publish(&turn.drafts);
-        // Only then, so that no file is looked for whose entry cannot be read yet.
-        self.files.write().settle(added);
+        writer.notices.apply(notices, files.newest());
+        self.revised.store(transaction.numbers.rev, Ordering::Relaxed);
+        self.publish(&transaction.drafts);
+        // After the entries, so that nobody asks for a file whose entry cannot be read yet.
+        self.files.write().apply(files);
         let mark = self.mark(&writer.numbers);
-        self.snapshots.lock().start_if_due(self.config.snapshot_every, self.engine.dir(), &self.memory, mark);
-        Ok(appended(turn))
+        self.snapshots.lock().start_if_due(
+            self.config.snapshot_every,
+            self.engine.dir(),
+            &self.resident,
+            mark,
+        );
+        Ok(transaction.into_appended())
     }
 
-    /// Gives the next number to something that is no killmail: `write` puts it on disk, `publish` into memory
-    /// before the head moves.
+    /// Assigns the next number to an entry that is not a killmail: `write` makes the write for the
+    /// transaction, `publish` makes it visible in memory before the head advances.
     pub(crate) fn write_span(
         &self,
         write: impl FnOnce(Seq) -> Write,
@@ -238,11 +210,10 @@ impl Store {
         let numbers = Numbers { head: writer.numbers.head + 1, ..writer.numbers };
         let seq = Seq(numbers.head);
         let mut writes = vec![write(seq), Write::new(Key::Numbers, numbers.to_bytes())];
-        if let Some(Checkpoint { source, bytes }) = checkpoint {
-            writes.extend(chunked_values::writes(Key::Checkpoint(&source), &bytes));
-        }
-        let added = self.files.read().add(seq.0 - 1, seq.0, &[seq.0], &[]);
-        writes.extend(added.writes());
+        writes.extend(checkpoint_writes(checkpoint));
+        let entries = Entries { head: seq.0 - 1, new_head: seq.0, without_hash: vec![seq.0], late: vec![] };
+        let files = self.files.read().assign(&entries);
+        writes.extend(files.writes());
         if let Err(error) = self.engine.commit(writes) {
             writer.failed = Some(error.to_string());
             return Err(error);
@@ -250,46 +221,49 @@ impl Store {
         writer.numbers = numbers;
         writer.ledger.record(&numbers, std::iter::empty());
         publish(seq);
-        self.memory.write().index.skip_to(seq);
-        self.files.write().settle(added);
+        self.resident.write().index.skip_to(seq);
+        self.files.write().apply(files);
         Ok(seq)
     }
 
-    /// The mirror's files of what a turn writes, and which of them tell of what it revises.
-    fn number_files(&self, writer: &Writer, turn: &Turn) -> (Added, AssignedNotices) {
+    /// Assigns mirror files to what a transaction writes, and notices of what it revises.
+    fn assign_files(&self, writer: &Writer, transaction: &Transaction) -> (AssignedFiles, AssignedNotices) {
         let files = self.files.read();
-        let (mut without, mut late, mut told) = (Vec::new(), Vec::new(), Vec::new());
-        for Draft { entry, old, .. } in &turn.drafts {
+        let mut entries = Entries {
+            head: writer.numbers.head,
+            new_head: transaction.numbers.head,
+            without_hash: Vec::new(),
+            late: Vec::new(),
+        };
+        let mut revised_files = Vec::new();
+        for Draft { entry, old, .. } in &transaction.drafts {
             match old {
-                None if !is_known(&entry.killmail) => without.push(entry.seq.0),
+                None if !is_known(&entry.killmail) => entries.without_hash.push(entry.seq.0),
                 None => {}
-                Some(old) => match files.file(entry.seq.0) {
+                Some(old) => match files.file_of(entry.seq.0) {
                     Some(file) if !differs_by_provenance_only(&old.killmail, &entry.killmail) => {
-                        told.push(file)
+                        revised_files.push(file)
                     }
-                    None if is_known(&entry.killmail) => late.push(entry.seq.0),
+                    None if is_known(&entry.killmail) => entries.late.push(entry.seq.0),
                     _ => {}
                 },
             }
         }
-        late.sort_unstable();
-        (
-            files.add(writer.numbers.head, turn.numbers.head, &without, &late),
-            writer.notices.give(files.head(), told.into_iter()),
-        )
+        entries.late.sort_unstable();
+        (files.assign(&entries), writer.notices.assign(files.newest(), revised_files.into_iter()))
     }
 
-    /// Finds out what an incoming killmail is to what is stored and to what came before it in the same turn.
+    /// Compares an incoming killmail with what is stored and with what came before it in the same transaction,
+    /// and adds the result to the transaction.
     fn draft(
         &self,
-        turn: &mut Turn,
+        transaction: &mut Transaction,
         incoming: Incoming,
         prepared: Option<Prepared>,
     ) -> Result<(), StoreError> {
         let id = incoming.killmail.killmail_id;
-        let drafted = turn.by_id.get(&id).copied();
-        let stored = match drafted {
-            Some(at) => Some(Arc::clone(&turn.drafts[at].entry)),
+        let stored = match transaction.drafted(id) {
+            Some(entry) => Some(Arc::clone(entry)),
             None => self.killmail(id)?,
         };
         let Some(stored) = stored else {
@@ -297,153 +271,71 @@ impl Store {
                 Some(prepared) => prepared,
                 None => self.prepare_one(&incoming.killmail)?,
             };
-            turn.add_new(incoming, prepared);
+            transaction.add_new(incoming, prepared);
             return Ok(());
         };
-        let outcome = match merge(&stored.killmail, &incoming.killmail, arrival::is_newer(&stored, &incoming))
-        {
-            MergeOutcome::Unchanged => Outcome::Known(stored.seq),
-            MergeOutcome::Conflict => {
-                turn.numbers.conflicts += 1;
-                tracing::warn!(
-                    killmail.id = id,
-                    "killmail {id} came again with another body; the stored one stays"
-                );
-                Outcome::Conflict(stored.seq)
-            }
+        match merge(&stored.killmail, &incoming.killmail, arrival::is_newer(&stored, &incoming)) {
+            MergeOutcome::Unchanged => transaction.add_known(stored.seq),
+            MergeOutcome::Conflict => transaction.add_conflict(id, stored.seq),
             MergeOutcome::Revised(mut killmail) => {
                 killmail.time_implausible = is_implausible(killmail.time, stored.received_at_ms);
                 let prepared = self.prepare_one(&killmail)?;
                 let uploaded_at = arrival::uploaded_at(&stored, &incoming);
-                Outcome::Revised(turn.revise(drafted, &stored, *killmail, uploaded_at, prepared))
+                transaction.revise(&stored, Revision { killmail: *killmail, uploaded_at, prepared });
             }
-        };
-        turn.outcomes.push(outcome);
+        }
         Ok(())
     }
 
-    fn prepare_one(&self, killmail: &Killmail) -> Result<Prepared, StoreError> {
-        let why = "nothing came back".to_owned();
-        self.prepare(&[killmail])?.pop().ok_or(StoreError::Engine { what: "encode a killmail", why })
-    }
-
-    fn writes(&self, turn: &Turn, checkpoint: Option<Checkpoint>) -> Result<Vec<Write>, StoreError> {
-        let mut writes = Vec::with_capacity(turn.drafts.len() * 2 + 2);
-        for draft in &turn.drafts {
+    fn writes(
+        &self,
+        transaction: &Transaction,
+        checkpoint: Option<Checkpoint>,
+    ) -> Result<Vec<Write>, StoreError> {
+        let mut writes = Vec::with_capacity(transaction.drafts.len() * 2 + 2);
+        for draft in &transaction.drafts {
             put_record(&mut writes, draft)?;
             let seq = draft.entry.seq.0;
-            writes.extend(chunked_values::writes(
-                Key::LogEntry(seq),
-                &log_entry::encode(&line(&draft.entry, &draft.prepared)),
-            ));
+            let bytes = log_entry::encode(&log_entry_with_weight(draft));
+            writes.extend(chunked_values::writes(Key::LogEntry(seq), &bytes));
             if let Some(old) = &draft.old {
                 let mut value = seq.to_le_bytes().to_vec();
-                value.extend(log_entry::encode(&line_of(old)));
+                value.extend(log_entry::encode(&log_entry_of(old)));
                 writes.extend(chunked_values::writes(Key::Revision(draft.entry.rev), &value));
             }
         }
-        writes.push(Write::new(Key::Numbers, turn.numbers.to_bytes()));
-        if let Some(Checkpoint { source, bytes }) = checkpoint {
-            writes.extend(chunked_values::writes(Key::Checkpoint(&source), &bytes));
-        }
+        writes.push(Write::new(Key::Numbers, transaction.numbers.to_bytes()));
+        writes.extend(checkpoint_writes(checkpoint));
         Ok(writes)
     }
 
-    /// Makes drafts visible, a few at a time so that no reader waits long.
+    /// Makes drafts visible, a few at a time so that readers never wait long for the lock.
     fn publish(&self, drafts: &[Draft]) {
-        let mut gone = Vec::new();
+        let mut evicted = Vec::new();
         for drafts in drafts.chunks(PUBLISH_STEP) {
-            let mut memory = self.memory.write();
-            for Draft { entry, prepared, old } in drafts {
-                let row = Row::new(&line(entry, prepared));
-                if let Some(old) = old {
-                    memory.revs.insert(row.killmail_id, entry.rev);
-                    memory.index.replace(entry.seq, row, &old.facts, &entry.facts);
-                    gone.extend(memory.tail.replace(Arc::clone(entry)));
+            let mut resident = self.resident.write();
+            for draft in drafts {
+                let (entry, row) = (&draft.entry, Row::new(&log_entry_with_weight(draft)));
+                if let Some(old) = &draft.old {
+                    resident.revs.insert(row.killmail_id, entry.rev);
+                    resident.index.replace(entry.seq, row, &old.facts, &entry.facts);
+                    evicted.extend(resident.tail.replace(Arc::clone(entry)));
                 } else {
-                    memory.index.insert(entry.seq, row, &entry.facts);
-                    memory.tail.push(Arc::clone(entry), row.weight, &mut gone);
+                    resident.index.insert(entry.seq, row, &entry.facts);
+                    resident.tail.push(Arc::clone(entry), row.weight, &mut evicted);
                 }
             }
-            drop(memory);
-            gone.clear();
+            // Entries are freed after the lock is released.
+            drop(resident);
+            evicted.clear();
         }
     }
 }
 
-impl Turn {
-    fn add_new(&mut self, incoming: Incoming, prepared: Prepared) {
-        self.numbers.head += 1;
-        self.numbers.count += 1;
-        let age_secs = arrival::age_of(&incoming);
-        let entry = Entry {
-            seq: Seq(self.numbers.head),
-            rev: 0,
-            origin: incoming.origin,
-            received_at_ms: incoming.received_at_ms,
-            uploaded_at: incoming.uploaded_at,
-            age_secs,
-            facts: prepared.facts.clone(),
-            json: cell(&prepared.json),
-            killmail: incoming.killmail,
-        };
-        let at = self.drafts.len();
-        self.by_id.insert(entry.facts.killmail_id, at);
-        self.drafts.push(Draft { entry: Arc::new(entry), prepared, old: None });
-        self.outcomes.push(Outcome::New(at));
-    }
-
-    /// The revisions made, and of which killmails.
-    fn revisions(&self) -> impl Iterator<Item = Revised> {
-        self.drafts
-            .iter()
-            .filter(|draft| draft.old.is_some())
-            .map(|draft| Revised { killmail_id: draft.entry.facts.killmail_id, rev: draft.entry.rev })
-    }
-
-    /// A draft of this turn is changed; a stored entry gets a draft that replaces it.
-    fn revise(
-        &mut self,
-        drafted: Option<usize>,
-        stored: &SharedEntry,
-        killmail: Killmail,
-        uploaded_at: Option<i64>,
-        prepared: Prepared,
-    ) -> usize {
-        let rev = if drafted.is_some() { stored.rev } else { self.numbers.rev + 1 };
-        let entry = Arc::new(Entry {
-            seq: stored.seq,
-            rev,
-            origin: stored.origin,
-            received_at_ms: stored.received_at_ms,
-            uploaded_at,
-            age_secs: stored.age_secs,
-            facts: prepared.facts.clone(),
-            json: cell(&prepared.json),
-            killmail,
-        });
-        if let Some(at) = drafted {
-            let draft = &mut self.drafts[at];
-            (draft.entry, draft.prepared) = (entry, prepared);
-            return at;
-        }
-        self.numbers.rev = rev;
-        let at = self.drafts.len();
-        self.by_id.insert(entry.facts.killmail_id, at);
-        self.drafts.push(Draft { entry, prepared, old: Some(Arc::clone(stored)) });
-        at
-    }
-}
-
-fn appended(turn: Turn) -> Vec<Appended> {
-    let entry = |at: usize| Arc::clone(&turn.drafts[at].entry);
-    let one = |outcome| match outcome {
-        Outcome::New(at) => Appended::New(entry(at)),
-        Outcome::Revised(at) => Appended::Revised(entry(at)),
-        Outcome::Known(seq) => Appended::Known(seq),
-        Outcome::Conflict(seq) => Appended::Conflict(seq),
-    };
-    turn.outcomes.into_iter().map(one).collect()
+fn checkpoint_writes(checkpoint: Option<Checkpoint>) -> Vec<Write> {
+    checkpoint.map_or_else(Vec::new, |Checkpoint { source, bytes }| {
+        chunked_values::writes(Key::Checkpoint(&source), &bytes)
+    })
 }
 
 fn put_record(writes: &mut Vec<Write>, draft: &Draft) -> Result<(), StoreError> {
@@ -473,11 +365,12 @@ fn put_record(writes: &mut Vec<Write>, draft: &Draft) -> Result<(), StoreError> 
     Ok(())
 }
 
-fn line(entry: &Entry, prepared: &Prepared) -> LogEntry {
-    LogEntry { weight: u32::try_from(prepared.json.len()).unwrap_or(u32::MAX), ..line_of(entry) }
+fn log_entry_with_weight(draft: &Draft) -> LogEntry {
+    let weight = u32::try_from(draft.prepared.json.len()).unwrap_or(u32::MAX);
+    LogEntry { weight, ..log_entry_of(&draft.entry) }
 }
 
-fn line_of(entry: &Entry) -> LogEntry {
+fn log_entry_of(entry: &Entry) -> LogEntry {
     LogEntry {
         facts: entry.facts.clone(),
         received_at_ms: entry.received_at_ms,
@@ -486,9 +379,4 @@ fn line_of(entry: &Entry) -> LogEntry {
         weight: 0,
         rev: entry.rev,
     }
-}
-
-/// The cell with the JSON in it, if there is an encoder.
-fn cell(json: &Bytes) -> OnceLock<Bytes> {
-    if json.is_empty() { OnceLock::new() } else { OnceLock::from(json.clone()) }
 }

@@ -1,14 +1,14 @@
-//! How an incoming killmail counts: how old it is, whether it is newer than the stored one, when it was
-//! published.
+//! How an incoming killmail compares with the stored one: how old it is, whether it is newer, and when it
+//! counts as published.
 //!
-//! Must not know: what becomes of it.
+//! Must not know: what the store does with the result.
 
 use crate::domain::entry::Entry;
 use crate::domain::killmail::Killmail;
 use crate::domain::provenance::{BODY, ZKB};
 use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 
-/// Whether it replaces what a source of the same rank gave.
+/// Whether its values replace those of a source of the same rank.
 pub fn is_newer(stored: &Entry, incoming: &Incoming) -> bool {
     match incoming.zkb {
         ZkbRule::Keep => false,
@@ -19,8 +19,8 @@ pub fn is_newer(stored: &Entry, incoming: &Incoming) -> bool {
     }
 }
 
-/// When the two together count as published: the time belongs to the account of the higher rank, so that a
-/// lower one holds up none.
+/// When the merged killmail counts as published: the time comes from the source of the higher rank, so that
+/// a lower one never blocks its updates.
 pub fn uploaded_at(stored: &Entry, incoming: &Incoming) -> Option<i64> {
     let raises = incoming.killmail.zkb.is_some() && !is_lower(&incoming.killmail);
     match (is_lower(&stored.killmail), is_lower(&incoming.killmail)) {
@@ -31,13 +31,13 @@ pub fn uploaded_at(stored: &Entry, incoming: &Incoming) -> Option<i64> {
     }
 }
 
-/// Whether what it says beyond the body is of the lower rank; where it says nothing, the body.
+/// Whether its zkb block comes from a source of the lower rank; without a zkb block, whether its body does.
 fn is_lower(killmail: &Killmail) -> bool {
     killmail.provenance.source(if killmail.zkb.is_some() { ZKB } else { BODY }).is_some()
 }
 
-/// How old it counts, seconds.
-pub fn age_of(incoming: &Incoming) -> u32 {
+/// Its age when it arrived, seconds.
+pub fn age_secs(incoming: &Incoming) -> u32 {
     let time = incoming.killmail.time;
     let by_upload = incoming.uploaded_at.map(|at| at.saturating_sub(time)).filter(|age| *age >= 0);
     let age = match incoming.age {

@@ -1,39 +1,32 @@
 //! The settings of the store (`[store]`).
 //!
-//! Must not know: what they are used for.
+//! Must not know: how the store uses them.
 
 use std::path::PathBuf;
 
-use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::domain::killmail::Killmail;
-
-/// How the store is kept.
+/// Settings of the store.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The data folder; made if missing.
+    /// The data folder; created if missing.
     #[serde(skip)]
     pub dir: PathBuf,
-    /// The engine's page cache, bytes (128 MiB; its own default of 1 GiB is most of a small machine).
+    /// The engine's page cache, bytes (128 MiB; its own default of 1 GiB would be most of a small machine).
     pub cache_bytes: u64,
-    /// Nothing is written when less than this is free on the disk, bytes (256 MiB).
+    /// Nothing is written while less than this is free on the disk, bytes (256 MiB).
     pub min_free_bytes: u64,
     /// Entries of the log kept in memory, ready to send (10,000).
     pub tail_entries: usize,
-    /// About how much memory those may take, bytes (64 MiB).
+    /// About how much memory they may use, bytes (64 MiB).
     pub tail_bytes: usize,
-    /// Entries between two snapshots of the index (250,000: about a second of start-up).
+    /// Entries between two snapshots of the index (250,000: replaying them takes about a second at start).
     pub snapshot_every: u64,
-    /// Records looked at a second while the server runs, so that damage is found before someone asks (200:
-    /// about 1 % of a core); 0: none.
+    /// Records read a second to find damage before someone asks for them (200: about 1 % of a core); 0: none.
     pub scrub_per_sec: u64,
-    /// Pause between two rounds of that, seconds (a day).
+    /// Pause between two such passes over all records, seconds (a day).
     pub scrub_pause_secs: u64,
-    /// Makes the canonical JSON, once, at append; only its length is stored.
-    #[serde(skip, default = "no_encoder")]
-    pub encode: fn(&Killmail) -> Bytes,
 }
 
 impl Default for Config {
@@ -47,15 +40,6 @@ impl Default for Config {
             snapshot_every: 250_000,
             scrub_per_sec: 200,
             scrub_pause_secs: 86_400,
-            encode: nothing,
         }
     }
-}
-
-fn no_encoder() -> fn(&Killmail) -> Bytes {
-    nothing
-}
-
-fn nothing(_: &Killmail) -> Bytes {
-    Bytes::new()
 }

@@ -1,36 +1,36 @@
-//! Why the store could not do what it was asked.
+//! Why an operation on the store failed.
 //!
-//! Must not know: who asked, or what they tell their users.
+//! Must not know: the caller, or what the caller shows to users.
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::domain::files::is_disk_full;
 
-/// What went wrong, with which thing, because of what.
+/// What failed, on what, and why.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// What is on disk is not what was written there.
-    #[error("the store is damaged: {what}; mend it with `{command}`")]
+    #[error("the store is damaged: {what}; repair it with `{command}`")]
     Damaged {
         /// What is damaged.
         what: String,
-        /// The command that mends it.
+        /// The command that repairs it.
         command: String,
     },
     /// The folder is not a data folder.
     #[error(
-        "there is no store in {}; is that the data folder? (--data-dir or DATA_DIR name it, `killstream serve` makes a new one)",
+        "there is no store in {}; is that the data folder? (set it with --data-dir or DATA_DIR; `killstream serve` creates a new store)",
         dir.display()
     )]
     NoStore {
         /// The folder.
         dir: PathBuf,
     },
-    /// Another process has the store open.
+    /// Another process has opened the store.
     #[error("data folder in use by pid {pid}; stop it, or use --server URL")]
     InUse {
-        /// That process; 0 where it left no number.
+        /// That process; 0 if its number is not known.
         pid: u32,
     },
     /// Writing would fill the disk.
@@ -41,14 +41,14 @@ pub enum StoreError {
         /// Bytes that must stay free.
         min: u64,
     },
-    /// There is one of these at a time.
-    #[error("{what} is under way already; try again when it is done")]
+    /// Only one of these runs at a time.
+    #[error("{what} is already running; try again when it is done")]
     UnderWay {
         /// What.
         what: &'static str,
     },
     /// A newer killstream wrote this store.
-    #[error("the store has {what} {found}, this killstream knows up to {known}")]
+    #[error("the store has {what} {found}; this version of killstream reads up to {known}")]
     TooNew {
         /// What has a version.
         what: &'static str,
@@ -57,34 +57,34 @@ pub enum StoreError {
         /// The newest one known here.
         known: u32,
     },
-    /// An earlier write failed half-way in the engine; only reading is safe until the store is opened again.
-    #[error("an earlier write failed, the store takes no more until it is opened again: {what}")]
+    /// An earlier commit failed in the engine; the store is read-only until it is opened again.
+    #[error("an earlier write failed, the store is read-only until it is opened again: {what}")]
     Failed {
         /// What failed.
         what: String,
     },
     /// The killmail is larger than a record can be.
-    #[error("killmail {killmail_id} is too large to keep: {bytes} bytes compressed")]
+    #[error("killmail {killmail_id} is too large to store: {bytes} bytes compressed")]
     TooLarge {
         /// The killmail.
         killmail_id: u32,
         /// Its size, compressed bytes.
         bytes: usize,
     },
-    /// The operating system said no.
+    /// The operating system reported an error.
     #[error("cannot {what} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// With which file.
+        /// The file or folder.
         path: PathBuf,
         /// Why not.
         source: io::Error,
     },
-    /// The engine said no.
+    /// The engine, or an encoder, reported an error.
     #[error("cannot {what}: {why}")]
     Engine {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
         /// Why not.
         why: String,
@@ -92,7 +92,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether it is for want of room on the disk.
+    /// Whether the disk is full.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         match self {
@@ -102,7 +102,7 @@ impl StoreError {
         }
     }
 
-    /// For `map_err` on calls of the file system.
+    /// For `map_err` on file system calls.
     pub(crate) fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { what, path, source }

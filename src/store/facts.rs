@@ -1,26 +1,26 @@
-//! The facts of a killmail: its own ids, and those that static EVE facts add (constellation, region, ship
-//! groups).
+//! The facts of a killmail: its own ids, and those that follow from static EVE data (constellation, region,
+//! ship groups).
 //!
-//! Must not know: how facts are kept or asked.
+//! Must not know: how facts are stored or queried.
 
 use crate::domain::facts::{Columns, Facts};
 use crate::domain::killmail::{Attacker, Killmail, Victim};
 use crate::domain::zkb::Zkb;
 use crate::universe;
 
-/// What filters and the index need to know of the killmail.
+/// What filters and the index need from a killmail.
 #[must_use]
 pub fn facts(killmail: &Killmail) -> Facts {
     let zkb = killmail.zkb.as_ref();
-    let flag = |of: fn(&Zkb) -> Option<bool>| zkb.and_then(of).unwrap_or(false);
+    let flag = |get: fn(&Zkb) -> Option<bool>| zkb.and_then(get).unwrap_or(false);
     let mut facts = Facts {
         killmail_id: killmail.killmail_id,
         time: killmail.time,
         time_implausible: killmail.time_implausible,
         system: killmail.solar_system_id,
-        victim: of_victim(&killmail.victim),
-        attackers: of_attackers(killmail.attackers.iter()),
-        final_blow: of_attackers(killmail.attackers.iter().filter(|a| a.final_blow)),
+        victim: victim_columns(&killmail.victim),
+        attackers: attacker_columns(killmail.attackers.iter()),
+        final_blow: attacker_columns(killmail.attackers.iter().filter(|a| a.final_blow)),
         attacker_count: u32::try_from(killmail.attackers.len()).unwrap_or(u32::MAX),
         labels: zkb.and_then(|z| z.labels.clone()).unwrap_or_default(),
         npc: flag(|z| z.npc),
@@ -33,7 +33,7 @@ pub fn facts(killmail: &Killmail) -> Facts {
     facts
 }
 
-/// Fills in what follows from the other ids: the place's constellation and region, the ships' groups.
+/// Fills in what follows from the other ids: the system's constellation and region, the ships' groups.
 pub(crate) fn derive(facts: &mut Facts) {
     if let Some(system) = universe::system(facts.system) {
         facts.constellation = system.constellation_id;
@@ -52,21 +52,21 @@ pub(crate) fn derive(facts: &mut Facts) {
     }
 }
 
-fn of_victim(victim: &Victim) -> Columns {
-    let one = |id: Option<u32>| id.into_iter().collect::<Vec<_>>();
+fn victim_columns(victim: &Victim) -> Columns {
+    let list = |id: Option<u32>| id.into_iter().collect::<Vec<_>>();
     let mut columns = Columns {
-        characters: one(victim.character_id),
-        corporations: one(victim.corporation_id),
-        alliances: one(victim.alliance_id),
-        factions: one(victim.faction_id),
-        ship_types: one(victim.ship_type_id),
+        characters: list(victim.character_id),
+        corporations: list(victim.corporation_id),
+        alliances: list(victim.alliance_id),
+        factions: list(victim.faction_id),
+        ship_types: list(victim.ship_type_id),
         ..Columns::default()
     };
     columns.tidy();
     columns
 }
 
-fn of_attackers<'a>(attackers: impl Iterator<Item = &'a Attacker>) -> Columns {
+fn attacker_columns<'a>(attackers: impl Iterator<Item = &'a Attacker>) -> Columns {
     let mut columns = Columns::default();
     for attacker in attackers {
         columns.characters.extend(attacker.character_id);

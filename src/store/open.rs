@@ -1,8 +1,8 @@
-//! Opening: the engine, the store's own numbers, the index from a snapshot or the log, and the proof that
-//! they fit together.
+//! Opening a store: the engine, the store's own numbers, the index from a snapshot or from the log, and the
+//! checks that they agree.
 //!
-//! Law 3 (prefix) guards this file: after any cut what is found is a prefix of what was published, with all
-//! that was acknowledged.
+//! Law 3 (prefix) guards this file: wherever the process was cut, the store found is a prefix of what was
+//! published and contains everything that was acknowledged.
 //!
 //! Must not know: what the store is opened for.
 
@@ -22,6 +22,7 @@ use crate::store::engine::{Engine, Write, chunked_values, data_folder, records, 
 use crate::store::error::StoreError;
 use crate::store::format::dictionary::{self, CURRENT, Dictionaries, EMBEDDED, file_name};
 use crate::store::format::record::Codec;
+use crate::store::incoming::Encoder;
 use crate::store::index::Index;
 use crate::store::index::newest_entries::NewestEntries;
 use crate::store::index::resident::Resident;
@@ -36,46 +37,48 @@ use crate::store::snapshots::Snapshots;
 use crate::store::writer::Writer;
 use crate::store::{Store, whole_file};
 
-/// The newest entries whose records are read and checked at every start.
-const CHECKED: u64 = 10_000;
+/// How many of the newest entries have their records checked at every start.
+const CHECKED_AT_START: u64 = 10_000;
 
 impl Store {
-    /// Opens the store of a data folder, or makes one.
+    /// Opens the store of a data folder, or creates one. `encode` makes the canonical JSON of each killmail that
+    /// is appended.
     ///
     /// # Errors
-    /// `InUse`, `TooNew`, `Damaged` with the command that mends it, or what the system says.
-    pub fn open(config: Config) -> Result<Arc<Self>, StoreError> {
+    /// `InUse`; `TooNew`; `Damaged` with the command that repairs it; the file system.
+    pub fn open(config: Config, encode: Encoder) -> Result<Arc<Self>, StoreError> {
         let engine = Engine::open(&config.dir, config.cache_bytes)?;
         data_folder::remove_unfinished_backup(&config.dir)?;
         data_folder::remove_unfinished_compaction(&config.dir)?;
         snapshot::remove_unfinished(&config.dir)
             .map_err(StoreError::io("remove an unfinished snapshot in", &config.dir))?;
-        let epoch = identity(&engine)?;
-        let codec = Codec::new(dictionaries(&engine)?);
+        let epoch = load_epoch(&engine)?;
+        let codec = Codec::new(load_dictionaries(&engine)?);
         let numbers = meta::numbers(&engine)?;
         let (ledger, revs) = Ledger::open(&engine, epoch, &numbers)?;
-        let (index, snapshot) = match build(&engine, epoch, &numbers) {
+        let (index, snapshot) = match build_index(&engine, epoch, &numbers) {
             Err(error @ StoreError::Damaged { .. })
-                if rebuild_log(&engine, &codec, config.encode, &numbers)? == 0 =>
+                if rebuild_log(&engine, &codec, encode, &numbers)? == 0 =>
             {
                 return Err(error);
             }
-            Err(StoreError::Damaged { .. }) => build(&engine, epoch, &numbers)?,
+            Err(StoreError::Damaged { .. }) => build_index(&engine, epoch, &numbers)?,
             built => built?,
         };
-        let memory =
+        let resident =
             Resident { index, tail: NewestEntries::new(config.tail_entries, config.tail_bytes), revs };
         let refused = Mutex::new(RefusedList::load(&engine)?);
         let spans = RwLock::new(meta::spans(&engine)?);
         let journal = Journal::new(engine.dir());
-        let files = FileNumbers::read(&engine, numbers.head)?;
-        let notices = RevisionNotices::load(&engine, files.head())?;
+        let files = FileNumbers::load(&engine, numbers.head)?;
+        let notices = RevisionNotices::load(&engine, files.newest())?;
         let store = Self {
             config,
+            encode,
             epoch,
             engine,
             codec,
-            memory: Arc::new(RwLock::new(memory)),
+            resident: Arc::new(RwLock::new(resident)),
             writer: Mutex::new(Writer::new(numbers, ledger, journal, notices)),
             refused,
             spans,
@@ -87,7 +90,7 @@ impl Store {
         };
         store.check_newest()?;
         if let Err(error) = store.engine.start_second_copy() {
-            tracing::warn!("small values are not kept a second time until the next start: {error}");
+            tracing::warn!("small values have no second copy until the next start: {error}");
         }
         if let Err(error) = spare::remove(store.engine.dir()) {
             tracing::warn!("cannot remove the spare copy of the end of the store: {error}");
@@ -95,28 +98,28 @@ impl Store {
         Ok(Arc::new(store))
     }
 
-    /// The newest entries must have whole records; they fill the tail on the way.
+    /// Checks the records of the newest entries, and loads those that stay in memory.
     fn check_newest(&self) -> Result<(), StoreError> {
         let head = self.head().0;
-        for seq in (head.saturating_sub(CHECKED) + 1..=head).map(Seq) {
-            let row = self.memory.read().index.rows.get(seq).copied();
+        for seq in (head.saturating_sub(CHECKED_AT_START) + 1..=head).map(Seq) {
+            let row = self.resident.read().index.rows.get(seq).copied();
             let Some(row) = row else { continue };
             let hit = Hit { seq, killmail_id: row.killmail_id };
-            // Decoding is for those that will stay in the tail.
+            // Only entries that stay in memory need decoding.
             if seq.0 + (self.config.tail_entries as u64) <= head {
                 self.check_frames(hit)?;
                 continue;
             }
             let entry = self.read(hit)?;
-            let mut gone = Vec::new();
-            self.memory.write().tail.push(entry, row.weight, &mut gone);
+            let mut evicted = Vec::new();
+            self.resident.write().tail.push(entry, row.weight, &mut evicted);
         }
         Ok(())
     }
 }
 
-/// The epoch; a folder without one is a new store.
-fn identity(engine: &Engine) -> Result<Epoch, StoreError> {
+/// The epoch. A folder without one becomes a new store; a restored backup gets a new one.
+fn load_epoch(engine: &Engine) -> Result<Epoch, StoreError> {
     if meta::is_initialized(engine)? {
         let epoch = meta::epoch(engine)?;
         if engine.get(Tree::Meta, &Key::Restored.bytes())?.is_none() {
@@ -135,18 +138,19 @@ fn identity(engine: &Engine) -> Result<Epoch, StoreError> {
     let ledger = ledger::read(engine.dir()).map_err(StoreError::io("read", ledger::path(engine.dir())))?;
     let (entries, revisions) = (ledger.mark.map_or(0, |mark| mark.head.0), ledger.rev());
     if entries > 0 || revisions > 0 {
-        let told = format!("{entries} entries and {revisions} revisions");
-        return Err(engine.damaged(format!("it is empty, but the file `ledger` beside it tells of {told}")));
+        return Err(engine.damaged(format!(
+            "it is empty, but the file `ledger` beside it records {entries} entries and {revisions} revisions"
+        )));
     }
-    journal::remove(engine.dir()).map_err(StoreError::io("remove a former journal in", engine.dir()))?;
+    journal::remove(engine.dir()).map_err(StoreError::io("remove an old journal in", engine.dir()))?;
     let epoch = meta::new_epoch()?;
     engine.commit(meta::initial_writes(epoch, &Numbers::default(), &[]))?;
     Ok(epoch)
 }
 
-/// The dictionaries this store was written with, each also as a file beside the store; the embedded one joins
-/// them.
-fn dictionaries(engine: &Engine) -> Result<Dictionaries, StoreError> {
+/// The dictionaries this store was written with and the embedded one. Each is also written to a file beside
+/// the store if it is not there yet.
+fn load_dictionaries(engine: &Engine) -> Result<Dictionaries, StoreError> {
     let mut known = meta::dictionaries(engine)?;
     let is_new = !known.contains_key(&CURRENT);
     if is_new {
@@ -164,9 +168,9 @@ fn dictionaries(engine: &Engine) -> Result<Dictionaries, StoreError> {
     Ok(Dictionaries::new(known))
 }
 
-/// The index: of the newest snapshot and what came after it, or of the whole log; and the head of the
-/// snapshot.
-fn build(engine: &Engine, epoch: Epoch, numbers: &Numbers) -> Result<(Index, Seq), StoreError> {
+/// Builds the index from the newest snapshot and the log after it, or from the whole log. Also gives the head
+/// of the snapshot.
+fn build_index(engine: &Engine, epoch: Epoch, numbers: &Numbers) -> Result<(Index, Seq), StoreError> {
     let newest = Mark { epoch, head: Seq(numbers.head), rev: numbers.rev };
     let (mut index, mark) = snapshot::load_newest(engine.dir(), &newest)
         .unwrap_or((Index::default(), Mark { head: Seq::ZERO, rev: 0, ..newest }));
@@ -184,7 +188,7 @@ fn build(engine: &Engine, epoch: Epoch, numbers: &Numbers) -> Result<(Index, Seq
     Ok((index, mark.head))
 }
 
-/// Takes in revisions behind this one: what they replaced goes, what is in the log now comes.
+/// Applies revisions after `rev` to the index: removes what they replaced, and adds what the log has now.
 fn replay_revisions(engine: &Engine, index: &mut Index, rev: u64) -> Result<(), StoreError> {
     let mut revised = BTreeSet::new();
     for pair in engine.scan(Tree::Revisions, &Key::Revision(rev + 1).bytes()) {
@@ -199,14 +203,14 @@ fn replay_revisions(engine: &Engine, index: &mut Index, rev: u64) -> Result<(), 
     for seq in revised {
         let damaged = || engine.damaged(format!("log entry {seq}"));
         let bytes = chunked_values::read(engine, Key::LogEntry(seq))?.ok_or_else(damaged)?;
-        let line = records::decode_log_entry(engine, &bytes, || format!("log entry {seq}"))?;
-        index.insert(Seq(seq), Row::new(&line), &line.facts);
+        let entry = records::decode_log_entry(engine, &bytes, || format!("log entry {seq}"))?;
+        index.insert(Seq(seq), Row::new(&entry), &entry.facts);
     }
     Ok(())
 }
 
-/// Takes in what the log holds behind the index's head: every number up to the last, but for known holes and
-/// spans.
+/// Adds the log entries after the index's head. Every number up to the last must be there, except for known
+/// holes and spans.
 pub(crate) fn replay(engine: &Engine, index: &mut Index, numbers: &Numbers) -> Result<(), StoreError> {
     let holes = meta::numbers_without_killmail(engine)?;
     let in_hole = |first: u64, last: u64| holes.iter().any(|(from, to)| *from <= first && last <= *to);
@@ -214,15 +218,15 @@ pub(crate) fn replay(engine: &Engine, index: &mut Index, numbers: &Numbers) -> R
         |first: u64, last: u64| Err(engine.damaged(format!("log entries {first} to {last} are missing")));
     for pair in engine.scan(Tree::Log, &Key::LogEntry(index.head().0 + 1).bytes()) {
         let (key, value) = pair?;
-        // Keys of further pieces are longer.
+        // Keys of further chunks are longer.
         let Some(seq) = key.as_array().copied().map(u64::from_be_bytes) else { continue };
         let next = index.head().0 + 1;
         if seq != next && !in_hole(next, seq - 1) {
             return missing(next, seq - 1);
         }
         let bytes = chunked_values::join(engine, Tree::Log, &key, &value)?;
-        let line = records::decode_log_entry(engine, &bytes, || format!("log entry {seq}"))?;
-        index.insert(Seq(seq), Row::new(&line), &line.facts);
+        let entry = records::decode_log_entry(engine, &bytes, || format!("log entry {seq}"))?;
+        index.insert(Seq(seq), Row::new(&entry), &entry.facts);
     }
     let next = index.head().0 + 1;
     if next <= numbers.head {
@@ -233,7 +237,7 @@ pub(crate) fn replay(engine: &Engine, index: &mut Index, numbers: &Numbers) -> R
     }
     if index.head().0 > numbers.head {
         return Err(engine.damaged(format!(
-            "the log ends at {}, {} numbers were given out",
+            "the log ends at {}, {} numbers were assigned",
             index.head(),
             numbers.head
         )));

@@ -1,7 +1,7 @@
-//! The two questions the store answers, and their answers: a page of history by killmail id, and the next
-//! page of the log for a reader.
+//! The two queries of the store and their results: a page of history by killmail id, and the next page of the
+//! log for a reader.
 //!
-//! Must not know: how the answers are found.
+//! Must not know: how the results are found.
 
 use crate::domain::entry::SharedEntry;
 use crate::domain::filter::{Filter, Interest};
@@ -16,7 +16,7 @@ pub struct Hit {
     pub killmail_id: u32,
 }
 
-/// The direction of a history query, by killmail id, which is time order.
+/// The order of a history query: by killmail id, which is about the order of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Order {
     /// Greatest killmail id first.
@@ -26,61 +26,61 @@ pub enum Order {
     Oldest,
 }
 
-/// A question about history.
+/// A query for a page of history.
 #[derive(Debug, Clone, Copy)]
 pub struct HistoryQuery<'a> {
-    /// Which killmails.
+    /// Which killmails match.
     pub filter: &'a Filter,
-    /// What a plugin narrows them to.
+    /// What a plugin restricts them to.
     pub interest: Option<&'a Interest>,
-    /// The direction.
+    /// The order of the hits.
     pub order: Order,
-    /// Only what comes after this killmail id in the direction.
+    /// Only killmails that follow this id in that order.
     pub after: Option<u32>,
-    /// Only ids smaller than this.
+    /// Only ids below this one.
     pub below: Option<u32>,
-    /// Only entries numbered up to this.
+    /// Only entries up to this number.
     pub head: Seq,
-    /// At most so many killmails.
+    /// Killmails in the result, at most.
     pub limit: usize,
 }
 
-/// A reader's question: what comes next after a place in the log.
+/// A reader's query: what comes after a place in the log.
 #[derive(Debug, Clone, Copy)]
 pub struct PageQuery<'a> {
-    /// Which killmails.
+    /// Which killmails match.
     pub filter: &'a Filter,
-    /// What a plugin narrows them to.
+    /// What a plugin restricts them to.
     pub interest: Option<&'a Interest>,
-    /// Entries numbered after this.
+    /// Only entries after this number.
     pub after: Seq,
-    /// Entries numbered up to this.
+    /// Only entries up to this number.
     pub head: Seq,
-    /// Only what was at most so old when it came, seconds; 0: any age.
+    /// Only killmails that were at most this old when they came, seconds; 0: any age.
     pub max_age_secs: u32,
-    /// At most so many killmails.
+    /// Killmails in the result, at most.
     pub limit: usize,
-    /// At most so much JSON, bytes; the first killmail comes whatever its size.
+    /// JSON in the result, bytes, at most; the first killmail is included whatever its size.
     pub limit_bytes: usize,
-    /// At most so many entries are looked at.
+    /// Entries to examine, at most.
     pub scan: usize,
 }
 
-/// The next entries for a reader, in log order.
+/// The next page for a reader, in log order.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
-    /// What is wanted.
+    /// The entries that match.
     pub entries: Vec<SharedEntry>,
-    /// Everything up to this number was looked at.
+    /// Everything up to this number was examined.
     pub passed: Seq,
 }
 
-/// Sums over a selection.
+/// Sums over the killmails that match a query.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Totals {
-    /// How many killmails.
+    /// How many match.
     pub killmails: u64,
-    /// Their total value together, ISK; those without a value count nothing.
+    /// The sum of their total values, ISK; one without a value adds nothing.
     pub value: f64,
     /// Time of the earliest, unix seconds.
     pub first: Option<i64>,

@@ -1,5 +1,5 @@
-//! When the index is written to a file: every so many entries, on a thread of its own, and once more at the
-//! end.
+//! When a snapshot of the index is written: every so many entries, on a separate thread, and once more when
+//! the store is closed.
 //!
 //! Must not know: what a snapshot looks like.
 
@@ -14,47 +14,48 @@ use crate::store::index::resident::Resident;
 use crate::store::index::snapshot::{self, Mark};
 use crate::tasks;
 
-/// Fewer entries than this are not worth a snapshot at the end: replaying them takes some ten milliseconds.
-const AT_END_MIN: u64 = 4_096;
+/// Fewer entries than this are not worth a snapshot at close: replaying them takes about ten milliseconds.
+const AT_CLOSE_MIN: u64 = 4_096;
 
-/// What was written last, and the thread that is writing.
+/// The newest snapshot, and the thread that writes the next one.
 #[derive(Debug, Default)]
 pub struct Snapshots {
+    /// The newest entry in it.
     head: Seq,
     running: Option<JoinHandle<()>>,
 }
 
 impl Snapshots {
-    /// With a snapshot of this head on disk.
+    /// `head` is the newest entry in the snapshot on disk; 0 if there is none.
     pub const fn new(head: Seq) -> Self {
         Self { head, running: None }
     }
 
-    /// Starts a snapshot if `every` entries were written since the last one and none is being written.
-    pub fn start_if_due(&mut self, every: u64, dir: &Path, memory: &Arc<RwLock<Resident>>, mark: Mark) {
+    /// Starts a snapshot if `every` entries were appended since the last one and none is being written.
+    pub fn start_if_due(&mut self, every: u64, dir: &Path, resident: &Arc<RwLock<Resident>>, mark: Mark) {
         let due = mark.head.0 >= self.head.0.saturating_add(every.max(1));
         if !due || self.running.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return;
         }
         self.head = mark.head;
-        let (dir, memory) = (dir.to_owned(), Arc::clone(memory));
-        self.running = tasks::thread("store snapshot", move || write(&dir, &memory, &mark)).ok();
+        let (dir, resident) = (dir.to_owned(), Arc::clone(resident));
+        self.running = tasks::thread("store snapshot", move || write(&dir, &resident, &mark)).ok();
     }
 
-    /// Waits for the one that is being written, and writes a last one if that is worth it.
-    pub fn finish(self, dir: &Path, memory: &RwLock<Resident>, mark: Mark) {
+    /// Waits for the snapshot being written, and writes a last one if enough entries came since.
+    pub fn finish(self, dir: &Path, resident: &RwLock<Resident>, mark: Mark) {
         if let Some(thread) = self.running {
-            // A panic in there was reported when it happened.
+            // A panic in the thread was reported when it happened.
             let _ = thread.join();
         }
-        if mark.head.0 >= self.head.0.saturating_add(AT_END_MIN) {
-            write(dir, memory, &mark);
+        if mark.head.0 >= self.head.0.saturating_add(AT_CLOSE_MIN) {
+            write(dir, resident, &mark);
         }
     }
 }
 
-fn write(dir: &Path, memory: &RwLock<Resident>, mark: &Mark) {
-    if let Err(error) = snapshot::write(dir, memory, mark) {
+fn write(dir: &Path, resident: &RwLock<Resident>, mark: &Mark) {
+    if let Err(error) = snapshot::write(dir, resident, mark) {
         tracing::warn!("cannot write a snapshot of the index to {}: {error}", dir.display());
     }
 }

@@ -1,9 +1,10 @@
-//! Spans: entries of the log that are no killmails but tell readers that some were put in behind their back.
+//! Spans: log entries that are not killmails. A span tells readers that archives added killmails of a stretch
+//! of time that the readers have already passed.
 //!
-//! A span has a number like a killmail and stands in `meta` under it; to the index it is a number without a
-//! killmail, like a hole.
+//! A span gets a number like a killmail and is stored in `meta` under it; to the index it is a number without
+//! a killmail, like a hole.
 //!
-//! Must not know: archives, or who is told.
+//! Must not know: archives, or who reads spans.
 
 use crate::domain::id::Seq;
 use crate::domain::span::Span;
@@ -15,10 +16,10 @@ use crate::store::incoming::Checkpoint;
 use crate::store::keys::Key;
 
 impl Store {
-    /// Gives a span the next number, and notes how far its source was read. On disk when this returns.
+    /// Appends a span under the next number, with how far its source was read. On disk when this returns.
     ///
     /// # Errors
-    /// As `append`.
+    /// As [`Store::append`].
     pub fn append_span(&self, span: Span, checkpoint: Option<Checkpoint>) -> Result<Seq, StoreError> {
         self.check_space()?;
         let value = span_to_bytes(&span);
@@ -31,7 +32,7 @@ impl Store {
         )
     }
 
-    /// The spans numbered after the first and up to the second, in order.
+    /// The spans numbered after `after` and up to `to`, ascending.
     #[must_use]
     pub fn spans(&self, after: Seq, to: Seq) -> Vec<(Seq, Span)> {
         if after >= to {

@@ -1,6 +1,6 @@
-//! The list of tokens that were given out, in a file beside the store that only its owner can read.
+//! The list of issued tokens, in a file beside the store that only its owner can read.
 //!
-//! Must not know: what a token is, or what it lets do; the list is bytes here.
+//! Must not know: what a token is, or what it permits; the list is bytes here.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use crate::store::{Store, whole_file};
 pub const NAME: &str = "tokens";
 
 impl Store {
-    /// The list as it was put last; `None` if there never was one.
+    /// The list as it was last stored; `None` if there never was one.
     ///
     /// # Errors
     /// The file system.
@@ -26,7 +26,7 @@ impl Store {
         }
     }
 
-    /// Keeps the list; on disk, whole, when this returns.
+    /// Stores the list; complete and on disk when this returns.
     ///
     /// # Errors
     /// The file system.

@@ -1,7 +1,6 @@
-//! Killmails known by name only, until their bodies are fetched: kept on disk as the documents that name
-//! them.
+//! Killmails that a source named by id and hash, stored until their bodies are fetched.
 //!
-//! Must not know: who fetches, from where.
+//! Must not know: who fetches the bodies, or from where.
 
 use std::collections::HashSet;
 
@@ -12,88 +11,89 @@ use crate::store::engine::Write;
 use crate::store::error::StoreError;
 use crate::store::keys::{Key, Tree, prefix};
 
-/// A document that only names a killmail is small, bytes; a longer one is not kept here.
+/// Documents that only name a killmail are small, bytes; a longer one is not stored here.
 const RAW_MAX: usize = 2_048;
-/// Written in one transaction.
-const STEP: usize = 500;
+/// Killmails written in one transaction.
+const TRANSACTION_MAX: usize = 500;
 
 /// A killmail whose body is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Wanted {
-    /// Which one.
+    /// The killmail's id.
     pub killmail_id: u32,
-    /// Who named it.
+    /// The source that named it.
     pub source: String,
-    /// When, unix milliseconds.
+    /// When it was named, unix milliseconds.
     pub at_ms: i64,
-    /// The document that names it.
+    /// The document that named it.
     pub raw: String,
-    /// Whether it is put in, not brought by a running source.
+    /// Whether it came from an import or a request rather than from a running source.
     #[serde(default)]
     pub backfill: bool,
-    /// The kind of the source, where what it says is of the lower rank.
+    /// The kind of the source, if that is of the lower rank.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lower_rank: Option<String>,
-    /// How often ESI said that there is no such pair of id and hash.
+    /// How often ESI responded that there is no such pair of id and hash.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unmatched: u32,
-    /// It is not asked for before, unix milliseconds.
+    /// It is not fetched before this time, unix milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_ms: Option<i64>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 const fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
 impl Store {
-    /// Keeps in mind that a killmail's body is wanted; on disk when this returns. `false` if `max` are wanted
-    /// already, or the document is too long for one that only names a killmail.
+    /// Stores that a killmail's body is wanted; on disk when this returns. `false` if `max` are wanted already,
+    /// or if the document is too long for one that only names a killmail.
     ///
     /// # Errors
     /// `NoSpace` before anything is written; the disk.
-    pub fn want(&self, wanted: &Wanted, max: usize) -> Result<bool, StoreError> {
-        Ok(self.want_all(std::slice::from_ref(wanted), max)?.first() == Some(&true))
+    pub fn add_wanted(&self, wanted: &Wanted, max: usize) -> Result<bool, StoreError> {
+        Ok(self.add_all_wanted(std::slice::from_ref(wanted), max)?.first() == Some(&true))
     }
 
-    /// The same for many, in their order, as long as there is room.
+    /// As [`Store::add_wanted`] for many, in their order.
     ///
     /// # Errors
     /// `NoSpace` before anything is written; the disk.
-    pub fn want_all(&self, wanted: &[Wanted], max: usize) -> Result<Vec<bool>, StoreError> {
+    pub fn add_all_wanted(&self, wanted: &[Wanted], max: usize) -> Result<Vec<bool>, StoreError> {
         self.check_space()?;
         let mut ids: HashSet<u32> = self.wanted_ids()?.into_iter().collect();
-        let (mut answers, mut writes) = (Vec::with_capacity(wanted.len()), Vec::new());
-        for one in wanted {
-            let has_room = ids.len() < max || (max > 0 && ids.contains(&one.killmail_id));
-            let takes = has_room && one.raw.len() <= RAW_MAX;
-            answers.push(takes);
-            if takes {
-                let mut one = one.clone();
-                if !ids.insert(one.killmail_id)
-                    && let Some(before) = self.wanted(one.killmail_id)?.filter(|before| before.raw == one.raw)
+        let (mut added, mut writes) = (Vec::with_capacity(wanted.len()), Vec::new());
+        for wanted in wanted {
+            let has_room = ids.len() < max || (max > 0 && ids.contains(&wanted.killmail_id));
+            let is_added = has_room && wanted.raw.len() <= RAW_MAX;
+            added.push(is_added);
+            if is_added {
+                let mut wanted = wanted.clone();
+                if !ids.insert(wanted.killmail_id)
+                    && let Some(before) =
+                        self.wanted(wanted.killmail_id)?.filter(|before| before.raw == wanted.raw)
                 {
-                    // Named again in the same words, it waits on.
-                    (one.unmatched, one.due_ms) = (before.unmatched, before.due_ms);
+                    // Named again by the same document: it keeps waiting.
+                    (wanted.unmatched, wanted.due_ms) = (before.unmatched, before.due_ms);
                 }
-                writes.push(write(&one)?);
+                writes.push(write(&wanted)?);
             }
-            if writes.len() == STEP {
+            if writes.len() == TRANSACTION_MAX {
                 self.engine.commit(std::mem::take(&mut writes))?;
             }
         }
         if !writes.is_empty() {
             self.engine.commit(writes)?;
         }
-        Ok(answers)
+        Ok(added)
     }
 
-    /// Keeps what has changed about a killmail that is wanted; on disk when this returns.
+    /// Updates what is stored about a wanted killmail; on disk when this returns.
     ///
     /// # Errors
     /// The disk.
-    pub fn want_still(&self, wanted: &Wanted) -> Result<(), StoreError> {
+    pub fn update_wanted(&self, wanted: &Wanted) -> Result<(), StoreError> {
         self.engine.commit(vec![write(wanted)?])
     }
 
@@ -111,7 +111,7 @@ impl Store {
         Ok(ids)
     }
 
-    /// What is known of a killmail whose body is wanted.
+    /// What is stored about a wanted killmail; `None` if its body is not wanted.
     ///
     /// # Errors
     /// The disk.
@@ -120,19 +120,19 @@ impl Store {
         Ok(value.and_then(|value| serde_json::from_slice(&value).ok()))
     }
 
-    /// Forgets that it was wanted. On disk after the next append; until then a crash has it fetched once
-    /// more, which does no harm.
+    /// Removes a killmail whose body has come or never will. On disk after the next append; after a crash
+    /// before that it is fetched once more, which does no harm.
     ///
     /// # Errors
     /// The disk.
-    pub fn unwant(&self, killmail_id: u32) -> Result<(), StoreError> {
+    pub fn remove_wanted(&self, killmail_id: u32) -> Result<(), StoreError> {
         self.engine.remove(Tree::Meta, &Key::Wanted(killmail_id).bytes())
     }
 }
 
 fn write(wanted: &Wanted) -> Result<Write, StoreError> {
     let value = serde_json::to_vec(wanted)
-        .map_err(|error| StoreError::Engine { what: "encode what is wanted", why: error.to_string() })?;
+        .map_err(|error| StoreError::Engine { what: "encode a wanted killmail", why: error.to_string() })?;
     Ok(Write::new(Key::Wanted(wanted.killmail_id), value))
 }
 
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_written_before_waits_were_kept_is_read() {
+    fn documents_without_waits_are_read() {
         let old = r#"{"killmail_id":7,"source":"redisq","at_ms":5,"raw":"{}"}"#;
         let wanted: Wanted = serde_json::from_str(old).unwrap();
         assert_eq!(

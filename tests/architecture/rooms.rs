@@ -14,7 +14,6 @@ const INNER_FLOORS: &[(&str, u8)] = &[
     ("store/query", 0),
     ("store/progress", 0),
     ("store/facts", 0),
-    ("store/damage", 0),
     ("store/disk_space", 0),
     ("store/whole_file", 0),
     ("store/format", 0),

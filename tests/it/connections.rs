@@ -79,8 +79,8 @@ async fn incomplete_requests_time_out() {
     assert_eq!((status, &body["limit"]), (408, &json!(400)), "{body}");
     assert!(body["message"].as_str().unwrap().contains("connections.head_ms"), "{body}");
     assert_eq!((rest(silent).await, rest(idle).await), (String::new(), String::new()));
-    assert_eq!(answer(waiting).await.0, 404, "a request that waits is whole");
-    assert!(stream.next_block().await.is_some(), "a stream has all the time there is");
+    assert_eq!(answer(waiting).await.0, 404, "a request that waits is complete");
+    assert!(stream.next_block().await.is_some(), "a stream has no time limit");
     let metrics = server.get("/metrics/prometheus").await.text();
     assert!(metrics.contains("killstream_connections_timed_out_total 4\n"), "{metrics}");
 }
@@ -100,9 +100,9 @@ async fn the_longest_idle_connection_makes_room() {
     for _ in 0..30 {
         drop(pinged(at).await);
     }
-    assert_eq!(rest(oldest).await, "", "it was the first to go");
+    assert_eq!(rest(oldest).await, "", "it was closed first");
     for _ in 0..10 {
-        assert!(stream.next_block().await.is_some(), "a stream makes no room");
+        assert!(stream.next_block().await.is_some(), "a stream is not evicted");
     }
     let metrics = server.get("/metrics/prometheus").await.text();
     assert!(metrics.contains("killstream_connections_refused_total 0\n"), "{metrics}");

@@ -1,8 +1,7 @@
-//! Law 3 (prefix) on the real thing: a process that appends is killed, or its disk loses power, at random
-//! moments; what was acknowledged is there, the log is a prefix of what was published, and nothing is
-//! damaged.
+//! Law 3 (prefix) on a real store: a process that appends is killed, or its disk loses power, at random
+//! moments. What was acknowledged is there, the log is a prefix of what was published, and nothing is damaged.
 //!
-//! Must not know: how the store keeps what it keeps.
+//! Must not know: how the store keeps its data.
 
 pub mod child;
 pub mod image;
@@ -30,7 +29,7 @@ use crate::support::killmail::{SHIPS, SYSTEMS};
 use crate::support::server::Setup;
 use crate::support::{PATIENCE, long};
 
-/// What the parent knows to be acknowledged.
+/// What the child has acknowledged.
 #[derive(Debug, Default)]
 pub struct Acknowledged {
     /// Number in the log -> killmail id.
@@ -40,15 +39,15 @@ pub struct Acknowledged {
 }
 
 impl Acknowledged {
-    /// Takes in what a child said; a line cut short was not said.
-    pub fn read(&mut self, said: &[u8]) -> usize {
-        let whole = said.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+    /// Adds the acknowledgements in a child's output; an incomplete line does not count.
+    pub fn read(&mut self, output: &[u8]) -> usize {
+        let complete = output.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         let acks: Vec<Ack> =
-            std::str::from_utf8(&said[..whole]).unwrap().lines().filter_map(Ack::parse).collect();
+            std::str::from_utf8(&output[..complete]).unwrap().lines().filter_map(Ack::parse).collect();
         for ack in &acks {
             match *ack {
                 Ack::New { seq, killmail_id } => {
-                    assert_eq!(self.new.insert(seq, killmail_id), None, "number {seq} was given twice")
+                    assert_eq!(self.new.insert(seq, killmail_id), None, "number {seq} was assigned twice")
                 }
                 Ack::Revised { seq, version } => {
                     let before = self.revised.insert(seq, version);
@@ -59,14 +58,14 @@ impl Acknowledged {
         acks.len()
     }
 
-    /// The store after the accident: a prefix, with everything acknowledged in it.
+    /// Checks the store after the crash: a prefix of what was published, with everything acknowledged in it.
     pub fn check(&self, store: &Store, from: u64) {
         let head = store.head().0;
         let last = self.new.last_key_value().map_or(0, |(seq, _)| *seq);
         assert!(head >= last, "the log ends at {head}, but {last} was acknowledged");
         assert_eq!(store.count(), head);
         for (seq, id) in self.new.range(from..) {
-            assert_eq!(Plan::id(*seq), *id, "the log is no prefix of what was published");
+            assert_eq!(Plan::id(*seq), *id, "the log is not a prefix of what was published");
             assert_eq!(store.seq_of(*id), Some(Seq(*seq)));
         }
         for seq in from..=head {
@@ -75,13 +74,13 @@ impl Acknowledged {
             assert_eq!(entry.is_late(), Plan::is_late(seq), "number {seq}");
             let (mut kept, mut published) = (entry.killmail.clone(), Plan::killmail(seq));
             assert_eq!(kept.killmail_id, published.killmail_id, "number {seq}");
-            // A revision that was under way may be there or not.
+            // A revision that was being written may be there or not.
             let values =
                 [&mut kept, &mut published].map(|k| k.zkb.as_mut().unwrap().total_value.take().unwrap());
             assert_eq!(kept, published, "number {seq}");
             assert!(
                 values[0] == values[1] || values[0] >= VALUE,
-                "number {seq} has a value nobody gave: {values:?}"
+                "number {seq} has a value that nobody set: {values:?}"
             );
         }
         for (seq, version) in &self.revised {
@@ -89,7 +88,7 @@ impl Acknowledged {
             let value = entry.killmail.zkb.as_ref().unwrap().total_value.unwrap();
             assert!(
                 value >= VALUE + *version as f64,
-                "number {seq}: version {version} was acknowledged, {value} is kept"
+                "number {seq}: version {version} was acknowledged, {value} is stored"
             );
         }
         let files = (1..=store.newest_file()).map(|file| store.entry_of_file(file).map(|seq| seq.0));
@@ -108,12 +107,12 @@ impl Acknowledged {
     }
 }
 
-/// A child that appends, and the thread that reads what it acknowledges.
+/// A child that appends, and the thread that reads its acknowledgements.
 struct Victim {
     child: Child,
-    said: JoinHandle<Vec<u8>>,
-    /// Acknowledgements heard so far.
-    heard: Arc<AtomicUsize>,
+    output: JoinHandle<Vec<u8>>,
+    /// Acknowledgements read so far.
+    acknowledged: Arc<AtomicUsize>,
 }
 
 impl Victim {
@@ -121,37 +120,37 @@ impl Victim {
         let mut command = child::command(folder, round);
         let mut child = command.envs(environment.iter().copied()).stdout(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let heard = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&heard);
-        let said = std::thread::spawn(move || {
-            let (mut said, mut line) = (Vec::new(), 0);
-            while stdout.read_until(b'\n', &mut said).unwrap() > 0 {
-                count.fetch_add(usize::from(said[line..].starts_with(b"ack ")), Ordering::Relaxed);
-                line = said.len();
+        let acknowledged = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&acknowledged);
+        let output = std::thread::spawn(move || {
+            let (mut output, mut line) = (Vec::new(), 0);
+            while stdout.read_until(b'\n', &mut output).unwrap() > 0 {
+                count.fetch_add(usize::from(output[line..].starts_with(b"ack ")), Ordering::Relaxed);
+                line = output.len();
             }
-            said
+            output
         });
-        Self { child, said, heard }
+        Self { child, output, acknowledged }
     }
 
-    /// Lets it live until it has acknowledged so much, and a moment longer: time alone would prove little on
-    /// a busy machine.
-    fn live(&mut self, moment: Moment) {
+    /// Waits until it has acknowledged enough, and a little longer: time alone would prove little on a busy
+    /// machine.
+    fn wait_until(&mut self, moment: Moment) {
         let end = Instant::now() + PATIENCE;
-        while self.heard.load(Ordering::Relaxed) < moment.acknowledged {
+        while self.acknowledged.load(Ordering::Relaxed) < moment.acknowledged {
             assert_eq!(self.child.try_wait().unwrap(), None, "the child ended by itself");
-            assert!(Instant::now() < end, "the child does not get on");
+            assert!(Instant::now() < end, "the child makes no progress");
             std::thread::sleep(Duration::from_millis(2));
         }
         std::thread::sleep(moment.longer);
     }
 
-    /// Kills it without notice; gives what it had said.
+    /// Kills it with SIGKILL. Returns its output.
     fn kill(mut self) -> Vec<u8> {
         assert_eq!(self.child.try_wait().unwrap(), None, "the child ended by itself");
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.said.join().unwrap()
+        self.output.join().unwrap()
     }
 }
 
@@ -161,7 +160,7 @@ struct Moment {
     longer: Duration,
 }
 
-/// Most rounds end amid appends, some while the store is still opening.
+/// Most rounds end during appends, some while the store is still being opened.
 fn moment(dice: &mut Dice) -> Moment {
     let acknowledged = if dice.one_in(5) { 0 } else { 60 + usize::try_from(dice.below(120)).unwrap() };
     Moment { acknowledged, longer: Duration::from_millis(dice.below(100)) }
@@ -169,8 +168,8 @@ fn moment(dice: &mut Dice) -> Moment {
 
 fn verify(folder: &Path) {
     let output = Setup::quiet().command("verify").arg("--data-dir").arg(folder).output().unwrap();
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{}{}", said(&output.stdout), said(&output.stderr));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{}{}", text(&output.stdout), text(&output.stderr));
 }
 
 #[test]
@@ -181,17 +180,17 @@ fn kill_9_loses_nothing_acknowledged() {
     let rounds = if long() { 200 } else { 20 };
     for round in 0..rounds {
         let mut victim = Victim::start(folder.path(), round, &[]);
-        victim.live(moment(&mut dice));
+        victim.wait_until(moment(&mut dice));
         acks += known.read(&victim.kill());
         let store =
-            Store::open(child::config(folder.path())).unwrap_or_else(|e| panic!("round {round}: {e}"));
+            child::open(child::config(folder.path())).unwrap_or_else(|e| panic!("round {round}: {e}"));
         known.check(&store, checked);
         checked = store.head().0 + 1;
     }
-    let store = Store::open(child::config(folder.path())).unwrap();
+    let store = child::open(child::config(folder.path())).unwrap();
     known.check(&store, 1);
     let snapshots = index_equals_a_rebuild(&store, folder.path());
-    println!("{snapshots} snapshots were passed over by the rebuild");
+    println!("the rebuild ignored {snapshots} snapshots");
     let head = store.head().0;
     drop(store);
     verify(folder.path());
@@ -229,10 +228,10 @@ fn power_loss_keeps_everything_acknowledged() {
             &[("LD_PRELOAD", &shim), ("POWER_ROOT", &disk), ("POWER_IMAGE", &survives)],
         );
         let moment = moment(&mut dice);
-        victim.live(Moment { acknowledged: moment.acknowledged.max(30), ..moment });
+        victim.wait_until(Moment { acknowledged: moment.acknowledged.max(30), ..moment });
         known.read(&victim.kill());
         torn += usize::from(!image::same(&disk, &survives));
-        let store = Store::open(child::config(&survives)).unwrap_or_else(|e| panic!("round {round}: {e}"));
+        let store = child::open(child::config(&survives)).unwrap_or_else(|e| panic!("round {round}: {e}"));
         known.check(&store, checked);
         checked = store.head().0 + 1;
         drop(store);
@@ -247,7 +246,7 @@ fn power_loss_keeps_everything_acknowledged() {
     assert!(known.new.len() > 100 && torn > 0, "too little happened to prove anything");
 }
 
-/// Everything the index finds, for some terms of each kind.
+/// The hits of some terms of each dimension.
 pub fn found(store: &Store) -> Vec<Vec<Hit>> {
     let mut terms: Vec<(Dimension, u32)> = Vec::new();
     terms.extend(SYSTEMS.map(|id| (Dimension::System, id)));
@@ -255,7 +254,7 @@ pub fn found(store: &Store) -> Vec<Vec<Hit>> {
     terms.extend((0..50).map(|n| (Dimension::Character, 90_000_000 + n)));
     terms.extend((0..50).map(|n| (Dimension::Alliance, 99_000_000 + n)));
     terms.push((Dimension::Region, 10_000_002));
-    let ask = |filter: &Filter| {
+    let select = |filter: &Filter| {
         let head = store.head();
         let query = HistoryQuery {
             filter,
@@ -271,20 +270,20 @@ pub fn found(store: &Store) -> Vec<Vec<Hit>> {
     let by_term = terms.into_iter().map(|(kind, id)| {
         let mut filter = Filter::default();
         filter.set_ids(kind, vec![id]);
-        ask(&filter)
+        select(&filter)
     });
     let revised = Filter { min_value: Some(VALUE), ..Filter::default() };
-    by_term.chain([ask(&revised), ask(&Filter::default())]).collect()
+    by_term.chain([select(&revised), select(&Filter::default())]).collect()
 }
 
-/// The index that snapshots and replay made is the one a rebuild makes.
+/// Checks that the index from snapshots and replay equals one rebuilt from the log. Returns how many snapshots
+/// the rebuild ignored.
 pub fn index_equals_a_rebuild(store: &Store, folder: &Path) -> usize {
     let copy = TempDir::with_prefix("killstream-rebuild-").unwrap();
     image::copy(folder, copy.path());
     let removed = image::remove(copy.path(), |name| name.starts_with("idx-"));
-    let rebuilt = Store::open(child::config(copy.path())).unwrap();
+    let rebuilt = child::open(child::config(copy.path())).unwrap();
     assert_eq!((rebuilt.head(), rebuilt.count()), (store.head(), store.count()));
-    let (one, other) = (found(store), found(&rebuilt));
-    assert!(one == other, "the index differs from its rebuild");
+    assert!(found(store) == found(&rebuilt), "the index differs from its rebuild");
     removed
 }

@@ -1,8 +1,8 @@
-//! Damage on the real thing: a store of 20,000 killmails, half of them revised, loses a block or has a bit
-//! flipped somewhere; it is opened, verified and salvaged in a process of its own. Every frame the damage
-//! does not touch is recovered, nothing wrong or stale is served.
+//! Damage to a real store: a store of 20,000 killmails, half of them revised, loses a block or has a bit
+//! flipped somewhere; a separate process opens, verifies and salvages it. Every frame that the damage does not
+//! touch is recovered, and nothing wrong or stale is served.
 //!
-//! Must not know: how the store keeps what it keeps.
+//! Must not know: how the store keeps its data.
 
 pub mod child;
 
@@ -19,7 +19,7 @@ use crate::damage::child::{BLOCK, Findings, build, command};
 use crate::support::dice::Dice;
 use crate::support::long;
 
-/// What is done to the store's main file.
+/// How the store's main file is damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Damage {
     Block,
@@ -27,8 +27,8 @@ enum Damage {
 }
 
 impl Damage {
-    /// Killmails that may be lost at most. Where the journal is gone as well, all that stood in a block: the
-    /// smallest frames have some 190 bytes.
+    /// Killmails that may be lost, at most. Without the journal, all those in a block: the smallest frames have
+    /// about 190 bytes.
     const fn lost_max(self, journal: bool) -> u64 {
         match self {
             Self::Block if journal => 10,
@@ -37,7 +37,7 @@ impl Damage {
         }
     }
 
-    fn strike(self, folder: &Path, dice: &mut Dice) -> u64 {
+    fn apply(self, folder: &Path, dice: &mut Dice) -> u64 {
         let mut db = File::options().read(true).write(true).open(folder.join("store/db")).unwrap();
         let length = db.metadata().unwrap().len();
         loop {
@@ -63,17 +63,17 @@ impl Damage {
 fn trial(base: &Path, pristine: &Path, damage: Damage, number: u64) -> Findings {
     let folder = base.join(format!("trial-{damage:?}-{number}"));
     image::copy(pristine, &folder);
-    // One in four is as if the store had long outgrown its journal of the newest frames.
+    // One in four is like a store that has long outgrown its journal of the newest frames.
     let journal = number % 4 != 3;
     if !journal {
         assert!(image::remove(&folder, |name| name.starts_with("recent")) > 0);
     }
-    let at = damage.strike(&folder, &mut Dice::new(number * 2 + u64::from(damage == Damage::Flip)));
+    let at = damage.apply(&folder, &mut Dice::new(number * 2 + u64::from(damage == Damage::Flip)));
     let output = command(&folder, if number.is_multiple_of(20) { 1 } else { 20 }).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let findings = said.lines().find_map(Findings::parse);
+    let output_text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let findings = output_text.lines().find_map(Findings::parse);
     let context =
-        || format!("{damage:?} {number} at {at}:\n{said}{}", String::from_utf8_lossy(&output.stderr));
+        || format!("{damage:?} {number} at {at}:\n{output_text}{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}", context());
     let findings = findings.unwrap_or_else(|| panic!("{}", context()));
     println!("{damage:?} {number:>2} at {at:>9}, journal {journal}: {findings:?}");
@@ -111,12 +111,12 @@ fn damage_costs_no_more_than_it_touches() {
     assert_eq!(all.len() as u64, 2 * each);
     let noticed = all.iter().filter(|findings| !findings.clean).count();
     println!(
-        "{} trials, {noticed} noticed, {} killmails lost in all",
+        "{} trials, {noticed} noticed, {} killmails lost in total",
         all.len(),
         all.iter().map(|f| f.lost).sum::<u64>()
     );
     assert!(
         noticed > 0 && all.iter().any(|findings| !findings.opened),
-        "too little happened to prove anything"
+        "too little damage to prove anything"
     );
 }

@@ -39,7 +39,7 @@ async fn a_page_for_everything_is_an_outage_and_no_number_is_passed_over() {
     let health = server.get("/health").await.expect(200);
     assert_eq!(health["status"], "degraded", "{health}");
     assert!(
-        health["details"]["source"]["reason"].as_str().unwrap().contains("not a document of the feed"),
+        health["details"]["source"]["reason"].as_str().unwrap().contains("other than a document of the feed"),
         "{health}"
     );
     upstream.refuse(None);

@@ -1,4 +1,4 @@
-//! The limit of open files: raised, told, and never reached, whoever connects.
+//! The limit of open files: it is raised and logged, and however many clients connect, it is never reached.
 //!
 //! Must not know: how connections are counted.
 
@@ -13,19 +13,19 @@ use crate::support::{PATIENCE, until};
 const HARD: u32 = 200;
 const RESERVED: usize = 100;
 
-/// A stream that stays open, and what is said to it first.
+/// Opens a stream. Returns the connection and the first part of the response.
 async fn connect(server: &Server) -> (TcpStream, String) {
     let mut socket = TcpStream::connect(server.address()).await.unwrap();
     socket.write_all(b"GET /sse HTTP/1.1\r\nhost: here\r\n\r\n").await.unwrap();
-    let mut answer = Vec::new();
-    while !String::from_utf8_lossy(&answer).contains("connected") && !answer.ends_with(b"}}") {
-        let read = tokio::time::timeout(PATIENCE, socket.read_buf(&mut answer))
+    let mut response = Vec::new();
+    while !String::from_utf8_lossy(&response).contains("connected") && !response.ends_with(b"}}") {
+        let read = tokio::time::timeout(PATIENCE, socket.read_buf(&mut response))
             .await
-            .expect("an answer in time")
+            .expect("a response in time")
             .unwrap();
-        assert!(read > 0, "cut off after {:?}", String::from_utf8_lossy(&answer));
+        assert!(read > 0, "cut off after {:?}", String::from_utf8_lossy(&response));
     }
-    (socket, String::from_utf8(answer).unwrap())
+    (socket, String::from_utf8(response).unwrap())
 }
 
 #[tokio::test]
@@ -43,32 +43,32 @@ async fn connections_are_refused_before_files_run_out() {
 
     let mut stream = server.basic("").await;
     stream.next_block().await;
-    let mut guests = Vec::new();
+    let mut clients = Vec::new();
     let refusal = loop {
-        let (socket, answer) = connect(&server).await;
-        if !answer.starts_with("HTTP/1.1 200") {
-            break answer;
+        let (socket, response) = connect(&server).await;
+        if !response.starts_with("HTTP/1.1 200") {
+            break response;
         }
-        guests.push(socket);
-        assert!(guests.len() <= RESERVED, "nobody was refused");
+        clients.push(socket);
+        assert!(clients.len() <= RESERVED, "no connection was refused");
     };
     assert!(refusal.starts_with("HTTP/1.1 503") && refusal.contains("connection: close"), "{refusal}");
     assert!(
         refusal.contains(r#""type":"connection_limit_reached""#) && refusal.contains(r#""limit":100"#),
         "{refusal}"
     );
-    assert!(guests.len() > RESERVED - 10, "refused after {}", guests.len());
+    assert!(clients.len() > RESERVED - 10, "refused after {}", clients.len());
 
-    // Full to the brim: the source goes on, the store writes, who is in gets it.
+    // At the limit: the source goes on, the store writes, and open streams receive killmails.
     for id in 1..=20 {
         upstream.publish(killmail(id));
     }
     assert_eq!(stream.killmails(20).await, (1..=20).collect::<Vec<_>>());
 
-    guests.truncate(guests.len() - 10);
+    clients.truncate(clients.len() - 10);
     until("room for one more", async || {
-        let (_socket, answer) = connect(&server).await;
-        answer.starts_with("HTTP/1.1 200").then_some(())
+        let (_socket, response) = connect(&server).await;
+        response.starts_with("HTTP/1.1 200").then_some(())
     })
     .await;
     let system = server.get("/status").await.expect(200)["metrics"]["system"].clone();

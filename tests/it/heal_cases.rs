@@ -1,7 +1,7 @@
-//! What the feed owes is remembered and healed: by its own number, or from the archive of its day; and told,
-//! once, to every stream.
+//! Missing numbers are remembered and recovered: by their own number, or from the archive of their day. Every
+//! stream is notified once of what archives filled in.
 //!
-//! Must not know: how holes are remembered.
+//! Must not know: how missing numbers are stored.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::sse::Sse;
 use crate::support::until;
 use crate::support::upstream::{Canned, FIRST, Upstream};
 
-/// Every wait small, archives there at midnight.
+/// Short waits; archives exist at midnight.
 const HASTY: &str = "[ingest]\nr2z2_missing_ms = 100\nr2z2_heal_ms = 20\nr2z2_failed_ms = 20\narchive_after_secs = 0\nr2z2_far_numbers = 10\n";
 const DAY: i64 = 86_400;
 
@@ -22,12 +22,12 @@ fn noon() -> i64 {
     began().div_euclid(DAY) * DAY - DAY / 2
 }
 
-/// Yesterday, as archives name it.
+/// Yesterday, as the paths of archives name it.
 fn yesterday() -> String {
     jiff::Timestamp::from_second(noon()).unwrap().strftime("%Y%m%d").to_string()
 }
 
-/// A killmail of yesterday noon, as it was published then.
+/// A killmail of yesterday noon, published then.
 fn at_noon(id: u32) -> Build {
     killmail(id).time(noon() + i64::from(id))
 }
@@ -55,25 +55,29 @@ async fn count(server: &Server) -> u64 {
 
 async fn closed(server: &Server) {
     let healed = async || gaps(server).await["healed_total"] != 0 && gaps(server).await["open_numbers"] == 0;
-    until("the gap to close", async || healed().await.then_some(())).await;
+    until("the missing numbers to be closed", async || healed().await.then_some(())).await;
 }
 
-async fn told(stream: &mut Sse) -> Value {
+async fn next_gap(stream: &mut Sse) -> Value {
     let gap = stream.event_named("gap").await;
-    let told = gap.json();
-    assert_eq!(told["reason"], "backfilled", "{told}");
-    assert_eq!(told["resumed_at"].as_str(), gap.id.as_deref(), "the place of the gap is the id of the event");
-    told
+    let gap_data = gap.json();
+    assert_eq!(gap_data["reason"], "backfilled", "{gap_data}");
+    assert_eq!(
+        gap_data["resumed_at"].as_str(),
+        gap.id.as_deref(),
+        "the place of the gap is the id of the event"
+    );
+    gap_data
 }
 
 #[tokio::test]
-async fn a_skipped_number_is_remembered_over_a_kill_and_healed_when_it_comes() {
+async fn a_missing_number_is_remembered_over_a_kill_and_recovered_when_it_arrives() {
     let upstream = Upstream::start();
     let mut server =
         Setup::following(&upstream).config(&HASTY.replace("heal_ms = 20", "heal_ms = 400")).start();
     upstream.publish(killmail(1));
     until("the first killmail", async || (count(&server).await == 1).then_some(())).await;
-    let ghost = upstream.skip_number();
+    let missing = upstream.skip_number();
     let last = upstream.publish(killmail(3));
     upstream.point_at(last);
     until("the number to be passed over", async || (gaps(&server).await["open_numbers"] == 1).then_some(()))
@@ -82,18 +86,18 @@ async fn a_skipped_number_is_remembered_over_a_kill_and_healed_when_it_comes() {
         (metric(&server, "source_gaps_total").await, metric(&server, "source_gap_numbers").await),
         (1, 1)
     );
-    until("what came after it", async || (count(&server).await == 2).then_some(())).await;
+    until("the killmail after it", async || (count(&server).await == 2).then_some(())).await;
     server.kill();
     server.restart();
     let open = gaps(&server).await;
     assert_eq!(
         (&open["open"][0]["first"], &open["open"][0]["numbers"]),
-        (&json!(ghost), &json!(1)),
+        (&json!(missing), &json!(1)),
         "{open}"
     );
     let mut stream = server.basic("").await;
-    upstream.publish_at(ghost, killmail(2).r2z2());
-    assert_eq!(stream.killmails(1).await, [2], "healed by its own number it is live");
+    upstream.publish_at(missing, killmail(2).r2z2());
+    assert_eq!(stream.killmails(1).await, [2], "a killmail recovered by its number is live");
     closed(&server).await;
     assert_eq!(
         (metric(&server, "source_gap_numbers").await, metric(&server, "source_healed_total").await),
@@ -104,7 +108,7 @@ async fn a_skipped_number_is_remembered_over_a_kill_and_healed_when_it_comes() {
 }
 
 #[tokio::test]
-async fn what_never_comes_is_filled_in_from_the_archive_and_told_once_to_every_stream() {
+async fn a_number_that_never_arrives_is_filled_in_from_the_archive_and_announced_once() {
     let upstream = Upstream::start();
     published(&upstream, 1);
     let server = Setup::following(&upstream).config(HASTY).start();
@@ -118,12 +122,12 @@ async fn what_never_comes_is_filled_in_from_the_archive_and_told_once_to_every_s
     assert_eq!(basic.killmails(1).await, [4]);
     upstream.archive(&yesterday(), &[at_noon(1), at_noon(2), at_noon(3), at_noon(4)]);
     closed(&server).await;
-    let (one, two) = (told(&mut basic).await, told(&mut enhanced).await);
+    let (one, two) = (next_gap(&mut basic).await, next_gap(&mut enhanced).await);
     for name in ["reason", "requested", "resumed_at", "from", "to", "killmails"] {
         assert_eq!(one[name], two[name], "{name}");
     }
     assert_eq!(one["killmails"], 2);
-    // What is told finds what was filled in.
+    // The announced span finds what was filled in.
     let (from, to) = (one["from"].as_str().unwrap(), one["to"].as_str().unwrap());
     let found =
         server.get(&format!("/api/v1/killmails?since={from}&until={to}&order=oldest")).await.expect(200);
@@ -132,20 +136,20 @@ async fn what_never_comes_is_filled_in_from_the_archive_and_told_once_to_every_s
     assert_eq!(ids, [2, 3], "{found}");
     let body = server.get("/api/v1/killmail/2").await.expect(200);
     assert_eq!(body["data"]["killmail_hash"], format!("{:040x}", 2), "the hash is that of the list");
-    // A client that was away passes it when it comes back; coming back behind it, it is told no more.
+    // A client that resumes before the gap passes it; one that resumes after it is not notified again.
     let mut back = away.reconnect().await;
-    let resumed = told(&mut back).await;
+    let resumed = next_gap(&mut back).await;
     assert_eq!(resumed["resumed_at"], one["resumed_at"]);
     let mut again = back.reconnect().await;
     published(&upstream, 5);
     let next = again.event_named("killmail").await;
     assert_eq!(next.killmail_id(), Some(5));
-    assert_eq!(basic.killmails(1).await, [5], "what was filled in never comes as live");
+    assert_eq!(basic.killmails(1).await, [5], "what was filled in is never delivered as live");
     assert_eq!((metric(&server, "source_backfilled_total").await, count(&server).await), (2, 5));
 }
 
 #[tokio::test]
-async fn after_days_away_the_files_still_there_come_first_and_then_the_archives() {
+async fn after_days_offline_existing_files_come_first_and_then_the_archives() {
     let upstream = Upstream::start();
     published(&upstream, 1);
     let mut server = Setup::following(&upstream).config(HASTY).start();
@@ -168,7 +172,7 @@ async fn after_days_away_the_files_still_there_come_first_and_then_the_archives(
     drop(stream);
     let mut stream = server.basic("").await;
     upstream.archive(&yesterday(), &(1..90).map(at_noon).collect::<Vec<_>>());
-    assert_eq!(told(&mut stream).await["killmails"], 58);
+    assert_eq!(next_gap(&mut stream).await["killmails"], 58);
     closed(&server).await;
     assert_eq!(count(&server).await, 89);
     assert_eq!(stream.killmails_until_quiet(Duration::from_millis(300)).await, [0; 0]);
@@ -205,7 +209,7 @@ async fn an_archive_that_breaks_off_is_read_again() {
     assert_eq!(count(&server).await, 9);
 }
 
-/// A gzip answer that ends in the middle.
+/// A truncated gzip response.
 fn cut_gzip(text: &[u8]) -> Canned {
     use std::io::Write as _;
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -216,7 +220,7 @@ fn cut_gzip(text: &[u8]) -> Canned {
 }
 
 #[tokio::test]
-async fn answers_that_are_none_are_asked_for_again() {
+async fn failed_responses_are_requested_again() {
     let upstream = Upstream::start();
     let number = upstream.publish(killmail(1));
     let whole = serde_json::to_vec(&killmail(1).r2z2()).unwrap();
@@ -233,7 +237,7 @@ async fn answers_that_are_none_are_asked_for_again() {
     assert_eq!(metric(&server, "source_gaps_total").await, 0, "nothing was given up: {}", server.log());
     assert!(metric(&server, "source_timeouts_total").await >= 1);
     drop(stream.killmails_until_quiet(Duration::from_millis(100)).await);
-    // With so little time for an answer a busy machine may miss another one now and then.
+    // With such a short timeout a busy machine may occasionally miss another response.
     until("good health", async || (server.get("/health").await.expect(200)["status"] == "ok").then_some(()))
         .await;
 }
@@ -247,7 +251,7 @@ async fn a_feed_that_was_set_back_is_followed_from_its_pointer() {
     }
     until("twenty killmails", async || (count(&server).await == 20).then_some(())).await;
     let mut stream = server.basic("").await;
-    // The numbers from the tenth on are given anew: one killmail comes again, others are new.
+    // The numbers from the tenth on are assigned again: one killmail is known, the others are new.
     for (number, id) in (FIRST + 10..).zip([11, 31, 32]) {
         upstream.publish_at(number, killmail(id).r2z2());
     }
@@ -259,7 +263,7 @@ async fn a_feed_that_was_set_back_is_followed_from_its_pointer() {
 }
 
 #[tokio::test]
-async fn a_placeholder_is_passed_over_and_filled_in_when_its_file_is() {
+async fn a_placeholder_is_passed_over_and_recovered_once_its_file_has_a_killmail() {
     let upstream = Upstream::start();
     let empty = json!({ "killmail_id": null, "hash": null, "esi": null, "zkb": { "href": "https://esi.evetech.net/killmails///" } });
     let number = upstream.publish_document(empty);

@@ -9,6 +9,7 @@ use std::path::Path;
 use killstream::store::Store;
 use killstream::store::config::Config;
 use killstream::store::refused::list::Refused;
+use killstream::wire::killmail::encode;
 use serde_json::{Value, json};
 
 use crate::support::data;
@@ -150,15 +151,16 @@ fn malformed_documents_are_counted_by_reason_and_do_not_affect_others() {
 #[test]
 fn documents_accepted_on_a_retry_leave_the_list_of_refused_ones() {
     let setup = Setup::quiet();
-    let open =
-        || Store::open(Config { dir: setup.data_dir(), min_free_bytes: 0, ..Config::default() }).unwrap();
+    let open = || {
+        Store::open(Config { dir: setup.data_dir(), min_free_bytes: 0, ..Config::default() }, encode).unwrap()
+    };
     let store = open();
     let documents =
         [killmail(1).r2z2().to_string(), "{\"killmail_id\":3}".to_owned(), killmail(2).esi().to_string()];
     for raw in documents {
         let raw = raw.into_bytes().into();
         store
-            .refuse(&Refused {
+            .add_refused(&Refused {
                 reason: "once".to_owned(),
                 killmail_id: None,
                 source: "r2z2".to_owned(),

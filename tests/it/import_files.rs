@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 
 use killstream::store::Store;
 use killstream::store::config::Config;
+use killstream::wire::killmail::encode;
 use serde_json::{Value, json};
 
 use crate::support::killmail::killmail;
@@ -138,8 +139,8 @@ fn each_file_stands_alone() {
 }
 
 fn stored(setup: &Setup, id: u32) -> Option<u32> {
-    let store =
-        Store::open(Config { dir: setup.data_dir(), min_free_bytes: 0, ..Config::default() }).unwrap();
+    let store = Store::open(Config { dir: setup.data_dir(), min_free_bytes: 0, ..Config::default() }, encode)
+        .unwrap();
     store.killmail(id).unwrap().map(|entry| entry.killmail.killmail_id)
 }
 
@@ -246,8 +247,8 @@ fn rubbish_does_not_push_killmails_off_the_list() {
     let first = import(format!("{without_victim}\n"));
     assert_eq!(report(&first)["refused"], json!({ "missing_fields": 1 }));
     import((0..10_001).map(|n| format!("line {n}\n")).collect());
-    let store =
-        Store::open(Config { dir: setup.data_dir(), min_free_bytes: 0, ..Config::default() }).unwrap();
+    let store = Store::open(Config { dir: setup.data_dir(), min_free_bytes: 0, ..Config::default() }, encode)
+        .unwrap();
     let kept = store.refused(usize::MAX).unwrap();
     assert_eq!((kept.len(), kept[0].raw.as_ref()), (10_000, "line 10000".as_bytes()));
     assert_eq!(kept.last().unwrap().killmail_id, Some(1), "the oldest of all");

@@ -44,10 +44,9 @@ impl House {
         let config = store::config::Config {
             dir: folder.path().to_owned(),
             min_free_bytes: 0,
-            encode,
             ..store::config::Config::default()
         };
-        let store = Store::open(config).unwrap();
+        let store = Store::open(config, encode).unwrap();
         let history = Arc::new(StoreHistory::new(&store));
         let engine = Engine::new(
             limits::Config { compile_here: true, ..limits::Config::default() },

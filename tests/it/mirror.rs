@@ -1,4 +1,5 @@
-//! The mirror: our log as R2Z2 publishes zKillboard's, and one killstream that follows another through it.
+//! The mirror: our log in the form in which R2Z2 publishes zKillboard's, and one killstream that follows another
+//! through it.
 //!
 //! Must not know: how files are made; only what a reader of R2Z2 sees.
 
@@ -15,14 +16,14 @@ use crate::support::server::{Server, Setup};
 use crate::support::until;
 use crate::support::upstream::Upstream;
 
-/// Noon of a day long over.
+/// Noon of a day long past.
 const NOON: i64 = 1_638_014_400;
 
 async fn file(server: &Server, number: u64) -> Value {
     server.get(&format!("/ephemeral/{number}.json")).await.expect(200)
 }
 
-async fn asked(server: &Server, path: &str, headers: &[(&str, &str)]) -> Reply {
+async fn get(server: &Server, path: &str, headers: &[(&str, &str)]) -> Reply {
     http::request(Method::GET, &server.url(path), headers, Vec::new()).await
 }
 
@@ -36,10 +37,10 @@ async fn head(server: &Server) -> u64 {
 }
 
 #[tokio::test]
-async fn the_mirror_gives_every_file_as_it_came() {
+async fn the_mirror_serves_every_file_as_it_came() {
     let upstream = Upstream::start();
     let server = Server::following(&upstream);
-    assert_eq!(head(&server).await, 1, "the number to ask for first");
+    assert_eq!(head(&server).await, 1, "the number to request first");
     assert_eq!(server.get("/ephemeral/1.json").await.status, 404);
     let mut dice = Dice::new(7);
     let mut published = Vec::new();
@@ -69,7 +70,7 @@ async fn the_mirror_gives_every_file_as_it_came() {
 }
 
 #[tokio::test]
-async fn the_mirror_answers_briefly_to_those_who_know() {
+async fn the_mirror_supports_conditional_requests() {
     let server = Setup::quiet().start();
     add(&server, &killmail(1).time(NOON).r2z2()).await;
     for path in [
@@ -79,16 +80,16 @@ async fn the_mirror_answers_briefly_to_those_who_know() {
         "/history/20211127.json",
         "/history/raw/20211127.json",
     ] {
-        let first = asked(&server, path, &[("accept", "image/png")]).await;
+        let first = get(&server, path, &[("accept", "image/png")]).await;
         assert_eq!(first.status, 200, "{path}: {}", first.text());
         let tag = first.header("etag").unwrap().to_owned();
-        let again = asked(&server, path, &[("if-none-match", &tag)]).await;
+        let again = get(&server, path, &[("if-none-match", &tag)]).await;
         assert_eq!(
             (again.status.as_u16(), again.body.len(), again.header("etag")),
             (304, 0, Some(tag.as_str())),
             "{path}"
         );
-        assert_eq!(asked(&server, path, &[("if-none-match", "\"other\"")]).await.status, 200, "{path}");
+        assert_eq!(get(&server, path, &[("if-none-match", "\"other\"")]).await.status, 200, "{path}");
     }
     let plain = reqwest::Client::builder().no_proxy().no_gzip().build().unwrap();
     let zipped =
@@ -101,36 +102,32 @@ async fn the_mirror_answers_briefly_to_those_who_know() {
 }
 
 #[tokio::test]
-async fn a_revised_killmail_is_told_by_the_next_file_whatever_happens_in_between() {
+async fn a_revised_killmail_is_announced_by_the_next_file_also_across_restarts() {
     let mut server = Setup::quiet().start();
     for id in 1..=3 {
         add(&server, &killmail(id).without_zkb().r2z2()).await;
     }
-    let tag = asked(&server, "/ephemeral/2.json", &[]).await.header("etag").unwrap().to_owned();
+    let tag = get(&server, "/ephemeral/2.json", &[]).await.header("etag").unwrap().to_owned();
     add(&server, &killmail(2).value(5e9).r2z2()).await;
     add(&server, &killmail(1).value(6e9).r2z2()).await;
-    assert_eq!(head(&server).await, 3, "a revision is no new file");
+    assert_eq!(head(&server).await, 3, "a revision is not a new file");
     assert_eq!(
-        asked(&server, "/ephemeral/2.json", &[("if-none-match", &tag)]).await.expect(200)["zkb"]["totalValue"],
+        get(&server, "/ephemeral/2.json", &[("if-none-match", &tag)]).await.expect(200)["zkb"]["totalValue"],
         5e9
     );
-    assert_eq!(
-        file(&server, 3).await.get("sequence_updated"),
-        None,
-        "files that are out do not change for it"
-    );
+    assert_eq!(file(&server, 3).await.get("sequence_updated"), None, "existing files do not change for it");
     server.restart();
     for id in 4..=6 {
         add(&server, &killmail(id).r2z2()).await;
     }
     assert_eq!(file(&server, 4).await["sequence_updated"], 2);
     server.restart();
-    assert_eq!(file(&server, 4).await["sequence_updated"], 2, "also for who comes later");
+    assert_eq!(file(&server, 4).await["sequence_updated"], 2, "also for clients that come later");
     assert_eq!(file(&server, 5).await["sequence_updated"], 1);
     assert_eq!(file(&server, 6).await.get("sequence_updated"), None);
 }
 
-/// Nothing to compute a hash from, and nobody gave one.
+/// No source gave a hash, and none can be computed.
 fn hashless(id: u32) -> Value {
     killmail(id)
         .time(NOON)
@@ -141,7 +138,7 @@ fn hashless(id: u32) -> Value {
 }
 
 #[tokio::test]
-async fn a_killmail_without_a_hash_takes_no_number_until_it_has_one() {
+async fn a_killmail_without_a_hash_gets_no_number_until_it_has_one() {
     let mut server = Setup::quiet().start();
     add(&server, &killmail(1).without_zkb().r2z2()).await;
     add(&server, &killmail(1).value(1e9).r2z2()).await;
@@ -149,13 +146,13 @@ async fn a_killmail_without_a_hash_takes_no_number_until_it_has_one() {
     assert_eq!(head(&server).await, 1);
     assert_eq!(server.get("/ephemeral/2.json").await.status, 404, "there is no file yet");
     add(&server, &killmail(3).time(NOON).r2z2()).await;
-    assert_eq!(file(&server, 2).await["killmail_id"], 3, "the next file is the next killmail that has one");
+    assert_eq!(file(&server, 2).await["killmail_id"], 3, "the next file is the next killmail with a hash");
     assert_eq!(file(&server, 2).await["sequence_updated"], 1);
     let hashes = server.get("/history/20211127.json").await.expect(200);
     assert_eq!(hashes, json!({ "3": format!("{:040x}", 3) }));
     assert_eq!(server.get("/history/raw/20211127.json").await.expect(200).as_object().unwrap().len(), 2);
     server.restart();
-    // Its hash comes after all, and with it a file that nobody has read yet.
+    // Its hash comes later, and with it a file that nobody has read yet.
     let mut known = hashless(2);
     known["killmail_hash"] = json!(format!("{:040x}", 2));
     add(&server, &known).await;
@@ -170,7 +167,7 @@ async fn a_killmail_without_a_hash_takes_no_number_until_it_has_one() {
 }
 
 #[tokio::test]
-async fn a_hash_nobody_gave_is_computed_until_somebody_does() {
+async fn a_missing_hash_is_computed_until_a_source_gives_one() {
     let first = Setup::quiet().start();
     let second = Setup::quiet()
         .env("SOURCE", "r2z2")
@@ -192,8 +189,8 @@ async fn a_hash_nobody_gave_is_computed_until_somebody_does() {
         let reply = second.get("/api/v1/killmail/1").await;
         (reply.status == 200).then(|| reply.json()["data"].clone())
     };
-    assert_eq!(until("the follower to have it", kept).await, shown, "marked there, too");
-    // The same killmail with a hash: that one counts, everywhere.
+    assert_eq!(until("the follower to have it", kept).await, shown, "marked there too");
+    // The same killmail with a hash: it replaces the computed one everywhere.
     let mut named = body;
     named["killmail_hash"] = json!("ab".repeat(20));
     add(&first, &named).await;
@@ -205,7 +202,7 @@ async fn a_hash_nobody_gave_is_computed_until_somebody_does() {
             .await
             .filter(|shown| shown["killmail_hash"] == "ab".repeat(20) && shown.get("hash_source").is_none())
     };
-    until("the follower to have the given one", corrected).await;
+    until("the follower to have the given hash", corrected).await;
     until("equal stores", async || (first.digest().await == second.digest().await).then_some(())).await;
 }
 
@@ -235,13 +232,13 @@ async fn a_corrected_hash_is_corrected_everywhere() {
     assert_eq!(server.get("/history/20211127.json").await.expect(200), json!({ "1": new }));
     upstream.publish(killmail(3));
     until("the files after it", async || (head(&server).await == 3).then_some(())).await;
-    let told =
+    let announced =
         [file(&server, 2).await, file(&server, 3).await].map(|file| file.get("sequence_updated").cloned());
-    assert!(told.contains(&Some(json!(1))), "those who follow the mirror are told: {told:?}");
+    assert!(announced.contains(&Some(json!(1))), "clients that follow the mirror learn of it: {announced:?}");
 }
 
 #[tokio::test]
-async fn histories_list_a_day_and_no_other() {
+async fn histories_list_exactly_one_day() {
     let server = Setup::quiet().start();
     let midnight = NOON + 12 * 3600;
     for (id, time) in
@@ -277,10 +274,10 @@ async fn a_request_may_wait_for_the_next_file() {
     upstream.publish(killmail(1));
     until("the first killmail", async || (server.get("/ephemeral/1.json").await.status == 200).then_some(()))
         .await;
-    let tag = asked(&server, "/ephemeral/sequence.json", &[]).await.header("etag").unwrap().to_owned();
-    let waiting = asked(&server, "/ephemeral/2.json?wait=1000", &[]);
+    let tag = get(&server, "/ephemeral/sequence.json", &[]).await.header("etag").unwrap().to_owned();
+    let waiting = get(&server, "/ephemeral/2.json?wait=1000", &[]);
     let moved = [("if-none-match", tag.as_str())];
-    let moving = asked(&server, "/ephemeral/sequence.json?wait=1000", &moved);
+    let moving = get(&server, "/ephemeral/sequence.json?wait=1000", &moved);
     let publish = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         upstream.publish(killmail(2));
@@ -292,21 +289,22 @@ async fn a_request_may_wait_for_the_next_file() {
     drop(server);
     let impatient = Setup::quiet().config("[mirror]\nwait_max_secs = 1\n").start();
     assert_eq!(
-        asked(&impatient, "/ephemeral/1.json?wait=1000", &[]).await.status,
+        get(&impatient, "/ephemeral/1.json?wait=1000", &[]).await.status,
         404,
-        "bounded by the server, not by who asks"
+        "limited by the server, not by the client"
     );
 }
 
 #[tokio::test]
-async fn a_follower_that_waits_has_the_next_killmail_without_asking_again() {
+async fn a_follower_that_waits_gets_the_next_killmail_without_another_request() {
     let first = Setup::quiet().start();
     let setup = Setup::quiet()
         .env("SOURCE", "r2z2")
         .env("R2Z2_BASE_URL", &first.url(""))
         .env("R2Z2_IDLE_MS", "600000");
     let second = setup.config("[ingest]\nr2z2_wait_secs = 15\n").start();
-    until("the second to ask", async || second.log().contains("from its head").then_some(())).await;
+    until("the second to send its request", async || second.log().contains("from its head").then_some(()))
+        .await;
     for id in 1..=3 {
         add(&first, &killmail(id).r2z2()).await;
         let path = format!("/api/v1/killmail/{id}");
@@ -325,7 +323,7 @@ async fn two_servers_chained_through_the_mirror_are_equal_after_kills_under_load
         .env("R2Z2_IDLE_MS", "20")
         .env("R2Z2_PACE_MS", "1")
         .start();
-    // Only then it has been told where to begin.
+    // Only then does it know where to begin.
     let state = async || second.get("/health").await.json()["details"]["source"]["state"].clone();
     until("the second to follow", async || (state().await == "following").then_some(())).await;
     let count = async |server: &Server| {
@@ -337,7 +335,7 @@ async fn two_servers_chained_through_the_mirror_are_equal_after_kills_under_load
         let killmail = Build(random(&mut dice, id, began() - i64::from(id % 50)));
         numbers.push((upstream.publish(killmail.clone()), killmail));
         if id % 40 == 0 {
-            // A file that is rewritten before anybody read it would prove nothing.
+            // A file that is rewritten before the first has read it would prove nothing.
             until("the first to have it", async || {
                 (count(&first).await >= Some(u64::from(id))).then_some(())
             })
@@ -352,7 +350,7 @@ async fn two_servers_chained_through_the_mirror_are_equal_after_kills_under_load
     }
     let total = 410;
     until("the first to have all", async || (count(&first).await == Some(total)).then_some(())).await;
-    // One more, so that the last rewritten file is told of.
+    // One more, so that the last rewritten file is announced.
     upstream.publish(killmail(20_000));
     until("the second to have all", async || (count(&second).await == Some(total + 1)).then_some(())).await;
     until("equal stores", async || (first.digest().await == second.digest().await).then_some(())).await;

@@ -25,14 +25,9 @@ use crate::support::data;
 const BATCH: usize = 1000;
 
 fn open(folder: &Path) -> Arc<Store> {
-    let config = Config {
-        dir: folder.to_owned(),
-        min_free_bytes: 0,
-        tail_entries: 2000,
-        encode: wire::killmail::encode,
-        ..Config::default()
-    };
-    Store::open(config).unwrap()
+    let config =
+        Config { dir: folder.to_owned(), min_free_bytes: 0, tail_entries: 2000, ..Config::default() };
+    Store::open(config, wire::killmail::encode).unwrap()
 }
 
 fn incoming(line: &str) -> Incoming {

@@ -1,7 +1,7 @@
-//! The soak in short: two thin days through faults and kills. The long one is `cargo run --release --example
-//! soak`.
+//! A short soak test: two days with few killmails, faults and kills. The long one is `cargo run --release
+//! --example soak`.
 //!
-//! Must not know: what goes wrong when.
+//! Must not know: which faults happen when.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::support::long;
 use crate::support::server::Setup;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_store_equals_the_truth_and_everyone_saw_everything_once() {
+async fn the_store_is_complete_and_every_client_saw_everything_once() {
     let (killmails, subscribers, kills, missing) =
         if long() { (20_000, 100, 8, 0.001) } else { (2_000, 24, 2, 0.005) };
     let plan = Plan { killmails, days: 2.0, missing, subscribers, kills, seed: 7 };

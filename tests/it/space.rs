@@ -1,10 +1,10 @@
-//! A disk that fills up under a running server: nothing more is written, reads go on, and once there is room
-//! it goes on by itself.
+//! A disk that fills up under a running server: nothing more is written, reads go on, and once there is space
+//! again, writes resume without help.
 //!
-//! What the disk has left is narrowed by the limit of the process on the size of files, which can be moved
-//! while it runs, and which nobody else on the machine can move.
+//! The file size limit of the process stands in for a full disk: it can be changed while the process runs, and
+//! nothing else on the machine changes it.
 //!
-//! Must not know: how the server finds out what is left.
+//! Must not know: how the server finds out how much is left.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -23,13 +23,13 @@ use crate::support::upstream::Upstream;
 /// What must stay free, bytes.
 const MIN_FREE: u64 = 32 << 20;
 
-/// Lets the server's files have this length at most; `None`: any.
+/// Limits the size of the server's files; `None` removes the limit.
 fn limit(server: &Server, bytes: Option<u64>) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     let pid = libc::pid_t::try_from(server.pid()).unwrap();
     #[expect(unsafe_code, reason = "the standard library does not set limits")]
-    // SAFETY: both pointers are to a place that lives through the calls; a null pointer means that nothing is
-    // set or asked.
+    // SAFETY: both pointers point to a place that outlives the calls; a null pointer means that nothing is set or
+    // returned.
     unsafe {
         assert_eq!(libc::prlimit(pid, libc::RLIMIT_FSIZE, std::ptr::null(), &raw mut limit), 0);
         limit.rlim_cur = bytes.unwrap_or(limit.rlim_max);
@@ -37,7 +37,7 @@ fn limit(server: &Server, bytes: Option<u64>) {
     }
 }
 
-/// Leaves less room than must stay free, yet enough for all this test could write.
+/// Leaves less space than must stay free, but enough for everything this test could write.
 fn fill(server: &Server) {
     let length = fs::metadata(server.setup().data_dir().join("store/db")).unwrap().len();
     limit(server, Some(length + MIN_FREE / 2));
@@ -52,7 +52,7 @@ async fn stored(server: &Server, id: u32) {
     until(&path, async || (server.get(&path).await.status == 200).then_some(())).await;
 }
 
-/// By id, in history, on the open stream and on new ones; a refused write names the limit.
+/// Reads work by id, in history, on the open stream and on new ones; a refused write reports the limit.
 async fn reads_go_on_and_writes_are_refused(server: &Server, stream: &mut Sse, last: u32) {
     assert_eq!(server.get("/api/v1/killmail/1").await.status, 200);
     assert_eq!(server.get("/api/v1/killmails/count").await.expect(200)["data"]["count"], last);
@@ -65,7 +65,7 @@ async fn reads_go_on_and_writes_are_refused(server: &Server, stream: &mut Sse, l
 }
 
 #[tokio::test]
-async fn a_full_disk_pauses_ingest_and_nothing_else_and_it_goes_on_by_itself() {
+async fn a_full_disk_pauses_only_ingest_which_resumes_without_help() {
     let upstream = Upstream::start();
     let settings =
         format!("min_free_bytes = {MIN_FREE}\n[ingest]\nspace_check_ms = 50\n[sse]\nping_ms = 200");
@@ -76,11 +76,13 @@ async fn a_full_disk_pauses_ingest_and_nothing_else_and_it_goes_on_by_itself() {
     let mut last = 1;
     for round in 1..=2_usize {
         fill(&server);
-        let in_hand = upstream.publish(killmail(last + 1));
+        let pending = upstream.publish(killmail(last + 1));
         upstream.publish_document(json!({ "killmail_id": 7, "esi": "none" }));
         upstream.publish(killmail(last + 2));
-        until("the pause to be told", async || (source(&server).await["state"] == "no_space").then_some(()))
-            .await;
+        until("the pause to be reported", async || {
+            (source(&server).await["state"] == "no_space").then_some(())
+        })
+        .await;
         let health = server.get("/health").await.expect(200);
         assert_eq!(
             (&health["status"], &health["details"]["storage"]["has_space"]),
@@ -90,13 +92,13 @@ async fn a_full_disk_pauses_ingest_and_nothing_else_and_it_goes_on_by_itself() {
         let reason = health["details"]["source"]["reason"].as_str().unwrap();
         assert!(reason.contains(&format!("{MIN_FREE} must stay free")), "{reason}");
         reads_go_on_and_writes_are_refused(&server, &mut stream, last).await;
-        // It may have been looked at before it was there.
+        // The source may have asked for it before it was there.
         let asked = upstream
             .requests()
             .iter()
-            .filter(|seen| seen.number() == Some(in_hand + 1) && seen.status == 200)
+            .filter(|seen| seen.number() == Some(pending + 1) && seen.status == 200)
             .count();
-        assert_eq!(asked, 0, "the killmail in hand comes first");
+        assert_eq!(asked, 0, "the pending killmail comes first");
         let body = server.get("/health/ready").await.expect(503);
         assert!(body["reason"].as_str().is_some_and(|reason| reason.contains("must stay free")), "{body}");
         assert!(
@@ -105,7 +107,7 @@ async fn a_full_disk_pauses_ingest_and_nothing_else_and_it_goes_on_by_itself() {
                 .is_some_and(|why| why.contains("must stay free")),
             "{health}"
         );
-        until("the log to say it", async || {
+        until("the log message", async || {
             (server.log().matches("ingest pauses").count() == round).then_some(())
         })
         .await;
@@ -116,26 +118,26 @@ async fn a_full_disk_pauses_ingest_and_nothing_else_and_it_goes_on_by_itself() {
         last += 2;
         assert_eq!(source(&server).await["state"], "following");
         assert_eq!(server.get("/health").await.expect(200)["status"], "ok");
-        until("the log to say that it goes on", async || {
+        until("the log message that ingest goes on", async || {
             (server.log().matches("ingest goes on").count() == round).then_some(())
         })
         .await;
         server.get("/health/ready").await.expect(200);
     }
-    // Nothing was lost, nothing came twice, nothing was asked for twice.
+    // Nothing was lost, delivered twice or requested twice.
     assert_eq!(server.get("/api/v1/killmails/count").await.expect(200)["data"]["count"], last);
     assert_eq!(stream.killmails_until_quiet(Duration::from_millis(300)).await, [0; 0]);
-    let given: Vec<u64> = upstream
+    let served: Vec<u64> = upstream
         .requests()
         .iter()
         .filter(|seen| seen.status == 200)
         .filter_map(|seen| seen.number())
         .collect();
-    assert!(given.is_sorted_by(|a, b| a < b), "{given:?}");
+    assert!(served.is_sorted_by(|a, b| a < b), "{served:?}");
 }
 
 #[tokio::test]
-async fn a_server_starts_without_room_and_answers() {
+async fn a_server_starts_and_responds_without_free_space() {
     let upstream = Upstream::start();
     let mut server = Server::following(&upstream);
     upstream.publish(killmail(1));
@@ -147,7 +149,8 @@ async fn a_server_starts_without_room_and_answers() {
         .config("min_free_bytes = 9_000_000_000_000_000_000\n[ingest]\nspace_check_ms = 50");
     let full = setup.start();
     upstream.publish(killmail(2));
-    until("the pause to be told", async || (source(&full).await["state"] == "no_space").then_some(())).await;
+    until("the pause to be reported", async || (source(&full).await["state"] == "no_space").then_some(()))
+        .await;
     assert_eq!(full.get("/api/v1/killmail/1").await.status, 200);
     drop(full);
     let server = server.setup().clone().start();
@@ -156,7 +159,7 @@ async fn a_server_starts_without_room_and_answers() {
 }
 
 #[tokio::test]
-async fn an_upload_on_a_full_disk_is_told_so() {
+async fn an_upload_to_a_full_disk_reports_it() {
     let plugin =
         guests::guest(&Text { head: &"(func (drop (i32.const 7)))".repeat(3_000), ..Text::default() });
     let put = async |server: &Server| server.send(Method::PUT, "/api/v1/plugins/mine", plugin.clone()).await;
@@ -170,7 +173,7 @@ async fn an_upload_on_a_full_disk_is_told_so() {
         (&json!("LIMIT_REACHED"), &json!(MIN_FREE)),
         "{body}"
     );
-    // It is full amid it: what is written to these files finds no room.
+    // The disk is full during the upload: writes to these files fail.
     let server = Setup::quiet().start();
     let folder = server.setup().data_dir().join("uploads");
     fs::create_dir_all(&folder).unwrap();

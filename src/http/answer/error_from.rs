@@ -38,7 +38,7 @@ fn cause_of(error: &FeedError) -> Cause {
         FeedError::Filters(full) => Cause::Limit(full.max_bytes),
         FeedError::Closing => Cause::Closing,
         FeedError::Plugin(error) => match (error.parameter(), error) {
-            (Some(field), _) => Cause::Parameter { field, limit: None },
+            (Some(field), error) => Cause::Parameter { field, limit: error.limit() },
             (None, PluginsError::Preparing { .. }) => Cause::Preparing,
             (None, PluginsError::Unusable { .. }) => Cause::Unusable,
             (None, PluginsError::Refused(refusal)) if refusal.is_busy() => {
@@ -119,5 +119,20 @@ impl Error {
     #[must_use]
     pub fn stream_parameter(error: query::Error) -> Self {
         Self::Stream { message: error.message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::error::Refusal;
+
+    #[test]
+    fn history_reports_the_limit_of_a_refused_configuration() {
+        let message = "the plugin's interest names 3 ids; at most 2 (plugin.interest_ids_max)".to_owned();
+        let refusal = Refusal::Configure { message: message.clone(), limit: Some(2) };
+        let error = Error::history(FeedError::Plugin(PluginsError::Refused(refusal)));
+        let Error::Parameter { field, message: shown, limit } = error else { panic!("{error}") };
+        assert_eq!((field.as_str(), shown, limit), ("plugin_config", message, Some(2)));
     }
 }

@@ -289,7 +289,7 @@ impl SortedDocuments {
             self.refuse(refused, reference.wanted.raw.as_bytes());
         }
         for refused in &self.raw {
-            store.refuse(refused)?;
+            store.add_refused(refused)?;
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ use crate::http::answer::error::Error;
 use crate::http::request::auth::Admin;
 use crate::http::request::connections::ClientPaced;
 use crate::http::state::HttpState;
-use crate::store::upkeep::backup::Aside;
+use crate::store::upkeep::backup::TemporaryBackup;
 use crate::{feed, tasks};
 
 /// The name of the last entry of the archive.
@@ -37,7 +37,7 @@ const CHUNKS_MAX: usize = 4;
 /// 401, 403; 503 while another backup is running, or without disk space for the copy.
 pub async fn backup(_: Admin, State(state): State<Arc<HttpState>>) -> Result<Response, Error> {
     let store = Arc::clone(state.feed.store());
-    let aside = tasks::blocking("backup", move || store.backup_aside()).await.map_err(Error::failed)?;
+    let aside = tasks::blocking("backup", move || store.temporary_backup()).await.map_err(Error::failed)?;
     let aside = aside.map_err(|error| Error::history(feed::error::FeedError::Store(error)))?;
     let (sender, chunks) = channel(CHUNKS_MAX);
     tasks::thread("backup-send", move || send(&aside, &sender)).map_err(Error::failed)?;
@@ -46,7 +46,7 @@ pub async fn backup(_: Admin, State(state): State<Arc<HttpState>>) -> Result<Res
     Ok((Extension(ClientPaced), headers, Body::from_stream(ReceiverStream::new(chunks))).into_response())
 }
 
-fn send(aside: &Aside, sender: &Sender<io::Result<Bytes>>) {
+fn send(aside: &TemporaryBackup, sender: &Sender<io::Result<Bytes>>) {
     if let Err(error) = pack(aside, sender) {
         tracing::warn!("a backup was not sent completely: {error}");
         // Closes the connection, unless the client did.
@@ -54,10 +54,10 @@ fn send(aside: &Aside, sender: &Sender<io::Result<Bytes>>) {
     }
 }
 
-fn pack(aside: &Aside, sender: &Sender<io::Result<Bytes>>) -> io::Result<()> {
+fn pack(aside: &TemporaryBackup, sender: &Sender<io::Result<Bytes>>) -> io::Result<()> {
     let mut archive = Builder::new(BufWriter::with_capacity(CHUNK_BYTES, ChunkWriter(sender)));
     archive.append_dir_all(".", aside.dir())?;
-    let summary = serde_json::to_vec(&aside.held())?;
+    let summary = serde_json::to_vec(&aside.contents())?;
     let mut header = Header::new_gnu();
     header.set_size(summary.len() as u64);
     header.set_mode(0o644);

@@ -67,12 +67,8 @@ pub async fn list(
     parts: Parts,
     Pairs(pairs): Pairs,
 ) -> Result<Response, Error> {
-    respond_page(
-        &state,
-        &parts,
-        query::read_history_query(&pairs, state.query_limits()).map_err(Error::history_parameter)?,
-    )
-    .await
+    let query = query::read_history_query(&pairs, state.query_limits()).map_err(Error::history_parameter)?;
+    respond_page(&state, &parts, query).await
 }
 
 /// `POST /api/v1/killmails/search`.
@@ -81,34 +77,24 @@ pub async fn search(
     parts: Parts,
     body: QueryBody,
 ) -> Result<Response, Error> {
-    respond_page(
-        &state,
-        &parts,
-        body.read(query::read_history_body, state.query_limits()).await?.map_err(Error::history_parameter)?,
-    )
-    .await
+    let query = body.read(query::read_history_body, state.query_limits()).await?;
+    respond_page(&state, &parts, query.map_err(Error::history_parameter)?).await
 }
 
 /// `GET /api/v1/killmails/count`.
 pub async fn count(State(state): State<Arc<HttpState>>, Pairs(pairs): Pairs) -> Result<Response, Error> {
-    respond_count(
-        &state,
-        query::read_count_query(&pairs, state.query_limits()).map_err(Error::history_parameter)?,
-    )
-    .await
+    let query = query::read_count_query(&pairs, state.query_limits()).map_err(Error::history_parameter)?;
+    respond_count(&state, query).await
 }
 
 /// `POST /api/v1/killmails/count`.
 pub async fn count_search(State(state): State<Arc<HttpState>>, body: QueryBody) -> Result<Response, Error> {
-    respond_count(
-        &state,
-        body.read(query::read_count_body, state.query_limits()).await?.map_err(Error::history_parameter)?,
-    )
-    .await
+    let query = body.read(query::read_count_body, state.query_limits()).await?;
+    respond_count(&state, query.map_err(Error::history_parameter)?).await
 }
 
-async fn respond_count(state: &HttpState, asked: ParsedQuery) -> Result<Response, Error> {
-    let Filtered { hold, subscription } = hold_filter(state, asked.subscription)?;
+async fn respond_count(state: &HttpState, query: ParsedQuery) -> Result<Response, Error> {
+    let Filtered { hold, subscription } = hold_filter(state, query.subscription)?;
     let count =
         state.feed.count(Arc::clone(&subscription), state.feed.head()).await.map_err(Error::history)?;
     let mut listing = Listing::new(&state.feed).with_filter(hold);
@@ -117,16 +103,16 @@ async fn respond_count(state: &HttpState, asked: ParsedQuery) -> Result<Response
     listing.text(format!(r#"}},"timestamp":"{}"}}"#, time::iso_micros_now())).respond().await
 }
 
-async fn respond_page(state: &HttpState, parts: &Parts, asked: ParsedQuery) -> Result<Response, Error> {
-    let _plugin_hold = state.hold_plugin(parts, &asked.subscription).map_err(Error::history_plugin_quota)?;
+async fn respond_page(state: &HttpState, parts: &Parts, query: ParsedQuery) -> Result<Response, Error> {
+    let _plugin_hold = state.hold_plugin(parts, &query.subscription).map_err(Error::history_plugin_quota)?;
     let judged_request =
-        state.admit_judged_request(parts, &asked.subscription).map_err(Error::history_plugin_quota)?;
-    let (head, after) = match &asked.cursor {
+        state.admit_judged_request(parts, &query.subscription).map_err(Error::history_plugin_quota)?;
+    let (head, after) = match &query.cursor {
         Some(text) => parse_cursor(state, text)?,
         None => (state.feed.head(), None),
     };
-    let (order, limit) = (asked.order, asked.limit);
-    let filtered = hold_filter(state, asked.subscription)?;
+    let (order, limit) = (query.order, query.limit);
+    let filtered = hold_filter(state, query.subscription)?;
     let subscription = Arc::clone(&filtered.subscription);
     let found = state.feed.lookup(Lookup { subscription, order, after, head, limit }).await;
     // No plugin is called from here on.

@@ -87,7 +87,7 @@ async fn read_file(state: &Arc<HttpState>, number: u64) -> Result<(u64, Bytes), 
     let read = tasks::blocking("mirror file", move || {
         let store = state.feed.store();
         let entry = store.entry_of_file(number).map(|seq| store.entry(seq)).transpose()?.flatten();
-        let notice = store.told_by(number)?;
+        let notice = store.revision_notice(number)?;
         let document = entry.as_ref().and_then(|entry| upstream::document(entry, number, notice));
         Ok((entry.map_or(0, |entry| entry.rev), document.unwrap_or_else(|| upstream::placeholder(number))))
     });

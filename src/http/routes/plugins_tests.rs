@@ -35,10 +35,9 @@ fn api(limits: limits::Config) -> Api {
     let config = store::config::Config {
         dir: dir.path().to_owned(),
         min_free_bytes: 0,
-        encode: killmail::encode,
         ..store::config::Config::default()
     };
-    let store = Store::open(config).unwrap();
+    let store = Store::open(config, killmail::encode).unwrap();
     let engine = Engine::new(
         limits::Config { compile_here: true, ..limits },
         Arc::new(StoreHistory::new(&store)),

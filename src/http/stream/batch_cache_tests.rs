@@ -32,8 +32,8 @@ fn a_batch_larger_than_the_cache_is_not_kept() {
 
 fn store(killmails: u32) -> (tempfile::TempDir, Arc<Store>) {
     let dir = tempfile::tempdir().unwrap();
-    let config = Config { dir: dir.path().to_owned(), encode: killmail::encode, ..Config::default() };
-    let store = Store::open(config).unwrap();
+    let config = Config { dir: dir.path().to_owned(), ..Config::default() };
+    let store = Store::open(config, killmail::encode).unwrap();
     let made = Recipe { killmails: killmails.into(), revised: 0.0, ..Recipe::default() }.generate();
     let incoming = made.map(|made| Incoming {
         killmail: made.killmail,

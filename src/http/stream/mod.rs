@@ -57,56 +57,56 @@ pub async fn enhanced(State(state): State<Arc<HttpState>>, request: Request) -> 
 
 async fn open(state: Arc<HttpState>, kind: StreamKind, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-    let mut asked = read_parameters(Request::from_parts(parts.clone(), body), state.query_limits()).await?;
+    let mut query = read_query(Request::from_parts(parts.clone(), body), state.query_limits()).await?;
     if parts.method == Method::HEAD {
         return Ok(event_stream(Body::empty()));
     }
     let address = address::client_address(&parts, &state.config.trusted_proxies);
     let lease = state.streams.acquire(&state.config.sse, kind, address)?;
-    let plugin_hold = state.hold_plugin(&parts, &asked.subscription).map_err(Error::stream_plugin_quota)?;
-    let format = batch_format(kind, &asked, state.feed.config().batch_bytes);
+    let plugin_hold = state.hold_plugin(&parts, &query.subscription).map_err(Error::stream_plugin_quota)?;
+    let format = batch_format(kind, &query, state.feed.config().batch_bytes);
     if kind == StreamKind::Basic {
         // A basic stream does not send the filters back.
-        asked.filters = Bytes::new();
+        query.filters = Bytes::new();
     }
     let echo =
-        state.feed.filters().lease_echo(asked.filters.len()).map_err(|full| Error::stream(full.into()))?;
+        state.feed.filters().lease_echo(query.filters.len()).map_err(|full| Error::stream(full.into()))?;
     let start = Start {
-        preload_since: preload_since(asked.preload_days),
+        preload_since: preload_since(query.preload_days),
         batches: batch_form(format),
-        last_event_id: last_event_id(&parts.headers, &asked),
+        last_event_id: last_event_id(&parts.headers, &query),
     };
-    let reader = Reader::open(state.feed.clone(), std::mem::take(&mut asked.subscription), start)
+    let reader = Reader::open(state.feed.clone(), std::mem::take(&mut query.subscription), start)
         .await
         .map_err(Error::stream)?;
     reader.set_client(Client { through: Transport::Sse, subscriber: None, address, connected_at_ms: None });
     let mut first = Chunks::default();
     first.retry(state.config.sse.retry_ms);
     let rights = Rights { _stream: lease, _plugin: plugin_hold };
-    let body = StreamBody::new(state, format, reader, Opening { asked, echo }, rights);
+    let body = StreamBody::new(state, format, reader, Opening { query, echo }, rights);
     Ok(event_stream(Body::from_stream(LazyBody::new(first, body, StreamBody::step))))
 }
 
-async fn read_parameters(request: Request, limits: Limits) -> Result<ParsedQuery, Error> {
-    let asked = if request.method() == Method::POST {
+async fn read_query(request: Request, limits: Limits) -> Result<ParsedQuery, Error> {
+    let query = if request.method() == Method::POST {
         let body = QueryBody::from_request(request, &()).await.map_err(Error::in_stream_envelope)?;
         body.read(query::read_stream_body, limits).await?
     } else {
         query::read_stream_query(&Pairs::from_uri(request.uri())?.0, limits)
     };
-    asked.map_err(Error::stream_parameter)
+    query.map_err(Error::stream_parameter)
 }
 
 /// A browser that reconnects sends the header with the same URL as the first time, so the header is newer.
-fn last_event_id(headers: &HeaderMap, asked: &ParsedQuery) -> Option<String> {
+fn last_event_id(headers: &HeaderMap, query: &ParsedQuery) -> Option<String> {
     let header =
         headers.get("last-event-id").map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    header.filter(|id| !id.is_empty()).or_else(|| asked.last_event_id.clone())
+    header.filter(|id| !id.is_empty()).or_else(|| query.last_event_id.clone())
 }
 
-fn batch_format(kind: StreamKind, asked: &ParsedQuery, batch_bytes: u64) -> BatchFormat {
-    let line_max_bytes = asked.batch_max_bytes.map_or(batch_bytes, u64::from);
-    BatchFormat { kind, key: asked.batch_key, line_max_bytes }
+fn batch_format(kind: StreamKind, query: &ParsedQuery, batch_bytes: u64) -> BatchFormat {
+    let line_max_bytes = query.batch_max_bytes.map_or(batch_bytes, u64::from);
+    BatchFormat { kind, key: query.batch_key, line_max_bytes }
 }
 
 /// How the reader makes batches. A basic stream has one line per killmail, so batches only set its pace.
@@ -137,7 +137,7 @@ fn event_stream(body: Body) -> Response {
 
 /// The content of the first event, `connected`.
 struct Opening {
-    asked: ParsedQuery,
+    query: ParsedQuery,
     echo: EchoLease,
 }
 
@@ -152,7 +152,7 @@ struct StreamBody {
     state: Arc<HttpState>,
     format: BatchFormat,
     reader: Reader,
-    asked: ParsedQuery,
+    query: ParsedQuery,
     /// Counts the filters in `connected` against the limit of all filters, until the client has taken them.
     echo: Option<EchoLease>,
     /// When the next ping or heartbeat is due.
@@ -173,14 +173,14 @@ impl StreamBody {
         state: Arc<HttpState>,
         format: BatchFormat,
         reader: Reader,
-        Opening { asked, echo }: Opening,
+        Opening { query, echo }: Opening,
         rights: Rights,
     ) -> Self {
         let mut body = Self {
             state,
             format,
             reader,
-            asked,
+            query,
             echo: Some(echo),
             keepalive_at: Instant::now(),
             sent_killmail: false,
@@ -208,7 +208,7 @@ impl StreamBody {
 
     /// Waits for the next event and writes it; `None` at the end of the stream.
     async fn step(mut self) -> StepResult<Self> {
-        if self.asked.filters.is_empty() {
+        if self.query.filters.is_empty() {
             // The client has taken `connected`: a step runs only after that.
             self.echo = None;
         }
@@ -256,17 +256,17 @@ impl StreamBody {
         let basic = self.format.kind == StreamKind::Basic;
         match event {
             Event::Opened { id } if basic => {
-                chunks.comments(&event::connected_comments(&self.asked, self.reader.is_preparing()), &id)
+                chunks.comments(&event::connected_comments(&self.query, self.reader.is_preparing()), &id)
             }
             Event::Opened { id } => {
                 let preparing = self.reader.is_preparing();
                 chunks.event(
                     Some("connected"),
                     Some(&id),
-                    &event::connected(self.reader.subscription_id(), &self.asked, preparing),
+                    &event::connected(self.reader.subscription_id(), &self.query, preparing),
                 );
                 // Needed only once; a long list would stay in memory as long as the stream is open.
-                self.asked.filters = Bytes::new();
+                self.query.filters = Bytes::new();
             }
             Event::Gap(gap) => chunks.event(
                 Some("gap"),

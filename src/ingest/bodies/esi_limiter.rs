@@ -10,6 +10,8 @@
 
 use std::collections::VecDeque;
 
+use crate::ingest::backoff::{FAILED_MAX_TIMES, doubled_ms};
+
 /// The most a response can cost, tokens. This many must be free before a request is sent.
 const COST_MAX: u64 = 5;
 /// With this many errors left in the current minute no more requests are sent.
@@ -17,7 +19,6 @@ const ERRORS_RESERVE: u64 = 20;
 /// How long no requests are sent after a 420 or 429 without a time.
 const CLOSED_MS: u64 = 60_000;
 const FAILED_FIRST_MS: u64 = 1_000;
-const FAILED_MAX_MS: u64 = 60_000;
 
 /// The token bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +110,7 @@ impl Limiter {
         Ok(())
     }
 
+    /// Takes the response to a request.
     pub fn note_response(&mut self, limits: &Limits, now_ms: u64) {
         self.outstanding = self.outstanding.saturating_sub(1);
         if let Some(size) = limits.bucket.filter(|size| size.tokens >= 2 * COST_MAX && size.window_ms > 0) {
@@ -151,7 +153,7 @@ impl Limiter {
     }
 
     fn next_failure_wait_ms(&mut self) -> u64 {
-        let wait_ms = FAILED_FIRST_MS.saturating_mul(1 << self.failures.min(10)).min(FAILED_MAX_MS);
+        let wait_ms = doubled_ms(FAILED_FIRST_MS, self.failures, FAILED_MAX_TIMES);
         self.failures = self.failures.saturating_add(1);
         wait_ms
     }

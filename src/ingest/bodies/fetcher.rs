@@ -20,6 +20,7 @@ use crate::domain::provenance::{HASH, ZKB};
 use crate::feed::Feed;
 use crate::feed::body_requests::BodyRequests;
 use crate::feed::error::FeedError;
+use crate::ingest::backoff::doubled_ms;
 use crate::ingest::bodies::esi::{self, Esi};
 use crate::ingest::bodies::unmatched;
 use crate::ingest::package::NO_BODY;
@@ -35,8 +36,9 @@ use crate::{clock, tasks};
 
 /// The queue is read this often even when not notified.
 const POLL_EVERY: Duration = Duration::from_secs(5);
-const RETRY_FIRST: Duration = Duration::from_secs(2);
-const RETRY_MAX: Duration = Duration::from_secs(600);
+const RETRY_FIRST_MS: u64 = 2_000;
+/// Waits between retries double up to this many times the first: ten minutes.
+const RETRY_MAX_TIMES: u32 = 300;
 
 /// The request for the body of the killmail a document names; `None` if it names none. `lower_rank` is the
 /// kind of the source if its data ranks below that of others.
@@ -194,7 +196,7 @@ impl Fetcher {
             "killmail {id} could not be fetched, try {failures} of {}: {why}",
             self.limits.max
         );
-        let wait = RETRY_FIRST.saturating_mul(1 << (failures - 1).min(16)).min(RETRY_MAX);
+        let wait = Duration::from_millis(doubled_ms(RETRY_FIRST_MS, failures - 1, RETRY_MAX_TIMES));
         self.retries.insert(id, Retry { failures, at: Instant::now() + wait });
     }
 
@@ -211,7 +213,7 @@ impl Fetcher {
             left.as_secs()
         );
         let store = Arc::clone(self.feed.store());
-        let stored = tasks::blocking("update body request", move || store.want_still(&request)).await;
+        let stored = tasks::blocking("update body request", move || store.update_wanted(&request)).await;
         if let Err(error) = flatten(stored) {
             tracing::error!(killmail.id = id, "cannot store when killmail {id} is retried: {error}");
         }
@@ -283,7 +285,8 @@ impl Fetcher {
     async fn remove(&mut self, id: u32) {
         self.retries.remove(&id);
         let store = Arc::clone(self.feed.store());
-        if let Ok(Err(error)) = tasks::blocking("remove body request", move || store.unwant(id)).await {
+        if let Ok(Err(error)) = tasks::blocking("remove body request", move || store.remove_wanted(id)).await
+        {
             tracing::error!(killmail.id = id, "cannot remove the request for killmail {id}: {error}");
         }
     }
@@ -301,11 +304,11 @@ impl Fetcher {
             at_ms,
         };
         let store = Arc::clone(self.feed.store());
-        match flatten(tasks::blocking("refuse", move || store.refuse(&refused)).await) {
+        match flatten(tasks::blocking("refuse", move || store.add_refused(&refused)).await) {
             Ok(()) => self.remove(id).await,
             Err(error) => {
                 tracing::error!("a refused document could not be stored: {error}");
-                self.postpone(id, RETRY_MAX);
+                self.postpone(id, Duration::from_millis(RETRY_FIRST_MS * u64::from(RETRY_MAX_TIMES)));
             }
         }
     }

@@ -163,7 +163,8 @@ pub fn store_batch(
     prefer_incoming: bool,
 ) -> Result<Report, error::StoreError> {
     let zkb = if prefer_incoming { ZkbRule::IfNewer } else { ZkbRule::Keep };
-    let (report, _) = append(store, batch.iter().map(Vec::as_slice), zkb, &|refused| store.refuse(refused))?;
+    let (report, _) =
+        append(store, batch.iter().map(Vec::as_slice), zkb, &|refused| store.add_refused(refused))?;
     Ok(report)
 }
 
@@ -182,7 +183,7 @@ pub fn retry_refused(store: &Store) -> Result<Report, error::StoreError> {
             append(store, batch.iter().map(|(_, refused)| &refused.raw[..]), ZkbRule::Keep, &|_| Ok(()))?;
         report.add(part);
         let numbers: Vec<u64> = accepted.into_iter().map(|at| batch[at].0).collect();
-        store.forget_refused(&numbers)?;
+        store.remove_refused(&numbers)?;
     }
     Ok(report)
 }

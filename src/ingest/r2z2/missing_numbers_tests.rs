@@ -128,25 +128,25 @@ fn an_archive_that_never_appears_is_given_up() {
 fn a_number_is_retried_in_turn_while_its_archive_does_not_exist() {
     let mut missing = with(7, 7);
     missing.set_end(NOON + 10);
-    let (mut now_ms, mut asked) = (NOON_MS + 100 * 86_400_000, vec![]);
+    let (mut now_ms, mut steps) = (NOON_MS + 100 * 86_400_000, vec![]);
     while let Some((step, at_ms)) = missing.next_step(NOON - 100, &WAITS) {
         now_ms = now_ms.max(at_ms);
-        asked.push(step);
+        steps.push(step);
         match step {
             RecoveryStep::Number(number) => assert_eq!(missing.note_failed_try(number, &WAITS, now_ms), None),
             RecoveryStep::Day(day) => drop(missing.note_archive_missing(day, NOON - 100, &WAITS, now_ms)),
         }
     }
-    let numbers = asked.iter().filter(|step| **step == RecoveryStep::Number(7)).count();
+    let numbers = steps.iter().filter(|step| **step == RecoveryStep::Number(7)).count();
     assert_eq!(
-        asked[..8],
+        steps[..8],
         [
             [RecoveryStep::Number(7); 5].as_slice(),
             &[RecoveryStep::Day(20_000), RecoveryStep::Number(7), RecoveryStep::Day(20_000)]
         ]
         .concat()
     );
-    assert_eq!((numbers, asked.len() - numbers), (20, 16), "it is given up in the end");
+    assert_eq!((numbers, steps.len() - numbers), (20, 16), "it is given up in the end");
 }
 
 #[test]

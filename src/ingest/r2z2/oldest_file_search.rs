@@ -67,9 +67,9 @@ mod tests {
 
     fn search(low: u64, high: u64, exists: impl Fn(u64) -> bool) -> (u64, u32) {
         let mut search = OldestFileSearch::new(low, high);
-        for asked in 1..1000 {
+        for probes in 1..1000 {
             if let SearchStep::Found(first) = search.note_probe(exists(search.number())) {
-                return (first, asked);
+                return (first, probes);
             }
         }
         panic!("the search does not end");
@@ -81,9 +81,9 @@ mod tests {
             low in 0_u64..1000, gone in 0_u64..200_000, kept in 0_u64..200_000, every in 2_u64..50,
         ) {
             let (first, high) = (low + gone, low + gone + kept);
-            let (found, asked) = search(low, high, |number| number >= first && (number == first || (number - first) % every != 0));
+            let (found, probes) = search(low, high, |number| number >= first && (number == first || (number - first) % every != 0));
             prop_assert_eq!(found, first);
-            prop_assert!(asked < 80, "{} probes", asked);
+            prop_assert!(probes < 80, "{} probes", probes);
         }
     }
 

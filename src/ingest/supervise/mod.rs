@@ -1,6 +1,6 @@
-//! Sources at work: opened as they are configured, run, and replaced while they are away.
+//! Opens the configured sources, runs them, and starts fallbacks while they are unavailable.
 //!
-//! Must not know: how a source asks and waits.
+//! Must not know: how a source sends requests and waits.
 
 pub mod fallback;
 pub mod open;

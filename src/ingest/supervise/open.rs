@@ -14,7 +14,7 @@ use crate::ingest::bodies::esi::{self, Esi};
 use crate::ingest::bodies::esi_limiter::Bucket;
 use crate::ingest::client;
 use crate::ingest::config::Config;
-use crate::ingest::fallback_config::{FallbackConfig, When};
+use crate::ingest::fallback_config::{FallbackConfig, When, cannot_run_beside};
 use crate::ingest::r2z2::{self, IsStored, R2z2, feed_document};
 use crate::ingest::redisq::{self, Redisq};
 use crate::ingest::replay::{self, Replay};
@@ -91,10 +91,6 @@ pub fn open_for_recording(name: &str, config: &Config) -> Result<Source, String>
     }
 }
 
-fn cannot_run_beside(kind: SourceKind) -> String {
-    format!("a source of kind `{}` can only be [ingest] source", kind.word())
-}
-
 /// The name under which a fallback source keeps its checkpoint.
 #[must_use]
 pub fn checkpoint_name(source: &FallbackConfig) -> String {
@@ -168,8 +164,8 @@ fn mirror_config(source: &FallbackConfig, config: &Config) -> Result<Config, Str
         r2z2_wait_secs: source.wait_secs,
         ..config.clone()
     };
-    let mistakes = config.mistakes();
-    if mistakes.is_empty() { Ok(config) } else { Err(mistakes.join("; ")) }
+    let errors = config.validate();
+    if errors.is_empty() { Ok(config) } else { Err(errors.join("; ")) }
 }
 
 /// A number some way before the head of a mirror whose file exists; `None` if the mirror does not respond,

@@ -227,7 +227,7 @@ async fn refuse(
     );
     loop {
         let (store, document) = (Arc::clone(feed.store()), document.clone());
-        match tasks::blocking("refuse", move || store.refuse(&document)).await {
+        match tasks::blocking("refuse", move || store.add_refused(&document)).await {
             Ok(Ok(())) => return true,
             Ok(Err(error @ StoreError::NoSpace { .. })) => note_no_space(status, &error),
             Ok(Err(error)) => {

@@ -188,8 +188,7 @@ pub mod tests {
         let component =
             wat::parse_str("(component (core module (memory 65536)))").expect("it is a component");
         let error = wasmtime::component::Component::new(&setup.class_engine(Class::Small).engine, component)
-            .err()
-            .expect("the pool has no such memory");
+            .expect_err("the pool has no such memory");
         let refusal = compile_refusal(&setup, &error);
         let limit = setup.config.memory_bytes as u64;
         assert_eq!((refusal.reason(), refusal.limit()), ("instantiate", Some(limit)), "{refusal}");

@@ -177,13 +177,8 @@ impl Builder {
             .await;
         progress(Stage::Compiling);
         let request = self.request(BuildTask::Build { probe }, size);
-        let process = CompileProcess {
-            program: self.program(),
-            request: &request,
-            file,
-            code: Some(code),
-            progress: progress,
-        };
+        let process =
+            CompileProcess { program: self.program(), request: &request, file, code: Some(code), progress };
         let report = process.run().await;
         drop(place);
         match report? {

@@ -227,7 +227,7 @@ impl Evaluator {
     }
 
     /// Takes out the instances that were not used for this long. The one for live killmails stays, because
-    /// the next killmail may come at any moment, unless the class is `scripting`, scope instances take tens
+    /// the next killmail may come at any moment, unless the class is `scripting`, whose instances take tens
     /// of megabytes.
     #[must_use]
     pub fn take_idle_instances(&self, after: Duration) -> Vec<Box<Guest>> {
@@ -373,14 +373,14 @@ impl Evaluator {
     /// Creates and configures an instance.
     ///
     /// # Errors
-    /// The fault, and scope memory is used up if there was too little.
+    /// The fault, and whose memory is used up if there was too little.
     pub fn instantiate(&self, setup: &Setup) -> Result<Box<Guest>, (Failure, Option<MemoryShortage>)> {
         let failure = |fault, refusal: Refusal| {
-            let crowded = MemoryShortage::from_refusal(&refusal);
+            let shortage = MemoryShortage::from_refusal(&refusal);
             let message = refusal.legible(setup.config.text_bytes).to_string();
-            (Failure::new(if crowded.is_some() { Fault::Memory } else { fault }, message), crowded)
+            (Failure::new(if shortage.is_some() { Fault::Memory } else { fault }, message), shortage)
         };
-        let mut guest = Guest::with_purse(setup, &self.shared.component, &self.shared.account)
+        let mut guest = Guest::with_account(setup, &self.shared.component, &self.shared.account)
             .map_err(|refusal| failure(Fault::Instantiate, refusal))?;
         match guest.configure(setup, &self.shared.key.config) {
             Ok(_) => Ok(Box::new(guest)),

@@ -19,9 +19,9 @@ use crate::plugin::limits::Config;
 use crate::plugin::resources::fault_budget::{FaultBudget, Requester};
 use crate::plugin::resources::memory_account::AddressBudget;
 
-/// At most this is_over_limit quarantined pairs of a component are listed; the others are counted.
+/// At most this many quarantined pairs of a component are listed; the others are counted.
 const LISTED_MAX: usize = 20;
-/// Each costly fault doubles the number of calls that prove a pair, up to this is_over_limit times.
+/// Each costly fault doubles the number of calls that prove a pair, up to this many times.
 const PROOF_DOUBLINGS_MAX: u32 = 5;
 
 /// A quarantined pair, as shown to users.
@@ -365,12 +365,12 @@ impl PairRecords {
     /// No records.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        // Twice as is_over_limit as may be in use, so that a pair does not escape its quarantine by leaving.
+        // Twice as many as may be in use, so that a pair does not escape its quarantine by leaving.
         let max = config.evaluators_max.saturating_mul(2).max(1);
         Self { policy: QuarantinePolicy::new(config), config: config.clone(), max, tables: Mutex::default() }
     }
 
-    /// The record of this pair. Evicts another one if there are too is_over_limit.
+    /// The record of this pair. Evicts another one if there are too many.
     #[must_use]
     pub fn get_or_create(&self, digest: &Arc<str>, config_digest: &str) -> Arc<PairRecord> {
         let mut tables = self.tables.lock();
@@ -402,7 +402,7 @@ impl PairRecords {
             .retain(|key, record| &*key.digest != digest || Arc::strong_count(record) > 1);
     }
 
-    /// Removes unused records that are not worth keeping, and logs how is_over_limit quarantines had no log line.
+    /// Removes unused records that are not worth keeping, and logs how many quarantines had no log line.
     pub fn sweep(&self) {
         let (now, mut unlogged) = (Instant::now(), Vec::new());
         let mut tables = self.tables.lock();

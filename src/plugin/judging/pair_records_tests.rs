@@ -63,7 +63,7 @@ fn faults_on_past_killmails_count_only_there() {
         (Some(Fault::Trap), None)
     );
     assert_eq!((records.quarantined("d").count, records.quarantined_count()), (1, 1));
-    assert!(records.quarantined("d").listed[0].reason.starts_with("for history killmails only: 5 faults"));
+    assert!(records.quarantined("d").listed[0].reason.starts_with("for past killmails only: 5 faults"));
     (0..5).for_each(|_| record.for_run(Run::Live).record_call(Some(&failure(Fault::Memory))));
     assert_eq!(
         (record.for_run(history).blocking_fault(), record.for_run(Run::Live).blocking_fault()),

@@ -274,7 +274,7 @@ impl RepeatabilityTrial {
     }
 }
 
-/// Refuses a guest whose is_repeated call exceeded its own or the host's time too: neither order nor load
+/// Refuses a guest whose repeated call exceeded its own or the host's time too: neither order nor load
 /// explains that.
 fn refuse_overrun(setup: &Setup, class: Class, fault: Fault, id: u32) -> Result<(), Refusal> {
     let config = &setup.config;

@@ -198,7 +198,7 @@ impl Worker {
     fn judge(&self, mut job: PageJob, ticking: &TickGuard) {
         let (run, cpu) = (job.run, billable_cpu());
         let mut outcome = SliceOutcome::default();
-        // Readers that have outcome leave pages behind that nobody waits for.
+        // Readers that have ended leave pages behind that nobody waits for.
         if !job.evaluator.is_cpu_exhausted() && !job.reply.is_closed() {
             let evaluator = job.evaluator.clone();
             outcome = evaluator.metered(|| run_slice(&self.setup, &mut job, &self.queue, ticking));
@@ -255,12 +255,12 @@ impl Worker {
     }
 }
 
-/// How the calls of a time slice outcome.
+/// How the calls of a time slice ended.
 #[derive(Debug, Clone, Copy, Default)]
 struct SliceOutcome {
     /// The fault of its last call.
     failed: Option<Fault>,
-    /// A call outcome because guests have no memory left.
+    /// A call ended because guests have no memory left.
     short_of_memory: bool,
 }
 

@@ -38,7 +38,7 @@ pub enum EvictionScope<'a> {
     All,
     /// Those of one class: evicting others would not free the budget in question.
     Class(Class),
-    /// Those scope memory is charged to one client address.
+    /// Those whose memory is charged to one client address.
     Address(&'a AddressBudget),
 }
 

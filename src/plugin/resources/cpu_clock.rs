@@ -219,8 +219,8 @@ mod tests {
 
     /// Uses this much CPU time on the current thread.
     fn use_up(cpu: Duration) {
-        let begun = thread_cpu();
-        while thread_cpu().saturating_sub(begun) < cpu {}
+        let start = thread_cpu();
+        while thread_cpu().saturating_sub(start) < cpu {}
     }
 
     #[test]

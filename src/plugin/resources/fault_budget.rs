@@ -120,7 +120,7 @@ impl FaultBudget {
             .map_or(0, |strikes| strikes.count)
     }
 
-    /// Charges a call that ended in a fault `by` beyond its time slice. Returns whether there were so is_over_limit
+    /// Charges a call that ended in a fault `by` beyond its time slice. Returns whether there were so many
     /// that an unproven pair goes into quarantine after its first one.
     #[must_use]
     pub fn charge_fault(&self, by: Duration, requester: &Requester, now: Instant) -> bool {
@@ -157,16 +157,17 @@ impl FaultBudget {
     #[must_use]
     pub fn should_log(&self, now: Instant) -> bool {
         let mut spending = self.spending.lock();
-        let tells = spending.last_logged.is_none_or(|at| now.saturating_duration_since(at) >= LOG_INTERVAL);
-        if tells {
+        let should_log =
+            spending.last_logged.is_none_or(|at| now.saturating_duration_since(at) >= LOG_INTERVAL);
+        if should_log {
             spending.last_logged = Some(now);
         } else {
             spending.unlogged += 1;
         }
-        tells
+        should_log
     }
 
-    /// How is_over_limit quarantines were not logged, once the interval is over.
+    /// How many quarantines were not logged, once the interval is over.
     #[must_use]
     pub fn take_unlogged(&self, now: Instant) -> Option<u64> {
         let mut spending = self.spending.lock();
@@ -216,14 +217,14 @@ mod tests {
 
     #[test]
     fn faults_take_a_hundredth_of_a_thread_together() {
-        let begun = Instant::now();
-        let budget = FaultBudget::new(&Config::default(), begun);
-        let (mut now, mut calls) = (begun, 0);
-        while now < begun + 100 * SECOND {
+        let start = Instant::now();
+        let budget = FaultBudget::new(&Config::default(), start);
+        let (mut now, mut calls) = (start, 0);
+        while now < start + 100 * SECOND {
             assert_eq!(
                 budget.charge_fault(8 * MS, &unknown(), now),
                 calls >= 5,
-                "the sixth is one too is_over_limit: {calls}"
+                "the sixth is one too many: {calls}"
             );
             calls += 1;
             now += 10 * MS + budget.hold_time(now);
@@ -235,9 +236,9 @@ mod tests {
 
     #[test]
     fn faults_far_apart_are_not_many() {
-        let begun = Instant::now();
-        let budget = FaultBudget::new(&Config::default(), begun);
-        assert!(!(0..50).any(|n| budget.charge_fault(8 * MS, &unknown(), begun + n * 15 * SECOND)));
+        let start = Instant::now();
+        let budget = FaultBudget::new(&Config::default(), start);
+        assert!(!(0..50).any(|n| budget.charge_fault(8 * MS, &unknown(), start + n * 15 * SECOND)));
     }
 
     #[test]
@@ -250,15 +251,15 @@ mod tests {
 
     #[test]
     fn quarantines_are_logged_once_a_minute() {
-        let begun = Instant::now();
-        let budget = FaultBudget::new(&Config::default(), begun);
-        assert_eq!((0..200).filter(|_| budget.should_log(begun)).count(), 1);
-        assert_eq!(budget.take_unlogged(begun + 59 * SECOND), None);
+        let start = Instant::now();
+        let budget = FaultBudget::new(&Config::default(), start);
+        assert_eq!((0..200).filter(|_| budget.should_log(start)).count(), 1);
+        assert_eq!(budget.take_unlogged(start + 59 * SECOND), None);
         assert_eq!(
-            (budget.take_unlogged(begun + 60 * SECOND), budget.take_unlogged(begun + 60 * SECOND)),
+            (budget.take_unlogged(start + 60 * SECOND), budget.take_unlogged(start + 60 * SECOND)),
             (Some(199), None)
         );
-        assert!(!budget.should_log(begun + 61 * SECOND), "the sum counts as a line");
+        assert!(!budget.should_log(start + 61 * SECOND), "the sum counts as a line");
     }
 
     #[test]

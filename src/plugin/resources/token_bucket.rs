@@ -63,32 +63,32 @@ mod tests {
 
     #[test]
     fn it_refills_at_its_rate() {
-        let begun = Instant::now();
-        let mut budget = TokenBucket::new(250, begun).unwrap();
-        assert!(budget.time_until_available(begun).is_zero());
+        let start = Instant::now();
+        let mut budget = TokenBucket::new(250, start).unwrap();
+        assert!(budget.time_until_available(start).is_zero());
         budget.spend(Duration::from_millis(500));
-        let wait = budget.time_until_available(begun);
+        let wait = budget.time_until_available(start);
         assert!(wait > SECOND && wait < SECOND * 11 / 10, "{wait:?}");
-        assert!(budget.time_until_available(begun + wait).is_zero());
-        assert!(budget.time_until_available(begun + SECOND * 100).is_zero());
+        assert!(budget.time_until_available(start + wait).is_zero());
+        assert!(budget.time_until_available(start + SECOND * 100).is_zero());
         budget.spend(Duration::from_millis(250));
         assert!(
-            !budget.time_until_available(begun + SECOND * 100).is_zero(),
+            !budget.time_until_available(start + SECOND * 100).is_zero(),
             "it holds at most a second's worth"
         );
     }
 
     #[test]
     fn the_rate_may_exceed_one_thread() {
-        let begun = Instant::now();
-        let mut budget = TokenBucket::new(4_000, begun).unwrap();
+        let start = Instant::now();
+        let mut budget = TokenBucket::new(4_000, start).unwrap();
         budget.spend(SECOND * 3);
-        assert!(budget.time_until_available(begun).is_zero(), "four seconds may be spent in one");
+        assert!(budget.time_until_available(start).is_zero(), "four seconds may be spent in one");
         budget.spend(SECOND * 5);
-        assert!(!budget.time_until_available(begun + SECOND / 2).is_zero());
-        assert!(budget.time_until_available(begun + SECOND * 2).is_zero());
-        let mut most = TokenBucket::new(u64::MAX, begun).unwrap();
-        assert!(most.time_until_available(begun + SECOND * 4_000).is_zero());
-        assert!(TokenBucket::new(0, begun).is_none(), "0 means no limit");
+        assert!(!budget.time_until_available(start + SECOND / 2).is_zero());
+        assert!(budget.time_until_available(start + SECOND * 2).is_zero());
+        let mut most = TokenBucket::new(u64::MAX, start).unwrap();
+        assert!(most.time_until_available(start + SECOND * 4_000).is_zero());
+        assert!(TokenBucket::new(0, start).is_none(), "0 means no limit");
     }
 }

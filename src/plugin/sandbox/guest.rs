@@ -31,7 +31,7 @@ pub enum ConfigureError {
     Faulted(Refusal),
 }
 
-/// EvictionScope memory ran out when a call ended because of it. Neither is the fault of the pair of plugin and
+/// Whose memory ran out when a call ended because of it. Neither is the fault of the pair of plugin and
 /// configuration: the pair is not suspended, and the failure is not remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemoryShortage {
@@ -71,19 +71,19 @@ impl Guest {
     /// `Instantiate` with what it did wrong, `Deadline` or `HostBudget` with the limit; `Full` if guests have
     /// no memory left.
     pub fn new(setup: &Setup, component: &Component) -> Result<Self, Refusal> {
-        Self::with_purse(setup, component, &MemoryAccount::new(None))
+        Self::with_account(setup, component, &MemoryAccount::new(None))
     }
 
-    /// As [`Guest::new`], with its memory charged to `purse` as well.
+    /// As [`Guest::new`], with its memory also charged to `account`.
     ///
     /// # Errors
     /// As [`Guest::new`].
-    pub fn with_purse(
+    pub fn with_account(
         setup: &Setup,
         component: &Component,
-        purse: &Arc<MemoryAccount>,
+        account: &Arc<MemoryAccount>,
     ) -> Result<Self, Refusal> {
-        let charge = Charge::new(&setup.capacity, component.class(), purse);
+        let charge = Charge::new(&setup.capacity, component.class(), account);
         let state = State::new(&setup.config, &setup.services, component, charge);
         let mut store = Store::new(&setup.class_engine(component.class()).engine, state);
         store.limiter(|state| &mut state.limiter);

@@ -16,8 +16,8 @@ use crate::plugin::sandbox::setup::Setup;
 
 /// An instance being started.
 pub struct InstanceStart {
-    /// The purse that the memory of the instances is charged to.
-    purse: Arc<MemoryAccount>,
+    /// The account that the memory of the instances is charged to.
+    account: Arc<MemoryAccount>,
     guest: Option<Guest>,
     /// The first call of `configure` ended in a fault.
     faulted: bool,
@@ -34,8 +34,8 @@ enum RefusedBy {
 impl InstanceStart {
     /// Nothing is done yet.
     #[must_use]
-    pub const fn new(purse: Arc<MemoryAccount>) -> Self {
-        Self { purse, guest: None, faulted: false, refused_by: None }
+    pub const fn new(account: Arc<MemoryAccount>) -> Self {
+        Self { account, guest: None, faulted: false, refused_by: None }
     }
 
     /// Creates the instance, or configures it. Returns it once it is configured; then the next step starts
@@ -51,7 +51,7 @@ impl InstanceStart {
         config: &str,
     ) -> Result<Option<(Guest, GuestInterest)>, Refusal> {
         let Some(mut guest) = self.guest.take() else {
-            self.guest = Some(Guest::with_purse(setup, component, &self.purse)?);
+            self.guest = Some(Guest::with_account(setup, component, &self.account)?);
             return Ok(None);
         };
         match guest.configure(setup, config) {

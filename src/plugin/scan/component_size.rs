@@ -100,7 +100,7 @@ impl ComponentSize {
     }
 
     /// An upper estimate of the memory that the compiled component takes besides its code, bytes.
-    /// `plugin/tests/loaded` measures it.
+    /// `plugin/tests/loaded_size` measures it.
     #[must_use]
     pub const fn heap_bytes(&self) -> u64 {
         const BASE: u64 = 32 << 10;

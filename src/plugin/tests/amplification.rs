@@ -1,5 +1,5 @@
-//! Uploads that are short and ask for long work: each is refused before a compiler sees it, in well under a
-//! second, with the limit.
+//! Short uploads that ask for a lot of work. Each is refused with the limit, before a compiler sees it and in
+//! well under a second.
 //!
 //! Must not know: how anything is counted.
 
@@ -10,9 +10,9 @@ use crate::plugin::limits::Config;
 use crate::plugin::scan::{self, ScanResult};
 use crate::plugin::tests::guests::{self, KEEP};
 
-/// Looks through a component of this text, with the export of a plugin.
+/// Scans a component of this text, with the export of a plugin.
 fn scanned(text: &str) -> Result<ScanResult, (&'static str, String)> {
-    looked_through(&encoded(text), &Config::default())
+    scan_with_limits(&encoded(text), &Config::default())
 }
 
 fn encoded(text: &str) -> Vec<u8> {
@@ -22,28 +22,28 @@ fn encoded(text: &str) -> Vec<u8> {
     wat::parse_str(text).expect("the text is a component")
 }
 
-fn looked_through(bytes: &[u8], limits: &Config) -> Result<ScanResult, (&'static str, String)> {
+fn scan_with_limits(bytes: &[u8], limits: &Config) -> Result<ScanResult, (&'static str, String)> {
     let begun = Instant::now();
     let seen = scan::scan(bytes, limits).map_err(|refusal| (refusal.reason(), refusal.to_string()));
     assert!(begun.elapsed() < Duration::from_millis(900), "it took {:?}", begun.elapsed());
     seen
 }
 
-/// Asserts that it is refused with this word and these words.
+/// Asserts that it is refused for this reason and with these texts.
 fn refused(text: &str, reason: &str, words: &[&str]) {
-    let (word, told) = scanned(text).expect_err("it is refused");
-    assert_eq!(word, reason, "{told}");
+    let (word, text) = scanned(text).expect_err("it is refused");
+    assert_eq!(word, reason, "{text}");
     for part in words {
-        assert!(told.contains(part), "{told}");
+        assert!(text.contains(part), "{text}");
     }
 }
 
-/// A component with one function of this code in it.
+/// A component with one function of this code.
 fn function(head: &str, code: &str) -> String {
     format!("(core module {head} (func (param i32) {code}))")
 }
 
-/// Components within a component, each of which makes `each` of the one before.
+/// Nested components, each of which instantiates the previous one `each` times.
 fn levels(first: &str, levels: usize, each: usize) -> String {
     let mut text = format!("(component $c0 {first})");
     for level in 1..=levels {
@@ -91,7 +91,7 @@ fn memory_counts_as_often_as_it_is_made() {
 }
 
 #[test]
-fn what_comes_from_outside_is_not_instantiated() {
+fn instantiating_an_import_is_refused() {
     let imports_a_module = r#"(component $c (import "m" (core module $m)) (core instance (instantiate $m)))"#;
     let imports_a_component = r#"(component $c (import "c" (component $d)) (instance (instantiate $d)))"#;
     let takes_from_an_instance = r#"(component $c (component $d) (export "d" (component $d)))
@@ -99,32 +99,32 @@ fn what_comes_from_outside_is_not_instantiated() {
     for text in [imports_a_module, imports_a_component, takes_from_an_instance] {
         refused(text, "too_complex", &["cannot be counted"]);
     }
-    // Handing one on does no harm.
+    // Passing one on is harmless.
     scanned(r#"(component $c (import "m" (core module)))"#).expect("it is not instantiated");
 }
 
 #[test]
-fn types_within_types_end_at_a_depth() {
+fn nested_types_are_limited() {
     for (depth, fine) in [(10, true), (20, false), (1_250, false), (100_000, false)] {
-        // As text this would be too deep for the encoder.
+        // As text, this would be nested too deeply for the encoder.
         let mut bytes = encoded("");
         let mut types: Vec<u8> = [0x41, 0x01, 0x01].repeat(depth);
         types.splice(0..0, [0x01]);
         types.extend([0x41, 0x00]);
         push_section(&mut bytes, 7, &types);
-        match looked_through(&bytes, &Config::default()) {
+        match scan_with_limits(&bytes, &Config::default()) {
             Ok(_) => assert!(fine, "{depth}"),
-            Err((reason, told)) => {
-                assert_eq!(reason, "too_complex", "{depth}: {told}");
-                assert!(!fine && told.contains("component types nested"), "{depth}: {told}");
+            Err((reason, text)) => {
+                assert_eq!(reason, "too_complex", "{depth}: {text}");
+                assert!(!fine && text.contains("component types nested"), "{depth}: {text}");
             }
         }
-        // The same in what a toolchain says of a core module.
+        // The same in the section that a toolchain adds to a core module.
         let mut world = b"\x0ecomponent-type".to_vec();
         world.extend(bytes);
         let mut module = b"\0asm\x01\0\0\0".to_vec();
         push_section(&mut module, 0, &world);
-        assert_eq!(looked_through(&module, &Config::default()).is_ok(), fine, "{depth}");
+        assert_eq!(scan_with_limits(&module, &Config::default()).is_ok(), fine, "{depth}");
     }
 }
 
@@ -157,7 +157,7 @@ fn many_types_are_refused() {
 }
 
 #[test]
-fn blocks_and_loops_within_one_another_are_refused() {
+fn nested_blocks_and_loops_are_refused() {
     let nested = |block: &str, depth| function("", &format!("{}{}", block.repeat(depth), ")".repeat(depth)));
     refused(
         &nested("(loop ", 20_000),
@@ -202,7 +202,7 @@ fn values_carried_by_blocks_and_branches_are_refused() {
         "drop ".repeat(1_000)
     );
     refused(&function(&ty, &blocks), "too_complex", work);
-    // A table over as many blocks as each gives values.
+    // A table over as many blocks as there are values in each.
     let ty = format!("(type $t (func (result {many})))");
     let labels: String = (0..1_000).map(|label| format!("{label} ")).collect();
     let table = format!("{ones} (local.get 0) (br_table {labels} 0)").repeat(8);
@@ -258,12 +258,12 @@ fn locals_that_tables_of_branches_carry_are_refused() {
 }
 
 #[test]
-fn what_is_only_declared_counts_too() {
+fn declarations_count_too() {
     let limits = Config { items_max: 100, scripting_items_max: 1_000, ..Config::default() };
     for text in ["(core module)".repeat(1_001), format!("(core module {})", "(memory 0)".repeat(1_001))] {
-        let (reason, told) = looked_through(&encoded(&text), &limits).expect_err("it is refused");
-        assert_eq!(reason, "too_complex", "{told}");
-        assert!(told.contains("at most 1000 (plugin.scripting_items_max)"), "{told}");
+        let (reason, text) = scan_with_limits(&encoded(&text), &limits).expect_err("it is refused");
+        assert_eq!(reason, "too_complex", "{text}");
+        assert!(text.contains("at most 1000 (plugin.scripting_items_max)"), "{text}");
     }
     let deep = (0..20).fold(String::new(), |within, _| format!("(component {within})"));
     refused(&deep, "too_complex", &["components nested"]);
@@ -283,13 +283,13 @@ fn memory_images_are_counted_together() {
 
 #[test]
 fn an_ordinary_guest_is_far_from_every_limit() {
-    let seen = looked_through(&guests::evaluating(KEEP), &Config::default()).expect("it is fine");
+    let seen = scan_with_limits(&guests::evaluating(KEEP), &Config::default()).expect("it is fine");
     assert_eq!((seen.about.class, seen.about.core_instances, seen.about.memories), (Class::Small, 1, 1));
     assert!(seen.work * 100 < Config::default().compile_work_max, "{}", seen.work);
 }
 
 #[test]
-fn changed_bytes_are_looked_through_all_the_same() {
+fn corrupted_bytes_can_be_scanned() {
     let whole = encoded(&format!(
         "{} {}",
         levels(MODULE, 2, 2),
@@ -299,8 +299,8 @@ fn changed_bytes_are_looked_through_all_the_same() {
         for byte in [0x00, 0x7f, 0xff, whole[at] ^ 1, whole[at].wrapping_add(1)] {
             let mut bytes = whole.clone();
             bytes[at] = byte;
-            // Refused or not: it comes to an end.
-            let _ = looked_through(&bytes, &Config::default());
+            // Refused or not, the scan ends.
+            let _ = scan_with_limits(&bytes, &Config::default());
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Law 6 (a guest hurts only itself): however many configurations of a bad guest there are, a neighbor waits
-//! for one call; and what keeps failing rests.
+//! Law 6 (a guest hurts only itself): however many configurations a bad guest has, a neighbor waits for one
+//! call, and a pair that keeps failing is quarantined.
 //!
-//! Must not know: how turns are given, or what is held against a pair.
+//! Must not know: how turns are scheduled, or what counts against a pair.
 
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
@@ -28,11 +28,11 @@ use crate::plugin::tests::support::{self, judge, killmail};
 
 const LOOPS: &str = "(loop $again (br $again)) unreachable";
 
-/// Keeps, and asks history once: that is how a test knows when it was called.
+/// Keeps, and queries history once, so that a test can see when it was called.
 const ASKS_AND_KEEPS: &str = "(drop (call $count (i32.const 0) (i32.const 0) (i32.const 7) (i64.const 0) (i64.const 0))) (i32.const 64)";
 const COUNT: &str = r#"(import "killstream:plugin/history@1.0.0-rc.1" "count" (func $count (param i32 i32 i32 i64 i64) (result i64)))"#;
 
-/// Notes how often another guest was called before each question.
+/// Records how often another guest had been called at each query.
 #[derive(Default)]
 struct Watch {
     other: OnceLock<Component>,
@@ -58,7 +58,7 @@ impl History for Watch {
 async fn law_6_an_innocent_stream_beside_two_hundred_looping_configurations() {
     const PAGES: u32 = 20;
     for run in [Run::Live, Run::History { head: killmail(u32::MAX).seq }] {
-        // None rests, so that all of them stay in the way.
+        // No quarantine, so that all of them stay in the way.
         let config = Config {
             workers: 1,
             evaluate_cpu_ms: 2,
@@ -87,7 +87,7 @@ async fn law_6_an_innocent_stream_beside_two_hundred_looping_configurations() {
             for id in 1..=PAGES {
                 let mut asked = pin!(engine.evaluate(&good, vec![killmail(id)], run));
                 let answered = asked.as_mut().now_or_never();
-                // From here on it stands in line.
+                // From here on it is queued.
                 standing.push(bad.counts().calls);
                 let answers = match answered {
                     Some(answers) => answers,
@@ -104,15 +104,15 @@ async fn law_6_an_innocent_stream_beside_two_hundred_looping_configurations() {
         assert_eq!(waited.len(), PAGES as usize);
         assert!(
             waited.iter().all(|calls| *calls <= 1),
-            "it waits for the call that is going on: {run:?}: {waited:?}"
+            "it waits only for the current call: {run:?}: {waited:?}"
         );
         assert!(faults.iter().flatten().all(|answer| *answer == Err(Fault::Deadline)));
         assert_eq!(bad.counts().calls, 600);
     }
 }
 
-/// With `{}` it keeps, with anything longer it runs for ever.
-fn loops_if_told() -> Vec<u8> {
+/// With `{}` it keeps; with a longer configuration it loops.
+fn loops_if_configured() -> Vec<u8> {
     let head = "(global $loops (mut i32) (i32.const 0))";
     let configure = "(global.set $loops (i32.gt_u (local.get $config_len) (i32.const 2))) (i32.const 0)";
     let evaluate = "(if (global.get $loops) (then (loop $again (br $again)))) (i32.const 64)";
@@ -120,13 +120,13 @@ fn loops_if_told() -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn looping_configurations_of_a_component_wait_and_those_that_work_do_not() {
+async fn unproven_looping_pairs_wait_and_proven_ones_do_not() {
     for run in [Run::Live, Run::History { head: killmail(u32::MAX).seq }] {
-        // One fault takes what the next 49 seconds may cost.
+        // One fault uses the budget of the next 49 seconds.
         let config =
             Config { workers: 1, evaluate_cpu_ms: 50, faults_cpu_ms_per_sec: 1, ..Config::default() };
         let engine = support::engine(config);
-        let component = engine.compile(&loops_if_told()).unwrap();
+        let component = engine.compile(&loops_if_configured()).unwrap();
         let good = engine.evaluator(&component, "{}", Instance::Warm).await.unwrap();
         for id in 1..=20 {
             assert_eq!(engine.evaluate(&good, vec![killmail(id)], run).await, [Ok(Verdict::Keep)]);
@@ -156,9 +156,9 @@ const ASKS: &str =
     "(drop (call $count (i32.const 0) (i32.const 0) (i32.const 7) (i64.const 0) (i64.const 0)))";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pair_that_works_has_its_turns_among_those_without_strikes() {
+async fn a_proven_pair_takes_turns_with_unproven_ones() {
     for run in [Run::Live, Run::History { head: killmail(u32::MAX).seq }] {
-        // A component that failed lately, and may again.
+        // The component failed recently, and its budget allows more.
         let config = Config {
             workers: 1,
             evaluate_cpu_ms: 100,
@@ -201,7 +201,7 @@ async fn a_pair_that_works_has_its_turns_among_those_without_strikes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn looping_configurations_of_one_address_do_not_go_before_another_addresss_first_call() {
+async fn looping_pairs_of_one_address_do_not_precede_the_first_call_of_another() {
     let config = Config { workers: 1, evaluate_cpu_ms: 10, faults_cpu_ms_per_sec: 50, ..Config::default() };
     let watch = Arc::new(Watch::default());
     let engine = Engine::new(config, watch.clone(), |_| Bytes::new()).unwrap();
@@ -211,18 +211,20 @@ async fn looping_configurations_of_one_address_do_not_go_before_another_addresss
     let component =
         engine.compile(&guests::guest(&Text { head: &head, configure, evaluate: &evaluate })).unwrap();
     watch.other.set(component.clone()).unwrap();
-    let payers: [AddressBudget; 2] = [Arc::new(Budget::default()), Arc::new(Budget::default())];
+    let addresses: [AddressBudget; 2] = [Arc::new(Budget::default()), Arc::new(Budget::default())];
     let mut looping = Vec::new();
     for n in 100..140 {
         looping.push(
             engine
-                .evaluator_for_address(&component, &n.to_string(), Instance::Warm, None, Some(&payers[0]))
+                .evaluator_for_address(&component, &n.to_string(), Instance::Warm, None, Some(&addresses[0]))
                 .await
                 .unwrap(),
         );
     }
-    let honest =
-        engine.evaluator_for_address(&component, "{}", Instance::Warm, None, Some(&payers[1])).await.unwrap();
+    let honest = engine
+        .evaluator_for_address(&component, "{}", Instance::Warm, None, Some(&addresses[1]))
+        .await
+        .unwrap();
     let mut hostile = pin!(join_all(looping.iter().map(|evaluator| engine.evaluate(
         evaluator,
         vec![killmail(1)],
@@ -237,11 +239,11 @@ async fn looping_configurations_of_one_address_do_not_go_before_another_addresss
     let stood = component.counts().calls;
     assert_eq!(asked.await, [Ok(Verdict::Keep)]);
     let waited = watch.calls.lock()[0] - stood;
-    assert!(waited <= 2, "{waited} of the other address went before it");
+    assert!(waited <= 2, "{waited} calls of the other address went before it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cheap_fault_before_a_slow_call_that_goes_well_is_not_a_costly_one() {
+async fn a_cheap_fault_before_a_slow_successful_call_is_not_costly() {
     let engine = support::engine(Config { workers: 1, evaluate_cpu_ms: 1_000, ..Config::default() });
     let evaluate = "(local $n i32) (if (i64.eq (local.get $id) (i64.const 2)) (then unreachable))
         (if (i64.eq (local.get $id) (i64.const 3)) (then (loop $again
@@ -255,14 +257,14 @@ async fn a_cheap_fault_before_a_slow_call_that_goes_well_is_not_a_costly_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_that_nobody_waits_for_any_more_are_not_kept() {
+async fn pages_that_nobody_waits_for_are_dropped() {
     let engine = support::engine(Config {
         workers: 1,
         evaluate_cpu_ms: 50,
         faults_cpu_ms_per_sec: 1,
         ..Config::default()
     });
-    let component = engine.compile(&loops_if_told()).unwrap();
+    let component = engine.compile(&loops_if_configured()).unwrap();
     let mut looping = Vec::new();
     for n in 100..105 {
         looping.push(engine.evaluator(&component, &n.to_string(), Instance::Warm).await.unwrap());
@@ -278,7 +280,7 @@ async fn pages_that_nobody_waits_for_any_more_are_not_kept() {
             tokio::task::yield_now().await;
         }
     }
-    // What comes next finds them gone.
+    // The next pages find them gone.
     let other = support::evaluator(&engine, &guests::evaluating(KEEP)).await;
     while engine.pages_waiting() != PagesWaiting::default() {
         assert_eq!(
@@ -290,8 +292,8 @@ async fn pages_that_nobody_waits_for_any_more_are_not_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn configurations_being_tried_hold_what_a_few_need() {
-    // Room for six evaluators, and none of the sixteen that wait is turned away.
+async fn only_a_few_setups_of_a_component_hold_resources() {
+    // Room for six evaluators, and none of the sixteen that wait is refused.
     let config = Config { workers: 1, pool_memories: 12, trials_cpu_ms_per_sec: 1_000, ..Config::default() };
     let engine = support::engine(config);
     let slow = "(local $n i32) (loop $again
@@ -300,14 +302,14 @@ async fn configurations_being_tried_hold_what_a_few_need() {
     let sample: Vec<_> = (1..=20).map(killmail).collect();
     let configs: Vec<String> = (0..16).map(|n| n.to_string()).collect();
     let tried = join_all(configs.iter().map(|config| async {
-        // Nobody keeps it in use, so that it makes room.
+        // Dropped at once, so that it can be evicted.
         engine.tried_evaluator(&component, config, Instance::Warm, &sample).await.map(drop)
     }));
     assert_eq!(tried.await, vec![Ok(()); 16]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pair_that_keeps_failing_rests_whoever_uses_it() {
+async fn a_pair_that_keeps_failing_is_quarantined_for_all_users() {
     let engine = support::engine(Config::default());
     let bad = engine.compile(&guests::evaluating("unreachable")).unwrap();
     let evaluator = engine.evaluator(&bad, "{}", Instance::Warm).await.unwrap();
@@ -319,7 +321,7 @@ async fn a_pair_that_keeps_failing_rests_whoever_uses_it() {
     assert_eq!((counts.calls, counts.at_rest, counts.faults["trap"]), (5, 59, 5));
     let past = Run::History { head: killmail(99).seq };
     assert_eq!(engine.evaluate(&evaluator, vec![killmail(70)], past).await, [Err(Fault::Trap)]);
-    assert_eq!(bad.counts().calls, 6, "killmails of the past are another matter");
+    assert_eq!(bad.counts().calls, 6, "history is counted separately");
     // Another configuration is another pair.
     assert_eq!(judge(&engine, &other, 1).await, Err(Fault::Trap));
     assert_eq!(bad.counts().calls, 7);
@@ -330,7 +332,7 @@ async fn a_pair_that_keeps_failing_rests_whoever_uses_it() {
         (30, 64)
     );
     assert_eq!(resting.listed[0].reason, "5 faults in 60 s, the last: trap");
-    // Whoever lets go of it and comes back finds it resting still.
+    // It is still in quarantine after its evaluator was dropped.
     drop(evaluator);
     let fresh = engine.evaluator(&bad, "{}", Instance::Fresh).await.unwrap();
     assert_eq!(judge(&engine, &fresh, 80).await, Err(Fault::Trap));
@@ -338,7 +340,7 @@ async fn a_pair_that_keeps_failing_rests_whoever_uses_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_for_history_does_not_put_live_streams_to_rest() {
+async fn faults_on_history_do_not_quarantine_live_streams() {
     let engine = support::engine(Config::default());
     let bytes =
         guests::evaluating("(if (i64.eq (local.get $id) (i64.const 7)) (then unreachable)) (i32.const 64)");
@@ -351,7 +353,7 @@ async fn who_asks_for_history_does_not_put_live_streams_to_rest() {
     assert_eq!(
         engine.evaluate(&evaluator, vec![killmail(8)], past).await,
         [Err(Fault::Trap)],
-        "history rests"
+        "history is in quarantine"
     );
     assert_eq!(judge(&engine, &evaluator, 8).await, Ok(Verdict::Keep));
     assert_eq!(engine.quarantined_count(), 1);
@@ -359,7 +361,7 @@ async fn who_asks_for_history_does_not_put_live_streams_to_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_goes_well_ends_the_rest() {
+async fn a_successful_call_ends_the_quarantine() {
     let engine = support::engine(Config { rest_secs: 0, rest_max_secs: 0, ..Config::default() });
     let bad = engine.compile(&guests::evaluating(
         "(if (i64.lt_u (local.get $id) (i64.const 9)) (then unreachable)) (i32.const 64)",
@@ -372,7 +374,7 @@ async fn a_call_that_goes_well_ends_the_rest() {
     assert_eq!(
         (engine.quarantined_count(), counts.calls, counts.at_rest),
         (0, 8, 0),
-        "a rest of no length is over at once"
+        "a quarantine of no length ends at once"
     );
     assert_eq!(judge(&engine, &evaluator, 9).await, Ok(Verdict::Keep));
     for id in 1..=4 {
@@ -382,14 +384,14 @@ async fn a_call_that_goes_well_ends_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pair_that_takes_more_than_its_turns_while_others_wait_rests() {
+async fn a_pair_that_overruns_while_others_wait_is_quarantined() {
     let config = Config { workers: 1, evaluate_cpu_ms: 100, rest_excess_ms: 20, ..Config::default() };
     let engine = support::engine(config);
     let slow = "(local $n i32) (loop $again
         (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 20000000)))) (i32.const 64)";
     let greedy = support::evaluator(&engine, &guests::evaluating(slow)).await;
     let run = Run::History { head: killmail(u32::MAX).seq };
-    // Alone it takes nothing from anybody.
+    // Alone it delays nobody.
     let page: Vec<_> = (1..=8).map(killmail).collect();
     assert!(engine.evaluate(&greedy, page.clone(), run).await.iter().all(Result::is_ok));
     assert_eq!(engine.quarantined_count(), 0);
@@ -405,7 +407,7 @@ async fn a_pair_that_takes_more_than_its_turns_while_others_wait_rests() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_judge_stops_when_it_has_cost_what_it_may() {
+async fn an_evaluator_stops_at_its_cpu_limit() {
     let engine = support::engine(Config { evaluate_cpu_ms: 100, ..Config::default() });
     let slow = "(local $n i32) (loop $again
         (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 10000000)))) (i32.const 64)";
@@ -421,14 +423,14 @@ async fn a_judge_stops_when_it_has_cost_what_it_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn instances_of_history_go_when_they_are_idle() {
+async fn idle_history_instances_are_dropped() {
     let engine = support::engine(Config { evaluator_idle_secs: 0, workers: 1, ..Config::default() });
     let evaluator = support::evaluator(&engine, &guests::evaluating(KEEP)).await;
     let run = Run::History { head: killmail(9).seq };
     judge(&engine, &evaluator, 1).await.unwrap();
     engine.evaluate(&evaluator, vec![killmail(2)], run).await;
     assert_eq!(evaluator.take_idle_instances(Duration::from_secs(60)).len(), 0);
-    assert_eq!(evaluator.take_idle_instances(Duration::ZERO).len(), 1, "that of live killmails stays");
+    assert_eq!(evaluator.take_idle_instances(Duration::ZERO).len(), 1, "the live instance stays");
     let before = evaluator.component().counts().instances;
     judge(&engine, &evaluator, 3).await.unwrap();
     engine.evaluate(&evaluator, vec![killmail(4)], run).await;
@@ -436,8 +438,8 @@ async fn instances_of_history_go_when_they_are_idle() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_instances_go_when_they_are_idle() {
-    // What is over a limit of small components is of the other class.
+async fn idle_large_instances_are_dropped() {
+    // A component over a limit of the class `small` is of the other class.
     let engine = support::engine(Config { upload_bytes: 100, ..Config::default() });
     let evaluator = support::evaluator(&engine, &guests::evaluating(KEEP)).await;
     assert_eq!(evaluator.component().class(), Class::Scripting);
@@ -449,6 +451,6 @@ async fn large_instances_go_when_they_are_idle() {
     assert_eq!(
         other.take_idle_instances(Duration::ZERO).len(),
         1,
-        "that which was configured and never called"
+        "the instance that was configured and never called"
     );
 }

@@ -1,6 +1,6 @@
-//! What is told of guests that fail: the cause with its limit, and the words they had for it themselves.
+//! Texts about guests that fail: the cause with its limit, and the guest's own output.
 //!
-//! Must not know: who hears it.
+//! Must not know: who reads them.
 
 use crate::domain::verdict::{Failure, Fault, Verdict};
 use crate::plugin::engine::Engine;
@@ -14,7 +14,7 @@ use crate::plugin::tests::support::{self, killmail};
 const TRACEBACK: &str =
     "Traceback (most recent call last):\n  File \"app.py\", line 3\nValueError: \x1b[31mbad\u{feff} value\n";
 
-/// What became of a killmail that could not be judged.
+/// The failure of a killmail that could not be evaluated.
 async fn failure(engine: &Engine, evaluator: &Evaluator, id: u32) -> Failure {
     engine.judge(evaluator, vec![killmail(id)], Run::Live).await.remove(0).expect_err("it fails")
 }
@@ -25,7 +25,7 @@ async fn failing(bytes: &[u8]) -> Failure {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_guest_wrote_to_stderr_is_in_its_fault_and_only_there() {
+async fn stderr_of_a_call_appears_in_its_fault_only() {
     let engine = support::engine(Config { rest_faults: 0, ..Config::default() });
     let evaluate =
         "(if (i64.eq (local.get $id) (i64.const 2)) (then unreachable)) (call $out) (call $err) unreachable";
@@ -47,7 +47,7 @@ async fn what_a_guest_wrote_to_stderr_is_in_its_fault_and_only_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_long_text_the_end_is_told() {
+async fn the_end_of_a_long_text_is_kept() {
     let err = format!("{}\nthe end\n", "x".repeat(3_900));
     let text = Text { evaluate: "(call $err) unreachable", ..Text::default() };
     let failure = failing(&guests::writing("", &err, &text)).await;
@@ -55,7 +55,7 @@ async fn of_a_long_text_the_end_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_said_on_the_way_to_a_refusal_is_in_it() {
+async fn output_before_a_refusal_appears_in_it() {
     let engine = support::engine(Config::default());
     let configure = "(call $err) unreachable";
     let component = engine
@@ -69,18 +69,18 @@ async fn what_is_said_on_the_way_to_a_refusal_is_in_it() {
     let failure = failing(&guests::guest(&Text { head: log, evaluate: says, ..Text::default() })).await;
     assert!(
         failure.message.contains("it said last: no such field"),
-        "an error in its log is said as well: {failure}"
+        "an error in its log appears as well: {failure}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_guest_writes_is_bounded_like_its_log() {
+async fn guest_output_is_limited_like_its_log() {
     let engine = support::engine(Config::default());
     let text = Text { evaluate: "(call $out) (call $err) (i32.const 64)", ..Text::default() };
     let evaluator =
         support::evaluator(&engine, &guests::writing(&"a\n".repeat(15), &"b\n".repeat(15), &text)).await;
     assert_eq!(support::judge(&engine, &evaluator, 1).await, Ok(Verdict::Keep));
-    assert_eq!(evaluator.component().counts().log_lines_cut, 10, "20 lines of a call are told");
+    assert_eq!(evaluator.component().counts().log_lines_cut, 10, "20 lines of a call are logged");
     let long = support::evaluator(&engine, &guests::writing(&"a".repeat(1_500), "", &text)).await;
     assert_eq!(support::judge(&engine, &long, 1).await, Ok(Verdict::Keep));
     assert_eq!(long.component().counts().log_lines_cut, 1);
@@ -143,7 +143,7 @@ fn a_start_that_takes_too_long_is_refused_with_the_limit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_without_a_text_says_so() {
-    // `err` with no text, with three zeros, with what is not seen.
+    // `err` with no text, with three zero bytes, with invisible text.
     let engine = support::engine(Config::default());
     for text in ["", "\\00\\00\\00", "\\ef\\bb\\bf", "\\0a \\0a"] {
         let length = guests::bytes(u32::try_from(wat_length(text)).expect("a short text"));
@@ -173,13 +173,13 @@ async fn a_refusal_without_a_text_says_so() {
     }
 }
 
-/// Bytes of a text with escapes of two digits.
+/// Length in bytes of a text with two-digit escapes.
 fn wat_length(text: &str) -> usize {
     text.len() - 2 * text.matches('\\').count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_rests_still_tells_why() {
+async fn a_quarantined_pair_returns_its_last_fault() {
     let engine = support::engine(Config { rest_faults: 1, ..Config::default() });
     let text = Text { evaluate: "(call $err) unreachable", ..Text::default() };
     let evaluator = support::evaluator(&engine, &guests::writing("", TRACEBACK, &text)).await;
@@ -194,7 +194,7 @@ async fn who_rests_still_tells_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_rests_tells_what_ended_calls_of_that_kind() {
+async fn a_quarantined_pair_returns_the_fault_of_that_kind_of_killmails() {
     let engine = support::engine(Config { rest_faults: 1, ..Config::default() });
     let evaluate = "(if (i64.eq (local.get $id) (i64.const 1)) (then (call $err))) unreachable";
     let bytes = guests::writing("", TRACEBACK, &Text { evaluate, ..Text::default() });
@@ -203,16 +203,16 @@ async fn who_rests_tells_what_ended_calls_of_that_kind() {
     let past = Run::History { head: killmail(9).seq };
     engine.judge(&evaluator, vec![killmail(2)], past).await;
     let resting = failure(&engine, &evaluator, 3).await;
-    assert!(resting.message.contains("ValueError"), "another's words: {resting}");
+    assert!(resting.message.contains("ValueError"), "the text of another kind: {resting}");
     let resting = engine.judge(&evaluator, vec![killmail(3)], past).await.remove(0).expect_err("it rests");
     assert!(
         resting.message.starts_with("not called: it is resting ") && !resting.message.contains("ValueError"),
-        "another's words: {resting}"
+        "the text of another kind: {resting}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_log_has_no_room_for_is_counted() {
+async fn log_lines_over_the_limit_are_counted() {
     let engine = support::engine(Config { log_bytes_per_minute: 900, ..Config::default() });
     let component = engine.compile(&guests::evaluating("unreachable")).expect("it compiles");
     let sample: Vec<_> = (1..=3).map(killmail).collect();
@@ -226,7 +226,7 @@ async fn what_the_log_has_no_room_for_is_counted() {
 }
 
 #[test]
-fn a_trial_that_fails_is_told() {
+fn a_trial_that_mostly_fails_gives_a_warning() {
     let engine = support::engine(Config::default());
     let sample: Vec<_> = (1..=51).map(killmail).collect();
     let tried = |bytes: &[u8]| {

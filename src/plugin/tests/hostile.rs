@@ -1,6 +1,6 @@
-//! Law 6 (a guest hurts only itself): every bad guest gets its own word, and the neighbor notices nothing.
+//! Law 6 (a guest hurts only itself): every bad guest gets its own fault, and its neighbor is unaffected.
 //!
-//! Must not know: how the engine tells one fault from another.
+//! Must not know: how the engine distinguishes faults.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -28,7 +28,7 @@ const ASKS_FOR_MUCH: &str = "(local $n i32) (loop $again
     (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 5000))))
     (drop (call $count (i32.const 135168) (i32.const 5000) (i64.const 0) (i64.const 0))) (i32.const 64)";
 
-/// Bad guests with the words they must get.
+/// Bad guests with the faults they must get.
 fn bad_guests() -> Vec<(&'static str, Fault, Vec<u8>)> {
     let with = |head, evaluate| guests::guest(&Text { head, evaluate, ..Text::default() });
     vec![
@@ -91,7 +91,7 @@ const HUGE_LIST: &str = "(drop (memory.grow (i32.const 100)))
     (drop (call $involves (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1500000))) (i32.const 64)";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_6_every_bad_guest_gets_its_own_word_and_its_neighbor_is_unaffected() {
+async fn law_6_every_bad_guest_gets_its_own_fault_and_its_neighbor_is_unaffected() {
     let engine = support::engine(Config { workers: 1, ..Config::default() });
     let good = support::evaluator(&engine, &guests::evaluating(KEEP)).await;
     let mut id = 0;
@@ -113,13 +113,13 @@ async fn law_6_every_bad_guest_gets_its_own_word_and_its_neighbor_is_unaffected(
     }
     assert_eq!(good.component().counts().keeps, u64::from(id));
     assert!(good.component().counts().faults.is_empty());
-    // After every fault but bad output there is a new instance; the neighbor keeps its first (the other was
-    // for the check at upload).
+    // After every fault except bad output there is a new instance. The neighbor keeps its first one; the other
+    // was for the check at upload.
     assert_eq!(good.component().counts().instances, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_is_judged_anew_after_a_fault() {
+async fn a_guest_continues_after_a_fault() {
     let engine = support::engine(Config::default());
     // Traps on every second killmail.
     let text = "(if (i64.eqz (i64.rem_u (local.get $id) (i64.const 2))) (then unreachable)) (i32.const 64)";
@@ -152,7 +152,7 @@ async fn annotations_are_one_line_of_json() {
     assert_eq!(judge(&engine, &guest, 1).await, Ok(Verdict::KeepWith("{\"a\":1.5}".into())));
 }
 
-/// The guest counts to half a million: a millisecond or two of its own, many of the wall where it is
+/// The guest counts to half a million: a millisecond or two of CPU time, but far more wall time if it is
 /// preempted.
 fn busy_but_innocent() -> Vec<u8> {
     guests::evaluating(
@@ -203,7 +203,7 @@ async fn live_does_not_wait_for_a_page_of_history() {
 static WRITTEN: AtomicUsize = AtomicUsize::new(0);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_killmail_holds_is_charged_before_it_is_handed_over() {
+async fn killmail_data_is_charged_before_it_is_passed() {
     let json = |_: &Entry| {
         WRITTEN.fetch_add(1, Ordering::Relaxed);
         Bytes::from_static(b"{}")

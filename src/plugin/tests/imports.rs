@@ -1,7 +1,7 @@
-//! What components ask for: what is there, what is there and denied, and what is refused with what to build
-//! instead.
+//! Imports of components: those that are provided, those that are linked but denied, and those that are
+//! refused with a fix.
 //!
-//! Must not know: how anything is linked.
+//! Must not know: how imports are linked.
 
 use wit_component::StringEncoding;
 use wit_parser::{Resolve, WorldItem};
@@ -15,14 +15,14 @@ use crate::plugin::tests::support;
 
 const GUEST: &str = r#"(instance $guest) (export "killstream:plugin/guest@1.0.0-rc.1" (instance $guest))"#;
 
-/// Looks at the names of a component with these parts: the reason and the text of a refusal.
+/// Checks the imports of a component with these parts: the reason and the text of a refusal.
 fn checked(parts: &str) -> Result<(), (&'static str, String)> {
     let bytes = wat::parse_str(format!("(component {parts} {GUEST})")).expect("the text is a component");
     imports::check_imports(&bytes).map_err(|refusal| (refusal.reason(), refusal.to_string()))
 }
 
 #[test]
-fn the_functions_we_name_are_those_of_the_contract() {
+fn the_provided_functions_are_those_of_the_contract() {
     let mut resolve = Resolve::default();
     let package =
         resolve.push_str("plugin.wit", include_str!("../../../wit/plugin.wit")).expect("the contract is WIT");
@@ -52,7 +52,7 @@ fn the_functions_we_name_are_those_of_the_contract() {
 }
 
 #[test]
-fn what_is_there_is_fine() {
+fn provided_imports_are_accepted() {
     for name in [
         "killstream:plugin/history@1.0.0-rc.1",
         "wasi:cli/environment@0.2.0",
@@ -63,13 +63,13 @@ fn what_is_there_is_fine() {
         let function = if name.contains("history") { "count" } else { "f" };
         checked(&format!(r#"(import "{name}" (instance (export "{function}" (func))))"#)).expect(name);
     }
-    // Of a package of types nothing is needed at run time.
+    // A package of types needs nothing at run time.
     let words = r#"(import "acme:tools/words@1.0.0" (instance (type $word string) (export "word" (type (eq $word)))))"#;
     checked(words).expect("types are no functions");
 }
 
 #[test]
-fn what_is_not_there_is_named_with_what_to_build() {
+fn unknown_imports_are_refused_with_a_fix() {
     for (import, words) in [
         (
             r#""acme:tools/bell@1.0.0" (instance (export "ring" (func)))"#,
@@ -110,7 +110,7 @@ fn what_is_not_there_is_named_with_what_to_build() {
 }
 
 #[test]
-fn the_async_abi_is_refused_with_what_to_build() {
+fn the_async_abi_is_refused_with_a_fix() {
     let engine = support::engine(Config::default());
     for part in
         ["(core func (canon task.cancel))", "(core func (canon waitable-set.new))", "(type (func async))"]
@@ -123,7 +123,7 @@ fn the_async_abi_is_refused_with_what_to_build() {
     }
 }
 
-/// What a runtime might want of WASI: less than there is, and `later`, which no version has.
+/// What a runtime might import from WASI: less than there is, and `later`, which no version has.
 const WASI: &str = "
     package test:guest;
     world guest {
@@ -145,7 +145,7 @@ const HEAD: &str = r#"(import "wasi:http/types@0.2.10" "send" (func $send (param
     (import "wasi:sockets/tcp@0.2.9" "bind" (func $bind (result i32)))
     (import "wasi:io/streams@0.2.9" "later" (func $later))"#;
 
-/// A guest whose `configure` is this code, made for a world with more of WASI.
+/// A guest whose `configure` is this code, for a world with more of WASI.
 fn wanting_wasi(configure: &str) -> Vec<u8> {
     of_that_world(&Text { head: HEAD, configure, ..Text::default() })
 }
@@ -183,7 +183,7 @@ async fn http_and_sockets_are_linked_and_denied() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_denied_call_is_named_however_deep_it_was_made() {
     let engine = support::engine(Config::default());
-    // Names of functions that fill a message before the cause comes.
+    // Function names so long that they fill a message before the cause.
     let wide = "x".repeat(90);
     let head = format!(
         "{HEAD}

@@ -17,7 +17,7 @@ use crate::plugin::limits::Config;
 use crate::plugin::tests::guests::{self, Text};
 use crate::plugin::tests::support::{self, killmail};
 
-/// Keeps killmails whose id is no multiple of three: what any run must say of them.
+/// Keeps killmails whose id is not a multiple of three, in every run.
 const NEIGHBOR: &str = "(i32.mul (i32.const 64) (i32.ne (i32.const 0) (i32.wrap_i64 (i64.rem_u (local.get $id) (i64.const 3)))))";
 
 fn says(id: u32) -> Answer {
@@ -42,7 +42,7 @@ impl Steps {
     }
 }
 
-/// A bad guest with its word. The loop is short of time so that many cases fit.
+/// Bad guests with their faults. The deadline is short so that many cases fit.
 async fn bad(engine: &Engine) -> Vec<(Fault, Evaluator)> {
     let with = |head, evaluate| guests::guest(&Text { head, evaluate, ..Text::default() });
     let mut bad = Vec::new();
@@ -113,7 +113,7 @@ fn law_6_a_guest_hurts_only_itself_in_any_order() {
     assert!(good.component().counts().faults.is_empty());
 }
 
-/// What is done between two questions.
+/// One step of a case.
 #[derive(Debug, Clone)]
 enum Step {
     Page {
@@ -123,24 +123,24 @@ enum Step {
     },
     /// The instance ends in a fault and is replaced.
     Fault,
-    /// All evaluators are let go and made anew.
-    Anew,
+    /// All evaluators are dropped and set up again.
+    Recreate,
 }
 
 fn steps() -> impl Strategy<Value = Vec<(Step, bool)>> {
     let step = prop_oneof![
         6 => (1..200_u32, 1..10_u32, any::<bool>()).prop_map(|(from, len, live)| Step::Page { from, len, live }),
         1 => Just(Step::Fault),
-        1 => Just(Step::Anew),
+        1 => Just(Step::Recreate),
     ];
     proptest::collection::vec((step, any::<bool>()), 1..20)
 }
 
-/// As the neighbor, but traps on killmails from a million on.
+/// Like the neighbor, but traps on killmails from a million on.
 const SOMETIMES_TRAPS: &str = "(if (i64.ge_u (local.get $id) (i64.const 1000000)) (then unreachable))";
 
 #[test]
-fn law_7_same_in_same_out_whatever_was_before() {
+fn law_7_same_in_same_out_whatever_came_before() {
     let engine: Arc<Engine> =
         support::engine(Config { evaluators_max: 2, rest_faults: 0, ..Config::default() });
     let component = engine.compile(&guests::evaluating(&format!("{SOMETIMES_TRAPS} {NEIGHBOR}"))).unwrap();
@@ -168,20 +168,20 @@ fn law_7_same_in_same_out_whatever_was_before() {
                         prop_assert_eq!(answers, vec![Err(Fault::Trap)]);
                         counts.count("fault");
                     }
-                    Step::Anew => {
+                    Step::Recreate => {
                         drop(pair);
-                        // Two others take their places, then they come back.
+                        // Two others evict them, then they are set up again.
                         let others = ["1", "2"].map(|config| {
                             runtime.block_on(engine.evaluator(&component, config, Instance::Warm)).unwrap()
                         });
                         drop(others);
                         pair = [make(Instance::Warm), make(Instance::Fresh)];
-                        counts.count("anew");
+                        counts.count("recreate");
                     }
                 }
             }
             Ok(())
         })
         .unwrap();
-    counts.none_is_missing(&["live", "history", "fresh", "warm", "fault", "anew"]);
+    counts.none_is_missing(&["live", "history", "fresh", "warm", "fault", "recreate"]);
 }

@@ -1,8 +1,8 @@
-//! Measures what loaded components take of memory, which must be no more than they are charged with: `cargo
-//! test --lib -- --ignored loaded --nocapture --test-threads=1`. With `KILLSTREAM_GUESTS` (see
-//! `tests/clients/plugins/build`), those of JavaScript and Python too.
+//! Measures the memory of loaded components, which must not exceed what they are charged for: `cargo test --lib
+//! -- --ignored loaded --nocapture --test-threads=1`. With `KILLSTREAM_GUESTS` (see
+//! `tests/clients/plugins/build`), also those of JavaScript and Python.
 //!
-//! Must not know: what follows from it.
+//! Must not know: what the figures are used for.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -25,7 +25,7 @@ use crate::plugin::scan;
 use crate::plugin::tests::guests::{self, Text};
 use crate::plugin::tests::support::{self, killmail};
 
-/// Copies of each that are loaded.
+/// Copies of each component that are loaded.
 const COPIES: u64 = 8;
 
 fn setup() -> Setup {
@@ -33,41 +33,41 @@ fn setup() -> Setup {
     Setup::new(Config::default(), outside, InstanceAllocation::OnDemand).expect("the engine starts")
 }
 
-/// A line of the process's status, bytes.
+/// A value of the process's status, bytes.
 fn status(name: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("it is there");
-    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("it is told");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("it is listed");
     line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1024
 }
 
-/// Bytes that the allocator has given out.
-#[expect(unsafe_code, reason = "the allocator is asked in its own words")]
+/// Bytes that the allocator has handed out.
+#[expect(unsafe_code, reason = "only the allocator knows how much it has handed out")]
 fn heap() -> u64 {
-    // SAFETY: it only reads.
+    // SAFETY: the call only reads.
     let info = unsafe { libc::mallinfo2() };
     (info.uordblks + info.hblkhd) as u64
 }
 
-/// Of the mappings of this file: for each kind of access its size, what is in memory and what of that is no
+/// The mappings of this file: for each access mode the size, the resident part, and what of that is not a
 /// page of the file, KiB.
 fn mapped(file: &Path) -> String {
     let maps = fs::read_to_string("/proc/self/smaps").expect("it is there");
-    let (mut told, mut ours) = (String::new(), false);
+    let (mut text, mut ours) = (String::new(), false);
     for line in maps.lines() {
         let first = line.split(' ').next().unwrap_or_default();
         if !first.ends_with(':') {
             ours = line.ends_with(&*file.to_string_lossy());
             if ours {
-                let _ = write!(told, "\n      {}", line.split(' ').nth(1).unwrap_or_default());
+                let _ = write!(text, "\n      {}", line.split(' ').nth(1).unwrap_or_default());
             }
         } else if ours && ["Size:", "Rss:", "Anonymous:"].contains(&first) {
-            let _ = write!(told, " {first} {}", line.split_whitespace().nth(1).unwrap_or_default());
+            let _ = write!(text, " {first} {}", line.split_whitespace().nth(1).unwrap_or_default());
         }
     }
-    told
+    text
 }
 
-/// Compiles it into a file: what is known of it.
+/// Compiles it into a file and returns its description.
 fn compiled_to(file: &Path, bytes: &[u8]) -> Result<ComponentInfo, Refusal> {
     let setup = setup();
     let about = scan::scan(bytes, &setup.config)?.about;
@@ -82,7 +82,7 @@ fn compiled_to(file: &Path, bytes: &[u8]) -> Result<ComponentInfo, Refusal> {
     .map_or(about, |component| component.about().clone()))
 }
 
-/// What it takes of the heap must be within the estimate.
+/// Asserts that its heap memory is within the estimate.
 fn measure(name: &str, bytes: &[u8]) {
     let dir = tempfile::tempdir().expect("a folder");
     let (file, size_bytes) = (dir.path().join("code"), bytes.len());
@@ -91,7 +91,7 @@ fn measure(name: &str, bytes: &[u8]) {
         Err(refusal) => return println!("{name}: {refusal}"),
     };
     let file_bytes = fs::metadata(&file).expect("it is there").len();
-    // One engine for each, so that none finds what another has registered.
+    // One engine for each, so that none reuses what another has registered.
     let setups: Vec<Setup> = (0..COPIES).map(|_| setup()).collect();
     let load = |setup: &Setup| {
         let charge = compile::charge_memory(setup, &about, file_bytes).expect("there is memory");
@@ -123,13 +123,13 @@ fn guest(head: &str) -> Vec<u8> {
     guests::guest(&Text { head, ..Text::default() })
 }
 
-/// Components that take much memory for their size, and how much each took when it was measured, bytes.
+/// Components that take much memory for their size, with what each took when measured, bytes.
 fn greedy() -> Vec<(&'static str, u64, Vec<u8>)> {
     let long = "x".repeat(150);
     let names = repeated(19_000, |n| format!("(export \"{long}{n}\" (func $f))"));
     let places = repeated(19_000, |n| format!("$f{n}"));
     let functions = repeated(19_000, |n| format!("(func $f{n})"));
-    // Each another type, by the bits of its number.
+    // Each is a different type, from the bits of its number.
     let values =
         |n: usize| (0..14).map(|bit| if n >> bit & 1 == 0 { "i32 " } else { "i64 " }).collect::<String>();
     let many = " i32".repeat(90);
@@ -168,7 +168,8 @@ fn greedy() -> Vec<(&'static str, u64, Vec<u8>)> {
     ]
 }
 
-/// Holds the estimate to the figures of one measurement; [`what_loaded_components_take`] measures anew.
+/// Checks the estimate against recorded figures; [`loaded_components_take_no_more_than_estimated`] measures
+/// again.
 #[test]
 fn the_estimate_is_above_what_was_measured() {
     for (name, measured, bytes) in greedy() {
@@ -183,7 +184,7 @@ fn the_estimate_is_above_what_was_measured() {
 
 #[test]
 #[ignore = "measures the heap of the whole process: to be run alone"]
-fn what_loaded_components_take() {
+fn loaded_components_take_no_more_than_estimated() {
     for (name, _, bytes) in greedy() {
         measure(name, &bytes);
     }
@@ -201,7 +202,7 @@ fn what_loaded_components_take() {
     );
 }
 
-/// A component of this text that has the export of a plugin, though nothing in it: it can be loaded, but not
+/// A component of this text with the export of a plugin, but an empty one: it can be loaded, but not
 /// instantiated.
 fn component(text: &str) -> Vec<u8> {
     let text = format!(
@@ -212,7 +213,7 @@ fn component(text: &str) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "measures the heap of the whole process: to be run alone"]
-async fn what_loaded_guests_of_scripting_languages_take() {
+async fn loaded_scripting_guests_take_no_more_than_estimated() {
     let Ok(folder) = std::env::var("KILLSTREAM_GUESTS") else {
         return println!("KILLSTREAM_GUESTS is not set");
     };

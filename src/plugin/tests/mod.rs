@@ -1,6 +1,6 @@
-//! The engine with real, small and hostile guests.
+//! Tests of the engine with real guests, small and hostile ones.
 //!
-//! Must not know: how the engine is built inside.
+//! Must not know: the internals of the engine.
 
 mod amplification;
 mod capacity;

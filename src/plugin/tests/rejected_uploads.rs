@@ -1,6 +1,6 @@
-//! Uploads that cannot be used: each refusal has its reason and names what is wrong.
+//! Uploads that cannot be used: each refusal has its reason and says what is wrong.
 //!
-//! Must not know: how an upload is looked through.
+//! Must not know: how an upload is scanned.
 
 use crate::plugin::error::Refusal;
 use crate::plugin::judging::run::Instance;
@@ -20,7 +20,7 @@ fn component(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_no_component_is_refused_as_such() {
+fn bytes_that_are_not_a_component_are_refused() {
     let whole = guests::evaluating(KEEP);
     for (bytes, words) in [
         (&b""[..], "empty"),
@@ -48,7 +48,7 @@ fn every_truncation_is_refused() {
 }
 
 #[test]
-fn a_manifest_names_the_configuration_to_be_tried_with() {
+fn a_manifest_names_the_configuration_for_the_trial() {
     let engine = support::engine(Config::default());
     let with = |manifest: &str| guests::with_manifest(guests::evaluating(KEEP), manifest);
     for (manifest, config) in [
@@ -112,7 +112,7 @@ fn an_unknown_import_is_named() {
 }
 
 #[test]
-fn what_compiles_for_too_long_is_refused_before_the_compiler_sees_it() {
+fn components_that_compile_too_long_are_refused_before_compiling() {
     let functions = guests::guest(&Text { head: &"(func)".repeat(100_001), ..Text::default() });
     let body = guests::evaluating(&format!("{} (i32.const 64)", "(drop (i32.const 1))".repeat(700_000)));
     let table = guests::evaluating(&format!(
@@ -161,7 +161,7 @@ fn a_feature_that_is_off_does_not_compile() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_configuration_comes_back_in_the_guests_words() {
     let engine = support::engine(Config::default());
-    // err("no such field"), at 128: the answer holds an f64, so its payload begins at 8.
+    // err("no such field"), at 128: the result contains an f64, so its payload begins at offset 8.
     let head = r#"(data (i32.const 128) "\01\00\00\00\00\00\00\00\00\04\00\00\0d\00\00\00") (data (i32.const 1024) "no such field")"#;
     let bytes = guests::guest(&Text { head, configure: "(i32.const 128)", ..Text::default() });
     let guest = engine.compile(&bytes).unwrap();

@@ -13,10 +13,10 @@ use crate::plugin::tests::guests::{self, KEEP, Text};
 use crate::plugin::tests::support::{self, judge, killmail};
 use crate::tasks;
 
-/// Made with the kit, gives a text with every verdict.
+/// Built with the kit, annotates every verdict.
 const HIGH_VALUE: &[u8] = include_bytes!("../../../plugins/prebuilt/high-value.wasm");
 
-/// Keeps when it was asked before, drops the first time: tells a warm instance from a fresh one.
+/// Drops the first killmail and keeps later ones: distinguishes warm instances from fresh ones.
 fn remembers() -> Vec<u8> {
     guests::guest(&Text {
         head: "(global $seen (mut i32) (i32.const 0))",
@@ -52,7 +52,7 @@ async fn a_hundred_equal_pairs_judge_a_killmail_once() {
 }
 
 #[test]
-fn counts_of_a_component_that_is_gone_stay_in_the_sum_only() {
+fn counts_of_a_deleted_component_remain_in_the_total_only() {
     let engine = support::engine(Config::default());
     let instances = |digest: &str| engine.counts_of(digest).instances;
     let one = engine.compile(&guests::evaluating(KEEP)).unwrap();
@@ -61,7 +61,7 @@ fn counts_of_a_component_that_is_gone_stay_in_the_sum_only() {
     drop(one);
     engine.forget(&digests[0]);
     engine.forget(&digests[1]);
-    assert_eq!((instances(&digests[0]), instances(&digests[1])), (0, 1), "somebody has the second still");
+    assert_eq!((instances(&digests[0]), instances(&digests[1])), (0, 1), "the second is still in use");
     drop(two);
     engine.forget(&digests[0]);
     assert_eq!((instances(&digests[1]), engine.counts().instances), (0, 2));
@@ -84,8 +84,8 @@ async fn warm_instances_live_on_and_fresh_ones_do_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_kit_frees_what_was_given() {
-    // The guest's stack takes half of it; the texts of all its verdicts would take four times as much.
+async fn the_kit_frees_what_it_is_given() {
+    // The guest's stack takes half of it; the annotations of all its verdicts would take four times as much.
     let engine = support::engine(Config { memory_bytes: 2 << 20, ..Config::default() });
     let component = engine.compile(HIGH_VALUE).unwrap();
     let evaluator = engine.evaluator(&component, r#"{"min_isk":0}"#, Instance::Warm).await.unwrap();
@@ -102,7 +102,7 @@ async fn the_kit_frees_what_was_given() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_pages_cost_is_counted_for_whoever_asks() {
+async fn the_cpu_time_of_pages_is_metered_per_handle() {
     let engine = support::engine(Config::default());
     let evaluator = support::evaluator(&engine, &guests::evaluating(KEEP)).await;
     let (mine, yours) = (evaluator.with_cpu_meter(), evaluator.with_cpu_meter());
@@ -127,19 +127,19 @@ async fn history_and_live_never_share_an_instance() {
     assert_eq!(
         engine.evaluate(&evaluator, vec![killmail(3)], run).await,
         [Ok(Verdict::Drop)],
-        "the other was not"
+        "the history instance was not"
     );
     assert_eq!(
         engine.evaluate(&evaluator, vec![killmail(3)], run).await,
         [Ok(Verdict::Keep)],
-        "and is not remembered for"
+        "and its verdict is not remembered"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_interest_keeps_the_rest_away() {
+async fn killmails_outside_the_interest_are_not_evaluated() {
     let engine = support::engine(Config::default());
-    // ok(some({any-of: [{alliance, final-blow, [2]}], ..})); terms and ids stand at 256 and 512. At least 2,
+    // ok(some({any-of: [{alliance, final-blow, [2]}], ..})); terms and ids are at 256 and 512. At least 2,
     // at most 5 attackers.
     let interest = |id: u32| {
         format!(
@@ -162,14 +162,14 @@ async fn an_interest_keeps_the_rest_away() {
     assert_eq!(
         judge(&engine, &misses, 1).await,
         Ok(Verdict::Drop),
-        "alliance 1 took part but not as the final blow"
+        "alliance 1 took part, but without the final blow"
     );
     assert_eq!((fits.component().counts().calls, misses.component().counts().calls), (1, 0));
     assert_eq!(misses.component().counts().passed_over, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_pairs_give_way_and_used_ones_do_not() {
+async fn idle_pairs_are_evicted_and_used_ones_are_not() {
     let engine = support::engine(Config { evaluators_max: 2, ..Config::default() });
     let component = engine.compile(&guests::evaluating(KEEP)).unwrap();
     let make = async |config: &'static str| engine.evaluator(&component, config, Instance::Warm).await;
@@ -184,7 +184,7 @@ async fn idle_pairs_give_way_and_used_ones_do_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_killmail_now_judged_can_be_asked() {
+async fn the_current_killmail_can_be_queried() {
     let engine = support::engine(Config::default());
     // involves(alliance, role, [2]) with the id at 512; as final blow yes, as victim no.
     let head = |role: u32| {

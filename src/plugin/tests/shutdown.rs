@@ -1,4 +1,4 @@
-//! Whoever lets go of the engine does not wait for its instances to end.
+//! Dropping the engine does not wait for its instances to end.
 //!
 //! Must not know: on which threads guests run.
 
@@ -11,7 +11,7 @@ use crate::plugin::tests::guests::{self, KEEP};
 use crate::plugin::tests::support::{self, judge, killmail};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_engine_stops_at_once_whatever_it_keeps() {
+async fn the_engine_stops_at_once_whatever_it_holds() {
     for count in [0, 3, 1_000] {
         let engine = support::engine(Config::default());
         let component = engine.compile(&guests::evaluating(KEEP)).unwrap();
@@ -27,7 +27,7 @@ async fn the_engine_stops_at_once_whatever_it_keeps() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_nobody_waits_for_hold_nothing_up() {
+async fn pages_that_nobody_waits_for_do_not_delay_shutdown() {
     let engine =
         support::engine(Config { workers: 1, evaluate_cpu_ms: 20, rest_faults: 0, ..Config::default() });
     let slow =

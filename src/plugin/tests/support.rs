@@ -1,6 +1,6 @@
-//! What the tests of the engine share: an engine, killmails, one call.
+//! Shared helpers of the engine tests: an engine, killmails, one call.
 //!
-//! Must not know: what is tried.
+//! Must not know: what is tested.
 
 use std::sync::{Arc, OnceLock};
 

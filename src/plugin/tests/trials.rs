@@ -1,7 +1,7 @@
-//! Law 7 (same in, same out) is tried before a plugin is used: once for all who ask, and with an outcome that
-//! no load changes.
+//! Law 7 (same in, same out) is checked before a plugin is used: once for everyone, and with a result that does
+//! not depend on load.
 //!
-//! Must not know: in which orders the sample is judged.
+//! Must not know: in which orders the sample is evaluated.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::plugin::tests::support::{self, judge, killmail};
 use crate::tasks;
 
 const SEEN: &str = "(global $seen (mut i32) (i32.const 0))";
-/// Counts its calls, and keeps by what `$seen` is.
+/// Counts its calls in `$seen`.
 const COUNT: &str = "(global.set $seen (i32.add (global.get $seen) (i32.const 1)))";
 
 fn sample(count: u32) -> Vec<SharedEntry> {
@@ -38,9 +38,9 @@ fn law_7_guests_that_remember_are_not_repeatable() {
         ("alternates", format!("{COUNT} (i32.mul (i32.const 64) (i32.and (global.get $seen) (i32.const 1)))")),
         ("keeps every third", format!("{COUNT} (i32.mul (i32.const 64) (i32.eqz (i32.rem_u (global.get $seen) (i32.const 3))))")),
         ("keeps the first only", format!("{COUNT} (i32.mul (i32.const 64) (i32.eq (global.get $seen) (i32.const 1)))")),
-        // What it was asked last.
+        // Depends on the previous killmail.
         (
-            "knows whom it saw",
+            "remembers the previous killmail",
             "(local $last i32) (local.set $last (global.get $seen)) (global.set $seen (i32.wrap_i64 (local.get $id)))
             (i32.mul (i32.const 64) (i32.eq (local.get $last) (i32.wrap_i64 (local.get $id))))"
                 .to_owned(),
@@ -54,14 +54,14 @@ fn law_7_guests_that_remember_are_not_repeatable() {
         for count in [20, 21] {
             let probed = engine.try_sample(&guest, "{}", &sample(count));
             if what == "traps every second time" {
-                // A trap ends the instance, and with it what it remembers.
+                // A trap ends the instance, with everything it remembers.
                 continue;
             }
             let refusal = probed.expect_err(what);
             assert_eq!(refusal.reason(), "not_repeatable", "{what}, {count}: {refusal}");
         }
     }
-    // One that looks at the killmail only is.
+    // A guest that looks only at the killmail is.
     let looks =
         guests::evaluating("(i32.mul (i32.const 64) (i32.wrap_i64 (i64.and (local.get $id) (i64.const 1))))");
     for count in [0, 1, 2, 21] {
@@ -70,7 +70,7 @@ fn law_7_guests_that_remember_are_not_repeatable() {
 }
 
 #[test]
-fn what_takes_too_long_is_refused_for_that() {
+fn calls_that_take_too_long_are_refused() {
     let engine = support::engine(Config::default());
     let probe = |evaluate: &str, head: &str| {
         let guest = engine.compile(&guests::guest(&Text { head, evaluate, ..Text::default() })).unwrap();
@@ -84,10 +84,14 @@ fn what_takes_too_long_is_refused_for_that() {
     let for_ever = "(loop $again (drop (call $count (i32.const 0) (i32.const 0) (i32.const 7) (i64.const 0) (i64.const 0))) (br $again)) unreachable";
     let refusal = probe(for_ever, asks).unwrap_err();
     assert_eq!(refusal.reason(), "host_budget", "{refusal}");
-    // Its first call takes too long, as a call of any guest may on a busy machine; alone it does not.
+    // The second call takes too long, as any call may on a busy machine; its repetition does not.
     let once = "(if (i32.eqz (global.get $seen)) (then (loop $again (br $again)))) (i32.const 64)";
     let refusal = probe(once, SEEN).unwrap_err();
-    assert_eq!(refusal.reason(), "deadline", "alone it is the first call again: {refusal}");
+    assert_eq!(
+        refusal.reason(),
+        "deadline",
+        "on the separate instance it is the first call again: {refusal}"
+    );
     let second = format!(
         "{COUNT} (if (i32.eq (global.get $seen) (i32.const 2)) (then (loop $again (br $again)))) (i32.const 64)"
     );
@@ -95,7 +99,7 @@ fn what_takes_too_long_is_refused_for_that() {
 }
 
 #[test]
-fn a_trial_has_a_budget_of_its_own() {
+fn a_trial_has_a_cpu_limit() {
     let engine = support::engine(Config { trial_cpu_ms: 20, ..Config::default() });
     let busy = "(local $n i32) (loop $again
         (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 2000000)))) (i32.const 64)";
@@ -107,7 +111,7 @@ fn a_trial_has_a_budget_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_configuration_is_tried_once_for_all_who_ask() {
+async fn a_configuration_is_tried_once_for_everyone() {
     let engine = support::engine(Config::default());
     let sample: Arc<Vec<SharedEntry>> = Arc::new(sample(20));
     let good = engine.compile(&guests::evaluating(KEEP)).unwrap();
@@ -117,14 +121,14 @@ async fn a_configuration_is_tried_once_for_all_who_ask() {
         .unwrap();
     let refusing = engine.compile(&refusing()).unwrap();
     let before = [&good, &bad, &refusing].map(|component| component.counts().instances);
-    let (told, mut outcomes) = tokio::sync::mpsc::channel(600);
+    let (sender, mut outcomes) = tokio::sync::mpsc::channel(600);
     for _ in 0..200 {
         for component in [&good, &bad, &refusing] {
-            let (engine, component, sample, told) =
-                (Arc::clone(&engine), component.clone(), Arc::clone(&sample), told.clone());
+            let (engine, component, sample, sender) =
+                (Arc::clone(&engine), component.clone(), Arc::clone(&sample), sender.clone());
             tasks::spawn("asker", async move {
                 let tried = engine.tried_evaluator(&component, "{\"a\":1}", Instance::Warm, &sample).await;
-                told.send(tried.map(drop).map_err(|refusal| refusal.reason())).await.unwrap();
+                sender.send(tried.map(drop).map_err(|refusal| refusal.reason())).await.unwrap();
             });
         }
     }
@@ -144,7 +148,7 @@ async fn a_configuration_is_tried_once_for_all_who_ask() {
     assert_eq!(made[0] - before[0], 4, "an instance for each order");
     assert!(made[1] - before[1] <= 4);
     assert_eq!(made[2] - before[2], 1);
-    // A refusal for its verdicts is none to those who want it untried, with a fresh instance for each call.
+    // A refusal because of its verdicts does not apply to callers that want no trial, with fresh instances.
     engine.evaluator(&bad, "{\"a\":1}", Instance::Fresh).await.unwrap();
     assert_eq!(
         engine.evaluator(&refusing, "{\"a\":1}", Instance::Fresh).await.unwrap_err().reason(),
@@ -175,14 +179,14 @@ async fn pages_are_judged_while_configurations_are_tried() {
         for id in 1..=20 {
             assert_eq!(judge(&engine, &quick, id).await, Ok(Verdict::Keep));
         }
-        assert_eq!(engine.setups_waiting(), 1, "it is still being tried");
+        assert_eq!(engine.setups_waiting(), 1, "the trial is still running");
     };
     let (tried, ()) = tokio::join!(trial, live);
     tried.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nobody_waits_for_is_given_up() {
+async fn setups_that_nobody_waits_for_are_dropped() {
     let engine = support::engine(Config { workers: 1, trials_cpu_ms_per_sec: 1_000, ..Config::default() });
     let endless = "(local $n i32) (loop $again
         (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 3000000)))) (i32.const 64)";
@@ -193,7 +197,7 @@ async fn what_nobody_waits_for_is_given_up() {
         tokio::time::timeout(Duration::from_millis(20), asked).await.is_err(),
         "it takes longer than that"
     );
-    // The next configuration does not wait for the rest of it.
+    // The next setup does not wait for the rest of it.
     let quick = engine.compile(&guests::evaluating(KEEP)).unwrap();
     engine.evaluator(&quick, "{}", Instance::Warm).await.unwrap();
     tokio::time::timeout(Duration::from_secs(5), async {
@@ -207,7 +211,7 @@ async fn what_nobody_waits_for_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refusals_for_want_of_room_are_not_remembered() {
+async fn refusals_because_of_full_limits_are_not_remembered() {
     let engine = support::engine(Config { evaluators_max: 1, trials_waiting_max: 0, ..Config::default() });
     let component = engine.compile(&guests::evaluating(KEEP)).unwrap();
     for _ in 0..2 {
@@ -228,7 +232,7 @@ async fn refusals_for_want_of_room_are_not_remembered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_refusals_are_remembered_in_bounded_room() {
+async fn remembered_refusals_are_limited() {
     let engine = support::engine(Config { outcomes_max: 10, ..Config::default() });
     let refusing = engine.compile(&refusing()).unwrap();
     for n in 0..50 {
@@ -241,14 +245,14 @@ async fn a_thousand_refusals_are_remembered_in_bounded_room() {
     for n in 40..50 {
         assert!(engine.evaluator(&refusing, &n.to_string(), Instance::Warm).await.is_err());
     }
-    assert_eq!(refusing.counts().instances, before, "the newest ten are known");
+    assert_eq!(refusing.counts().instances, before, "the newest ten are remembered");
     assert!(engine.evaluator(&refusing, "0", Instance::Warm).await.is_err());
-    assert_eq!(refusing.counts().instances, before + 1, "the oldest is asked again");
+    assert_eq!(refusing.counts().instances, before + 1, "the oldest is configured again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn configurations_wait_for_cpu_time_and_none_is_lost() {
-    // Together they take more than is there at once.
+async fn setups_wait_for_cpu_time_and_none_is_lost() {
+    // Together they take more than is available at once.
     let engine = support::engine(Config { workers: 1, trials_cpu_ms_per_sec: 20, ..Config::default() });
     let busy = "(local $n i32) (loop $again
         (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 1000000)))) (i32.const 64)";
@@ -263,7 +267,7 @@ async fn configurations_wait_for_cpu_time_and_none_is_lost() {
 }
 
 #[test]
-fn an_upload_that_fails_to_configure_is_not_untried() {
+fn an_upload_whose_configuration_faults_is_refused() {
     let engine = support::engine(Config::default());
     let by_default = |configure: &str| {
         let guest = engine.compile(&guests::guest(&Text { configure, ..Text::default() })).unwrap();
@@ -276,12 +280,12 @@ fn an_upload_that_fails_to_configure_is_not_untried() {
     assert_eq!(
         engine.try_upload(&refusing, &sample(3)).map(|tried| tried.probed),
         Ok(false),
-        "it wants another configuration"
+        "it rejects this configuration"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refusals_end_while_the_component_is_still_there() {
+async fn refusals_expire_while_the_component_is_loaded() {
     let engine = support::engine(Config { outcome_secs: 0, ..Config::default() });
     let traps =
         engine.compile(&guests::guest(&Text { configure: "unreachable", ..Text::default() })).unwrap();
@@ -295,7 +299,7 @@ async fn refusals_end_while_the_component_is_still_there() {
             assert_eq!(
                 component.counts().instances - before,
                 instances,
-                "a fault is one where it comes twice"
+                "configuring is repeated after a fault"
             );
         }
     }
@@ -303,12 +307,12 @@ async fn refusals_end_while_the_component_is_still_there() {
     engine.tried_evaluator(&good, "{}", Instance::Warm, &sample(3)).await.unwrap();
     let before = good.counts().instances;
     engine.tried_evaluator(&good, "{}", Instance::Warm, &sample(3)).await.unwrap();
-    assert_eq!(good.counts().instances, before, "what passed is remembered");
+    assert_eq!(good.counts().instances, before, "a passed trial is remembered");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_configuration_does_not_hold_the_others_of_its_component() {
-    // A busy machine takes its time, too.
+async fn a_slow_setup_does_not_block_others_of_its_component() {
+    // Generous, for busy machines.
     let limits = Config { evaluate_cpu_ms: 200, trial_cpu_ms: 60_000, ..Config::default() };
     let engine = support::engine(Config { workers: 1, trials_cpu_ms_per_sec: 1_000, ..limits });
     // Slow with a configuration of more than two bytes.
@@ -327,7 +331,7 @@ async fn a_slow_configuration_does_not_hold_the_others_of_its_component() {
     };
     tokio::select! {
         biased;
-        _ = &mut slow => panic!("the slow one was made first"),
+        _ = &mut slow => panic!("the slow one finished first"),
         () = quick => {}
     }
     slow.await.unwrap();

@@ -102,7 +102,7 @@ impl Components {
     /// Whether usable compiled code is kept. Reads all of it.
     fn is_compiled(&self, digest: &str) -> Result<bool, StoreError> {
         let Some((sealed, _)) = self.read_sealed(digest)? else { return Ok(false) };
-        Ok(self.store.opened(digest, &self.compiler, sealed)?.is_some())
+        Ok(self.store.verify_code(digest, &self.compiler, sealed)?.is_some())
     }
 
     async fn build_pending(self: &Arc<Self>, pending: PendingBuild) {
@@ -131,7 +131,7 @@ impl Components {
             cache.extend(entry.map(|entry| (digest.clone(), entry)));
         }
         drop(cache);
-        let removed = || self.claims.unless_claimed(&digest, || self.store.remove_compiled(&digest));
+        let removed = || self.claims.unless_claimed(&digest, || self.store.remove_code(&digest));
         if is_gone && let Err(error) = removed() {
             tracing::warn!("the compiled code of {digest} could not be removed: {error}");
         }

@@ -30,7 +30,7 @@ fn open(dir: &Path) -> Arc<Plugins> {
         store::config::Config { dir: dir.to_owned(), min_free_bytes: 0, ..store::config::Config::default() };
     let limits = Config { guests_memory_bytes: MEMORY, ..Config::default() };
     let engine = Engine::new(limits, Arc::new(NoHistory), |_| Bytes::new()).unwrap();
-    Plugins::open(Store::open(config).unwrap(), engine, Vec::new()).unwrap()
+    Plugins::open(Store::open(config, |_| Bytes::new()).unwrap(), engine, Vec::new()).unwrap()
 }
 
 /// Saves what the compiling process would make of `bytes`.
@@ -38,7 +38,7 @@ fn save_compiled(components: &Components, bytes: &[u8]) -> KeptComponent {
     let (about, code) = built(bytes);
     let digest = sha256_hex(bytes);
     let upload = UploadId { digest: &digest, size_bytes: bytes.len() };
-    let draft = CodeDraft(components.store.compiled_draft(&digest, &components.compiler).unwrap());
+    let draft = CodeDraft(components.store.code_draft(&digest, &components.compiler).unwrap());
     fs::write(&draft.0, code).unwrap();
     components.save_compiled(&draft, upload, about).unwrap()
 }
@@ -110,7 +110,7 @@ fn memory_is_charged_before_code_is_read() {
     let components = plugins.components();
     let KeptComponent { digest, size_bytes, .. } = accepted(&plugins, "one", HIGH_VALUE);
     components.cache.lock().clear();
-    let code = components.store.compiled(&digest, &components.compiler).unwrap().unwrap().code;
+    let code = components.store.compiled_code(&digest, &components.compiler).unwrap().unwrap().path;
     let mut changed = fs::read(&code).unwrap();
     changed[100] ^= 1;
     fs::write(&code, changed).unwrap();
@@ -175,7 +175,7 @@ fn compiled_code_stays_while_an_equal_upload_is_in_progress() {
     let plugins = open(dir.path());
     let components = plugins.components();
     let digest = save_compiled(components, HIGH_VALUE).digest;
-    let is_kept = || components.store.compiled(&digest, &components.compiler).unwrap().is_some();
+    let is_kept = || components.store.compiled_code(&digest, &components.compiler).unwrap().is_some();
     let claims = [components.claim(&digest), components.claim(&digest)];
     for claim in claims {
         plugins.discard(&digest);

@@ -31,7 +31,7 @@ use crate::plugin::sandbox::component::Component;
 use crate::plugins::components::background_builds::Queue;
 use crate::plugins::components::code_draft::{CodeDraft, build_error_from, check_unchanged};
 use crate::plugins::components::load_turns::{Claims, LoadTurns};
-use crate::store::plugins::compiled::Sealed;
+use crate::store::plugins::compiled::SealedCode;
 use crate::store::{self, Store};
 use crate::tasks;
 
@@ -141,7 +141,7 @@ impl Components {
 
     /// Removes compiled code of components that are not known any more, and of other compilers.
     pub fn remove_stale(&self, is_known: impl Fn(&str) -> bool) {
-        if let Err(error) = self.store.tidy_compiled(&self.compiler, is_known) {
+        if let Err(error) = self.store.remove_stale_code(&self.compiler, is_known) {
             tracing::warn!("unused compiled plugins could not be removed: {error}");
         }
     }
@@ -317,7 +317,7 @@ impl Components {
             CacheEntry::Loaded { component, .. } => is_needed(digest) || component.is_in_use(),
             CacheEntry::Preparing | CacheEntry::Unusable(_) => true,
         });
-        if let Err(error) = self.store.prune_compiled(self.engine.config().compiled_max_bytes, is_needed) {
+        if let Err(error) = self.store.evict_code(self.engine.config().compiled_max_bytes, is_needed) {
             tracing::warn!("compiled plugins could not be removed: {error}");
         }
     }
@@ -330,7 +330,7 @@ impl Components {
         self.cache.lock().remove(digest);
         self.classes.lock().remove(digest);
         self.engine.forget(digest);
-        self.claims.unless_claimed(digest, || self.store.remove_compiled(digest))?;
+        self.claims.unless_claimed(digest, || self.store.remove_code(digest))?;
         self.store.remove_component(digest)
     }
 
@@ -344,7 +344,7 @@ impl Components {
     ) -> Result<(KeptComponent, TrialReport), BuildError> {
         let BuildOrder { file, digest, size_bytes, probe, urgent, progress } = order;
         self.store.check_space().map_err(build_error_from)?;
-        let draft = self.store.compiled_draft(digest, &self.compiler).map_err(build_error_from)?;
+        let draft = self.store.code_draft(digest, &self.compiler).map_err(build_error_from)?;
         let draft = CodeDraft(draft);
         let component = BuildJob { file, code: &draft.0, probe, urgent };
         let Built { about, tried } = self.engine.builder().build(component, progress).await?;
@@ -367,10 +367,8 @@ impl Components {
         let about_json =
             serde_json::to_vec(&about).map_err(|error| BuildError::Internal(error.to_string()))?;
         let _loading = self.loading.lock();
-        let code = self
-            .store
-            .keep_compiled(digest, &self.compiler, &draft.0, &about_json)
-            .map_err(build_error_from)?;
+        let code =
+            self.store.keep_code(digest, &self.compiler, &draft.0, &about_json).map_err(build_error_from)?;
         let code_bytes = fs::metadata(&code)
             .map_err(|error| BuildError::io("read the size of the compiled code", &error))?
             .len();
@@ -390,9 +388,14 @@ impl Components {
 
     /// The compiled code of a component and what is known of it, if it is kept and readable. The content of
     /// the code is not checked yet.
-    fn read_sealed(&self, digest: &str) -> Result<Option<(Sealed, ComponentInfo)>, store::error::StoreError> {
-        let Some(sealed) = self.store.sealed(digest, &self.compiler)? else { return Ok(None) };
-        let Ok(about) = serde_json::from_slice::<ComponentInfo>(&sealed.kept.about) else { return Ok(None) };
+    fn read_sealed(
+        &self,
+        digest: &str,
+    ) -> Result<Option<(SealedCode, ComponentInfo)>, store::error::StoreError> {
+        let Some(sealed) = self.store.sealed_code(digest, &self.compiler)? else { return Ok(None) };
+        let Ok(about) = serde_json::from_slice::<ComponentInfo>(&sealed.unverified.metadata) else {
+            return Ok(None);
+        };
         self.classes.lock().insert(digest.to_owned(), about.class);
         Ok(Some((sealed, about)))
     }
@@ -408,10 +411,11 @@ impl Components {
             Err(refusal) if refusal.is_busy() => return Err(LoadError::NoMemory(refusal)),
             Err(refusal) => return Ok(Some(CacheEntry::Unusable(refusal))),
         };
-        let Some(kept) = self.store.opened(digest, &self.compiler, sealed).map_err(LoadError::Store)? else {
+        let Some(kept) = self.store.verify_code(digest, &self.compiler, sealed).map_err(LoadError::Store)?
+        else {
             return Ok(None);
         };
-        match self.engine.load(UploadId { digest, size_bytes }, about, &kept.code, charge) {
+        match self.engine.load(UploadId { digest, size_bytes }, about, &kept.path, charge) {
             Ok(component) => Ok(Some(CacheEntry::loaded(component))),
             Err(refusal) => {
                 tracing::warn!(

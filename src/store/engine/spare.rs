@@ -52,7 +52,7 @@ pub fn save(data_dir: &Path) -> io::Result<()> {
         }
     }
     // It must be on disk before the engine changes anything, in case of a power failure while it opens.
-    whole_file::take_place(&spare, &unfinished, &out.into_inner().map_err(io::IntoInnerError::into_error)?)
+    whole_file::rename_synced(&spare, &unfinished, &out.into_inner().map_err(io::IntoInnerError::into_error)?)
 }
 
 /// What the engine might overwrite.

@@ -18,7 +18,7 @@ impl Store {
         let mut next = after.0 + 1;
         while next <= head.0 {
             let last = head.0.min(next + BLOCK - 1);
-            let memory = self.memory.read();
+            let memory = self.resident.read();
             for row in
                 (next..=last).filter_map(|seq| memory.index.rows.get(Seq(seq))).filter(|row| row.is_dated())
             {

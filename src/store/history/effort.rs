@@ -58,7 +58,7 @@ impl Store {
     /// time. Numbers are not exact where the work exceeds reading `limit` ids.
     #[must_use]
     pub fn estimate_effort(&self, query: &HistoryQuery<'_>, limit: u64) -> Effort {
-        let memory = self.memory.read();
+        let memory = self.resident.read();
         let index = &memory.index;
         let plan = Plan::new(index, query.filter, query.interest);
         let (test, range) = (plan.test, narrow(query, plan.bounds));
@@ -134,7 +134,7 @@ impl Estimate<'_> {
         let count = |index: &Index| {
             lists(clause).filter_map(|list| list.find(index)).map(|ids| ids.count(self.range)).sum::<u64>()
         };
-        locked.map_or_else(|| count(&self.store.memory.read().index), |locked| count(locked.index))
+        locked.map_or_else(|| count(&self.store.resident.read().index), |locked| count(locked.index))
     }
 
     /// How many ids in the lists of a clause the query is about, up to `limit`. An id in several lists counts
@@ -166,7 +166,7 @@ impl Estimate<'_> {
     fn count_rows(&self, list: List, limit: u64) -> u64 {
         let (mut count, mut range) = (0, self.range);
         while count < limit {
-            let memory = self.store.memory.read();
+            let memory = self.store.resident.read();
             let Some(ids) = list.find(&memory.index) else { break };
             let mut last = None;
             for id in ids.iter(range).take(WINDOW_MAX as usize) {

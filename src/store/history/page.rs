@@ -7,9 +7,9 @@
 //!
 //! Must not know: who reads.
 
-use crate::domain::entry::{Entry, Origin, SharedEntry};
+use crate::domain::entry::{Entry, SharedEntry};
 use crate::domain::id::Seq;
-use crate::domain::skip::{DELIVERY, Skip};
+use crate::domain::skip::{DELIVERY, Skip, skip_live};
 use crate::store::Store;
 use crate::store::error::StoreError;
 use crate::store::index::Index;
@@ -40,7 +40,7 @@ impl Store {
         let mut step = Vec::new();
         loop {
             let end = {
-                let memory = self.memory.read();
+                let memory = self.resident.read();
                 let end = last_seq(query, memory.index.head());
                 if cursor >= end {
                     break;
@@ -79,7 +79,7 @@ impl Store {
         let mut cursor = query.after;
         loop {
             let block = {
-                let memory = self.memory.read();
+                let memory = self.resident.read();
                 let end = last_seq(query, memory.index.head());
                 if cursor >= end {
                     break;
@@ -114,9 +114,8 @@ impl Store {
         let end = last_seq(query, self.head());
         let mut page = PageBuilder::new(query);
         for seq in (query.after.0 + 1..=end.0).map(Seq) {
-            let is_live =
-                |row: &Row| row.is_live() && (query.max_age_secs == 0 || row.age_secs <= query.max_age_secs);
-            let row = self.memory.read().index.rows.get(seq).copied().filter(is_live);
+            let is_live = |row: &Row| skip_live(row.origin(), row.age_secs, query.max_age_secs).is_none();
+            let row = self.resident.read().index.rows.get(seq).copied().filter(is_live);
             let Some(row) = row else { continue };
             let is_accepted =
                 self.with_facts(seq, |facts| accepts(query.filter, query.interest, facts))?.unwrap_or(false);
@@ -131,11 +130,9 @@ impl Store {
 
 /// Why an entry is not on the page; `None`: it is.
 fn skipped(query: &PageQuery<'_>, entry: &Entry) -> Option<Skip> {
-    if entry.origin != Origin::Live {
-        return Some(Skip::Backfill);
-    }
-    if query.max_age_secs != 0 && entry.age_secs > query.max_age_secs {
-        return Some(Skip::Age);
+    let skip = skip_live(entry.origin, entry.age_secs, query.max_age_secs);
+    if skip.is_some() {
+        return skip;
     }
     if !query.filter.accepts(&entry.facts) {
         return Some(Skip::Filter);

@@ -58,7 +58,7 @@ impl Store {
     ) -> Result<Option<Vec<Hit>>, StoreError> {
         let mut hits = Vec::new();
         let among_undated = lists_undated_last(query)
-            && query.after.is_some_and(|id| self.memory.read().index.undated().contains(id));
+            && query.after.is_some_and(|id| self.resident.read().index.undated().contains(id));
         if !among_undated && !self.select_into(query, &mut hits, lookups)? {
             return Ok(None);
         }
@@ -110,7 +110,7 @@ impl Store {
         while !range.is_empty() && hits.len() < query.limit {
             let from = hits.len();
             {
-                let memory = self.memory.read();
+                let memory = self.resident.read();
                 let index = &memory.index;
                 let plan = Plan::new(index, query.filter, query.interest);
                 range = scan_list(index.undated(), Order::Newest, range, &mut |id| {
@@ -168,7 +168,7 @@ impl Store {
         };
         let mut totals = Totals { killmails: hits.len() as u64, ..Totals::default() };
         for hits in hits.chunks(WINDOW_MAX as usize) {
-            let memory = self.memory.read();
+            let memory = self.resident.read();
             for row in hits.iter().filter_map(|hit| memory.index.rows.get(hit.seq)) {
                 totals.value += if row.value.is_nan() { 0.0 } else { row.value };
                 if row.is_dated() {
@@ -185,7 +185,7 @@ impl Store {
     pub fn count_in_system(&self, system: u32, since: i64) -> u64 {
         let mut filter = Filter { since: Some(since), ..Filter::default() };
         filter.set_ids(Dimension::System, vec![system]);
-        let memory = self.memory.read();
+        let memory = self.resident.read();
         let Some(postings) = memory.index.postings(Term { kind: Dimension::System, id: system }) else {
             return 0;
         };
@@ -201,7 +201,7 @@ impl Store {
         size: &WindowSize,
         hits: &mut Vec<Hit>,
     ) -> bool {
-        let memory = self.memory.read();
+        let memory = self.resident.read();
         let index = &memory.index;
         let plan = Plan::new(index, query.filter, query.interest);
         let mut rest = match remaining {
@@ -288,7 +288,7 @@ impl Store {
         if needs_facts(query.filter, query.interest) {
             return None;
         }
-        let memory = self.memory.read();
+        let memory = self.resident.read();
         let plan = Plan::new(&memory.index, query.filter, query.interest);
         if !plan.can_count_in_bitmaps(&memory.index, query.head) {
             return None;

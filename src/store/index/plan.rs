@@ -9,6 +9,7 @@
 use crate::domain::facts::Facts;
 use crate::domain::filter::{Filter, Interest, Match, RoleClause};
 use crate::domain::id::Seq;
+use crate::domain::skip::skip_live;
 use crate::domain::term::{Dimension, Role, Term};
 use crate::store::index::id_range::IdRange;
 use crate::store::index::postings::Postings;
@@ -134,7 +135,7 @@ impl RowTest {
                     && self.passes_attackers(row.attackers))
             && self
                 .live_max_age
-                .is_none_or(|max_age| row.is_live() && (max_age == 0 || row.age_secs <= max_age))
+                .is_none_or(|max_age_secs| skip_live(row.origin(), row.age_secs, max_age_secs).is_none())
     }
 
     /// The values that pass; `None` if every value does, also an unknown one.

@@ -77,9 +77,8 @@ impl Row {
         self.flags & AWOX != 0
     }
 
-    /// Whether it came from a live source, not from a backfill.
-    pub const fn is_live(&self) -> bool {
-        self.flags & BACKFILL == 0
+    pub const fn origin(&self) -> Origin {
+        if self.flags & BACKFILL == 0 { Origin::Live } else { Origin::Backfill }
     }
 
     /// Whether its time is plausible.

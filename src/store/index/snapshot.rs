@@ -108,7 +108,7 @@ pub fn write(dir: &Path, memory: &RwLock<Resident>, mark: &Mark) -> io::Result<(
         .into_iter()
         .for_each(|flag| memory.read().index.flagged(flag).encode(&mut flags));
     write_section(&mut out, &flags)?;
-    whole_file::take_place(&path, &temporary, &out.into_inner().map_err(io::IntoInnerError::into_error)?)?;
+    whole_file::rename_synced(&path, &temporary, &out.into_inner().map_err(io::IntoInnerError::into_error)?)?;
     list_files(dir)?.into_iter().skip(KEPT).try_for_each(fs::remove_file)
 }
 

@@ -1,12 +1,13 @@
-//! The numbers of the mirror's files: a count without gaps of the killmails that have a hash, beside the
-//! log's own numbers.
+//! The numbers of the mirror's files: killmails that have a hash are numbered without gaps, separately from
+//! the log.
 //!
-//! Both counts are the same until something enters the log that has no file: a span, a killmail without a
-//! hash. From there on the file's number is smaller by one more. So it is enough to keep where a run of files
-//! begins: a file's number and the entry's. They are written in the transaction of the entry that ends the
-//! run before. A killmail that gets its hash only later is the next file then, a run of one.
+//! Both numbers are the same until something enters the log that has no file: a span, or a killmail without a
+//! hash. From then on the file's number is smaller, by one more each time. So it is enough to store where a
+//! run of files begins: the file's number and the entry's. They are written in the transaction of the entry
+//! that ended the previous run. A killmail that gets its hash later becomes the next file then, as a run of
+//! one.
 //!
-//! What was numbered before files had a count of their own keeps its numbers: it is the first run, spans
+//! Entries that were numbered before files had their own numbers keep them: they are the first run, spans
 //! included.
 //!
 //! Must not know: what a file looks like, or who reads it.
@@ -17,47 +18,60 @@ use crate::store::engine::{Engine, Write};
 use crate::store::error::StoreError;
 use crate::store::keys::{Key, Tree, prefix};
 
-/// Files numbered one after the other, of entries numbered one after the other.
+/// A file and its entry. As a run, the following files belong to the following entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Run {
     file: u64,
     entry: u64,
 }
 
-/// Which file is which entry.
+/// Which file belongs to which entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileNumbers {
-    /// Ascending by both numbers; the first one is of file 1.
+    /// Ascending by both numbers; the first one starts at file 1.
     runs: Vec<Run>,
-    /// Entries that got their hash later than others their files, by file and the other way round.
+    /// Files of entries that got their hash late, after files of younger entries; and the reverse.
     late: BTreeMap<u64, u64>,
     late_files: BTreeMap<u64, u64>,
-    /// The file to come.
+    /// The number of the next file.
     next: u64,
 }
 
-/// What a transaction adds.
+/// What a transaction adds to the log, as far as files depend on it. Both lists ascend.
+#[derive(Debug)]
+pub struct Entries {
+    /// The newest entry before the transaction.
+    pub head: u64,
+    /// The newest entry after it.
+    pub new_head: u64,
+    /// New entries that get no file.
+    pub without_hash: Vec<u64>,
+    /// Older entries that get their file only now.
+    pub late: Vec<u64>,
+}
+
+/// The files a transaction adds.
 #[derive(Debug, Default)]
-pub struct Added {
+pub struct AssignedFiles {
     runs: Vec<Run>,
-    late: Vec<(u64, u64)>,
+    late: Vec<Run>,
     next: u64,
 }
 
 impl FileNumbers {
-    /// The numbers of a store with this head.
+    /// Loads the numbers of a store whose newest entry is `head`.
     ///
     /// # Errors
-    /// The disk; they contradict each other.
-    pub fn read(engine: &Engine, head: u64) -> Result<Self, StoreError> {
+    /// The disk; `Damaged` if they contradict each other.
+    pub fn load(engine: &Engine, head: u64) -> Result<Self, StoreError> {
         let mut numbers = Self {
             runs: vec![Run { file: 1, entry: 1 }],
             late: BTreeMap::new(),
             late_files: BTreeMap::new(),
             next: 1,
         };
-        // Where the file goes on whose number is next.
-        let mut on = Run { file: 1, entry: 1 };
+        // Where the current run begins; after a late file it goes on with the next file.
+        let mut current = Run { file: 1, entry: 1 };
         for pair in engine.scan(Tree::Meta, prefix::FILE_RUN) {
             let (key, value) = pair?;
             let Some(file) = key.strip_prefix(prefix::FILE_RUN) else { break };
@@ -65,31 +79,32 @@ impl FileNumbers {
             let number = |bytes: &[u8]| bytes.as_array().copied();
             let file = number(file).map(u64::from_be_bytes).ok_or_else(damaged)?;
             let entry = number(&value).map(u64::from_le_bytes).ok_or_else(damaged)?;
-            let expected = file.checked_sub(on.file).map(|files| on.entry + files).ok_or_else(damaged)?;
+            let expected =
+                file.checked_sub(current.file).map(|files| current.entry + files).ok_or_else(damaged)?;
             if entry == 0 || entry > head + 1 || expected > head + 1 {
                 return Err(damaged());
             }
             if entry < expected {
-                numbers.add_late(file, entry);
-                on = Run { file: file + 1, entry: expected };
+                numbers.add_late(Run { file, entry });
+                current = Run { file: file + 1, entry: expected };
             } else {
-                on = Run { file, entry };
-                numbers.add_run(on);
+                current = Run { file, entry };
+                numbers.add_run(current);
             }
         }
-        numbers.next = on.file + (head + 1 - on.entry);
+        numbers.next = current.file + (head + 1 - current.entry);
         Ok(numbers)
     }
 
     /// The newest file; 0 if there is none.
     #[must_use]
-    pub const fn head(&self) -> u64 {
+    pub const fn newest(&self) -> u64 {
         self.next - 1
     }
 
-    /// The entry of a file that is out.
+    /// The entry of a file; `None` if there is no such file yet.
     #[must_use]
-    pub fn entry(&self, file: u64) -> Option<u64> {
+    pub fn entry_of(&self, file: u64) -> Option<u64> {
         if file == 0 || file >= self.next {
             return None;
         }
@@ -103,7 +118,7 @@ impl FileNumbers {
 
     /// The file of an entry, if it has one.
     #[must_use]
-    pub fn file(&self, entry: u64) -> Option<u64> {
+    pub fn file_of(&self, entry: u64) -> Option<u64> {
         if let Some(file) = self.late_files.get(&entry) {
             return Some(*file);
         }
@@ -113,47 +128,47 @@ impl FileNumbers {
         (file < end && !self.late.contains_key(&file)).then_some(file)
     }
 
-    /// Numbers files for new entries behind `head` up to `new_head` but for those without one, and before
-    /// them for older entries that have a file only now. Both lists are ascending.
+    /// Assigns files to what a transaction adds: late entries come first. Nothing changes before
+    /// [`Self::apply`].
     #[must_use]
-    pub fn add(&self, head: u64, new_head: u64, without: &[u64], late: &[u64]) -> Added {
-        let mut added = Added { next: self.next, ..Added::default() };
-        for entry in late {
-            added.late.push((added.next, *entry));
-            added.next += 1;
+    pub fn assign(&self, entries: &Entries) -> AssignedFiles {
+        let mut assigned = AssignedFiles { next: self.next, ..AssignedFiles::default() };
+        for entry in &entries.late {
+            assigned.late.push(Run { file: assigned.next, entry: *entry });
+            assigned.next += 1;
         }
-        // The entry the next file is of.
-        let mut entry = head + 1;
-        if !late.is_empty() {
-            added.run(Run { file: added.next, entry });
+        // The entry that gets the next file.
+        let mut entry = entries.head + 1;
+        if !entries.late.is_empty() {
+            assigned.add_run(entry);
         }
-        for without in without {
-            added.next += without - entry;
-            entry = without + 1;
-            added.run(Run { file: added.next, entry });
+        for without_hash in &entries.without_hash {
+            assigned.next += without_hash - entry;
+            entry = without_hash + 1;
+            assigned.add_run(entry);
         }
-        added.next += new_head + 1 - entry;
-        added
+        assigned.next += entries.new_head + 1 - entry;
+        assigned
     }
 
-    /// Takes up what was written.
-    pub fn settle(&mut self, added: Added) {
-        added.late.into_iter().for_each(|(file, entry)| self.add_late(file, entry));
-        added.runs.into_iter().for_each(|run| self.add_run(run));
-        self.next = added.next;
+    /// Adds what was written.
+    pub fn apply(&mut self, assigned: AssignedFiles) {
+        assigned.late.into_iter().for_each(|late| self.add_late(late));
+        assigned.runs.into_iter().for_each(|run| self.add_run(run));
+        self.next = assigned.next;
     }
 
-    /// What is kept of them.
+    /// What is stored of them.
     #[cfg(test)]
-    pub fn pairs(&self) -> (u64, BTreeMap<u64, u64>) {
+    pub fn stored(&self) -> (u64, BTreeMap<u64, u64>) {
         let runs = self.runs.iter().map(|run| (run.file, run.entry));
         (self.next, runs.chain(self.late.iter().map(|(file, entry)| (*file, *entry))).collect())
     }
 
-    fn add_late(&mut self, file: u64, entry: u64) {
-        self.runs.pop_if(|run| run.file == file);
-        self.late.insert(file, entry);
-        self.late_files.insert(entry, file);
+    fn add_late(&mut self, late: Run) {
+        self.runs.pop_if(|run| run.file == late.file);
+        self.late.insert(late.file, late.entry);
+        self.late_files.insert(late.entry, late.file);
     }
 
     fn add_run(&mut self, run: Run) {
@@ -162,28 +177,31 @@ impl FileNumbers {
     }
 }
 
-impl Added {
-    /// The newest file then.
-    pub const fn head(&self) -> u64 {
+impl AssignedFiles {
+    /// The newest file once they are added.
+    pub const fn newest(&self) -> u64 {
         self.next - 1
     }
 
-    /// What writes it.
+    /// The writes that store them.
     pub fn writes(&self) -> impl Iterator<Item = Write> {
-        let late = self.late.iter().map(|(file, entry)| (*file, *entry));
-        late.chain(self.runs.iter().map(|run| (run.file, run.entry)))
-            .map(|(file, entry)| Write::new(Key::FileRun(file), entry.to_le_bytes().to_vec()))
+        self.late
+            .iter()
+            .chain(&self.runs)
+            .map(|run| Write::new(Key::FileRun(run.file), run.entry.to_le_bytes().to_vec()))
     }
 
-    fn run(&mut self, run: Run) {
-        self.runs.pop_if(|last| last.file == run.file);
-        self.runs.push(run);
+    /// Begins a run with the next file.
+    fn add_run(&mut self, entry: u64) {
+        let file = self.next;
+        self.runs.pop_if(|last| last.file == file);
+        self.runs.push(Run { file, entry });
     }
 }
 
-/// The entry a kept number names, if the key is of one.
+/// The entry in a stored key and value, if the key is one of a file's number.
 #[must_use]
-pub fn entry_of(key: &[u8], value: &[u8]) -> Option<u64> {
+pub fn stored_entry(key: &[u8], value: &[u8]) -> Option<u64> {
     key.strip_prefix(prefix::FILE_RUN)?;
     value.as_array().copied().map(u64::from_le_bytes)
 }
@@ -198,9 +216,8 @@ mod tests {
 
     use super::*;
 
-    /// What a transaction brings: new entries, each with or without a hash, and which of the older ones get
-    /// theirs.
-    fn turn() -> impl Strategy<Value = (Vec<bool>, Vec<usize>)> {
+    /// One transaction: new entries, each with or without a hash, and which older ones get theirs.
+    fn transaction() -> impl Strategy<Value = (Vec<bool>, Vec<usize>)> {
         (vec(prop::bool::weighted(0.6), 0..6), vec(any::<usize>(), 0..2))
     }
 
@@ -208,14 +225,14 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(256))]
 
         #[test]
-        fn files_are_numbered_without_gaps_and_for_ever(turns in vec(turn(), 1..12), old in 0..5_u64) {
+        fn files_are_numbered_without_gaps_and_for_ever(transactions in vec(transaction(), 1..12), old in 0..5_u64) {
             let dir = TempDir::new()?;
             let engine = Engine::open(dir.path(), 1 << 20)?;
-            // Entries that were numbered before: their files have the same numbers, whatever they are.
+            // Entries from before files had their own numbers: the files have the same ones.
             let (mut head, mut files): (u64, Vec<u64>) = (old, (1..=old).collect());
             let mut without = BTreeSet::new();
-            let mut numbers = FileNumbers::read(&engine, head)?;
-            for (entries, late) in turns {
+            let mut numbers = FileNumbers::load(&engine, head)?;
+            for (entries, late) in transactions {
                 let mut late: Vec<u64> = late.into_iter().filter_map(|n| without.iter().copied().nth(n % without.len().max(1))).collect();
                 late.sort_unstable();
                 late.dedup();
@@ -224,24 +241,24 @@ mod tests {
                 let new: BTreeMap<u64, bool> = (head + 1..).zip(entries).collect();
                 let new_head = head + new.len() as u64;
                 files.extend(new.iter().filter(|(_, hash)| **hash).map(|(entry, _)| *entry));
-                let fileless: Vec<u64> = new.iter().filter(|(_, hash)| !**hash).map(|(entry, _)| *entry).collect();
-                without.extend(&fileless);
-                let added = numbers.add(head, new_head, &fileless, &late);
-                prop_assert_eq!(added.head(), files.len() as u64);
+                let without_hash: Vec<u64> = new.iter().filter(|(_, hash)| !**hash).map(|(entry, _)| *entry).collect();
+                without.extend(&without_hash);
+                let added = numbers.assign(&Entries { head, new_head, without_hash, late });
+                prop_assert_eq!(added.newest(), files.len() as u64);
                 engine.commit(added.writes().collect())?;
-                numbers.settle(added);
+                numbers.apply(added);
                 head = new_head;
-                prop_assert_eq!(numbers.head(), files.len() as u64);
-                let mut read = FileNumbers::read(&engine, head)?;
-                prop_assert_eq!(read.pairs(), numbers.pairs());
+                prop_assert_eq!(numbers.newest(), files.len() as u64);
+                let mut read = FileNumbers::load(&engine, head)?;
+                prop_assert_eq!(read.stored(), numbers.stored());
                 for numbers in [&numbers, &read] {
                     for (file, entry) in (1..).zip(&files) {
-                        prop_assert_eq!(numbers.entry(file), Some(*entry));
-                        prop_assert_eq!(numbers.file(*entry), Some(file));
+                        prop_assert_eq!(numbers.entry_of(file), Some(*entry));
+                        prop_assert_eq!(numbers.file_of(*entry), Some(file));
                     }
-                    prop_assert_eq!((numbers.entry(0), numbers.entry(files.len() as u64 + 1)), (None, None));
+                    prop_assert_eq!((numbers.entry_of(0), numbers.entry_of(files.len() as u64 + 1)), (None, None));
                     for entry in without.iter().copied().chain([head + 1]) {
-                        prop_assert_eq!(numbers.file(entry), None, "entry {}", entry);
+                        prop_assert_eq!(numbers.file_of(entry), None, "entry {}", entry);
                     }
                 }
                 std::mem::swap(&mut numbers, &mut read);
@@ -257,11 +274,11 @@ mod tests {
             let write = Write::new(Key::FileRun(file), entry.to_le_bytes().to_vec());
             engine.commit(vec![write]).unwrap();
             assert!(
-                matches!(FileNumbers::read(&engine, 7), Err(StoreError::Damaged { .. })),
+                matches!(FileNumbers::load(&engine, 7), Err(StoreError::Damaged { .. })),
                 "{file} {entry}"
             );
             engine.commit(vec![Write::removal(Key::FileRun(file))]).unwrap();
         }
-        assert_eq!(FileNumbers::read(&engine, 7).unwrap().head(), 7);
+        assert_eq!(FileNumbers::load(&engine, 7).unwrap().newest(), 7);
     }
 }

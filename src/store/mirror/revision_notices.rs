@@ -1,11 +1,11 @@
-//! Which file of the mirror tells of which revision: whoever reads by number learns from the next new file
-//! that an older one has changed.
+//! Which file of the mirror announces which revision: a client that follows the numbers learns from the next
+//! new file that an older one has changed.
 //!
-//! One file tells of one revision, as zKillboard's feed does, so several revisions are told by several files
-//! to come. What will tell is settled with the revision itself, in its transaction: a reader that follows the
-//! numbers misses none, whatever restarts in between.
+//! One file announces one revision, as in zKillboard's feed, so several revisions are announced by several
+//! files to come. Notices are assigned in the transaction of the revision itself: a client that follows the
+//! numbers misses none, also across restarts.
 //!
-//! Must not know: who reads, over which door.
+//! Must not know: who reads, over which transport.
 
 use std::collections::VecDeque;
 
@@ -15,88 +15,98 @@ use crate::store::engine::{Engine, Write};
 use crate::store::error::StoreError;
 use crate::store::keys::{Key, Tree, prefix};
 
-/// Revisions waiting to be told; at one a killmail this is about a week's worth, and more are not told.
+/// Notices of files that are not out yet, at most; at one a killmail this is about a week's worth. Revisions
+/// beyond that are not announced.
 const WAITING_MAX: usize = 100_000;
 
-/// Notices given to files, and what writes them.
-#[derive(Debug, Default)]
-pub struct AssignedNotices {
-    pairs: Vec<(u64, u64)>,
+/// A file announces that an older one was revised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Notice {
+    file: u64,
+    revised: u64,
 }
 
-/// Revisions that no file has told of yet.
+/// Notices that a transaction assigns to files.
+#[derive(Debug, Default)]
+pub struct AssignedNotices {
+    notices: Vec<Notice>,
+}
+
+/// Notices of files that are not out yet.
 #[derive(Debug, Default)]
 pub struct RevisionNotices {
-    /// The file that will tell, and of which one.
-    waiting: VecDeque<(u64, u64)>,
-    /// Those told of.
-    of: HashSet<u64>,
+    /// Ascending by file.
+    waiting: VecDeque<Notice>,
+    /// The revised files in `waiting`.
+    revised: HashSet<u64>,
     full: bool,
 }
 
 impl RevisionNotices {
-    /// Those that files behind this one will tell of.
+    /// Loads the notices of files after `newest_file`.
     ///
     /// # Errors
     /// The disk.
-    pub fn load(engine: &Engine, head: u64) -> Result<Self, StoreError> {
+    pub fn load(engine: &Engine, newest_file: u64) -> Result<Self, StoreError> {
         let mut notices = Self::default();
-        for pair in engine.scan(Tree::Meta, &Key::RevisionNotice(head + 1).bytes()) {
+        for pair in engine.scan(Tree::Meta, &Key::RevisionNotice(newest_file + 1).bytes()) {
             let (key, value) = pair?;
-            let Some(number) = key.strip_prefix(prefix::REVISION_NOTICE) else { break };
-            if let (Some(number), Some(of)) =
-                (number.as_array().copied().map(u64::from_be_bytes), told_by(&value))
+            let Some(file) = key.strip_prefix(prefix::REVISION_NOTICE) else { break };
+            if let (Some(file), Some(revised)) =
+                (file.as_array().copied().map(u64::from_be_bytes), revised_file(&value))
             {
-                notices.add(number, of);
+                notices.add(Notice { file, revised });
             }
         }
         Ok(notices)
     }
 
-    /// Which files after `head` will tell of these revised ones.
-    pub fn give(&self, head: u64, revised: impl Iterator<Item = u64>) -> AssignedNotices {
-        // A file to come that tells of it already tells of what it is then.
-        let new = revised.filter(|of| !self.of.contains(of));
-        let next = self.waiting.back().map_or(head, |(number, _)| *number) + 1;
-        AssignedNotices {
-            pairs: (next..).zip(new.take(WAITING_MAX - self.waiting.len().min(WAITING_MAX))).collect(),
-        }
+    /// Assigns the revised files to files after `newest_file`. Nothing changes before [`Self::apply`].
+    pub fn assign(&self, newest_file: u64, revised: impl Iterator<Item = u64>) -> AssignedNotices {
+        // A file to come that announces it already shows the revision too.
+        let new = revised.filter(|revised| !self.revised.contains(revised));
+        let next = self.waiting.back().map_or(newest_file, |last| last.file) + 1;
+        let room = WAITING_MAX - self.waiting.len().min(WAITING_MAX);
+        let notices = (next..).zip(new.take(room)).map(|(file, revised)| Notice { file, revised });
+        AssignedNotices { notices: notices.collect() }
     }
 
-    /// Remembers what was written, and forgets what files up to `head` have told.
-    pub fn settle(&mut self, given: AssignedNotices, head: u64) {
-        for (number, of) in given.pairs {
-            self.add(number, of);
+    /// Adds what was written, and forgets the notices of files up to `newest_file`.
+    pub fn apply(&mut self, assigned: AssignedNotices, newest_file: u64) {
+        for notice in assigned.notices {
+            self.add(notice);
         }
-        while let Some((_, of)) = self.waiting.pop_front_if(|(number, _)| *number <= head) {
-            self.of.remove(&of);
+        while let Some(out) = self.waiting.pop_front_if(|notice| notice.file <= newest_file) {
+            self.revised.remove(&out.revised);
         }
         let full = self.waiting.len() >= WAITING_MAX;
         if full && !self.full {
             tracing::warn!(
-                "{WAITING_MAX} revisions wait to be told to those who follow by number; further ones are not told"
+                "{WAITING_MAX} revisions wait for a new file that announces them; further revisions are not \
+                 announced"
             );
         }
         self.full = full;
     }
 
-    fn add(&mut self, number: u64, of: u64) {
-        self.waiting.push_back((number, of));
-        self.of.insert(of);
+    fn add(&mut self, notice: Notice) {
+        self.waiting.push_back(notice);
+        self.revised.insert(notice.revised);
     }
 }
 
 impl AssignedNotices {
-    /// What writes them.
+    /// The writes that store them.
     pub fn writes(&self) -> impl Iterator<Item = Write> {
-        let told =
-            |(number, of): &(u64, u64)| Write::new(Key::RevisionNotice(*number), of.to_le_bytes().to_vec());
-        self.pairs.iter().map(told)
+        let write = |notice: &Notice| {
+            Write::new(Key::RevisionNotice(notice.file), notice.revised.to_le_bytes().to_vec())
+        };
+        self.notices.iter().map(write)
     }
 }
 
-/// The older file that a kept notice names.
-pub fn told_by(value: &[u8]) -> Option<u64> {
+/// The revised file in a stored notice.
+pub fn revised_file(value: &[u8]) -> Option<u64> {
     value.as_array().copied().map(u64::from_le_bytes)
 }
 
@@ -104,30 +114,30 @@ pub fn told_by(value: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// Files up to `head` are out; these are revised.
-    fn revise(notices: &mut RevisionNotices, head: u64, revised: &[u64]) -> Vec<(u64, u64)> {
-        notices.settle(AssignedNotices::default(), head);
-        let given = notices.give(head, revised.iter().copied());
-        let pairs = given.pairs.clone();
-        assert_eq!(given.writes().count(), pairs.len());
-        notices.settle(given, head);
+    /// Files up to `newest_file` are out; these are revised. Gives the announcing and the revised files.
+    fn revise(notices: &mut RevisionNotices, newest_file: u64, revised: &[u64]) -> Vec<(u64, u64)> {
+        notices.apply(AssignedNotices::default(), newest_file);
+        let assigned = notices.assign(newest_file, revised.iter().copied());
+        let pairs: Vec<_> = assigned.notices.iter().map(|notice| (notice.file, notice.revised)).collect();
+        assert_eq!(assigned.writes().count(), pairs.len());
+        notices.apply(assigned, newest_file);
         pairs
     }
 
     #[test]
-    fn each_revision_is_told_by_a_file_of_its_own() {
+    fn each_revision_is_announced_by_its_own_file() {
         let mut notices = RevisionNotices::default();
         assert_eq!(revise(&mut notices, 10, &[3, 4]), [(11, 3), (12, 4)]);
         assert_eq!(revise(&mut notices, 10, &[5]), [(13, 5)]);
-        assert_eq!(revise(&mut notices, 11, &[6]), [(14, 6)], "those before come first");
+        assert_eq!(revise(&mut notices, 11, &[6]), [(14, 6)], "earlier ones come first");
         assert_eq!(revise(&mut notices, 40, &[7]), [(41, 7)]);
     }
 
     #[test]
-    fn a_revision_waiting_to_be_told_is_not_told_twice() {
+    fn a_revision_waiting_to_be_announced_is_not_announced_twice() {
         let mut notices = RevisionNotices::default();
         assert_eq!(revise(&mut notices, 10, &[3]), [(11, 3)]);
         assert_eq!(revise(&mut notices, 10, &[3]), []);
-        assert_eq!(revise(&mut notices, 11, &[3]), [(12, 3)], "11 is out, and told of what was then");
+        assert_eq!(revise(&mut notices, 11, &[3]), [(12, 3)], "11 is out, with the state of then");
     }
 }

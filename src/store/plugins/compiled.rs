@@ -1,10 +1,10 @@
-//! Compiled code, kept as files, so that nothing is compiled twice; and where uploads are kept until they are
-//! taken in.
+//! Compiled code, stored in files so that nothing is compiled twice; and the files of uploads that are not
+//! accepted yet.
 //!
-//! Machine code cannot be checked by looking at it. Each file has a seal: a keyed hash of its name, of what
-//! is known of it and of its content, with a key that stands in this data folder alone. A file without its
-//! seal is not given out, and made again. The seal begins with another one, of everything but the content:
-//! what is known of the code can be trusted before all of it is read.
+//! Machine code cannot be validated by reading it. So each file has a seal: a keyed hash of its name, its
+//! metadata and its content, with a key that exists only in this data folder. Code without a valid seal is
+//! not used; it is compiled again. The seal begins with a second one that covers everything but the content,
+//! so that the metadata can be trusted before all of the code is read.
 //!
 //! Must not know: what is in the files.
 
@@ -22,37 +22,35 @@ use crate::store::engine::data_folder;
 use crate::store::error::StoreError;
 use crate::store::{Store, whole_file};
 
-/// The folder of compiled code.
+/// Folder of compiled code.
 const COMPILED: &str = "compiled";
-/// The folder of uploads on their way.
+/// Folder of uploads that are not accepted yet.
 const UPLOADS: &str = "uploads";
-/// Bytes of the key.
 const KEY_BYTES: usize = 32;
-/// Bytes of each of the two seals, before what is known of the code: that of what is known, then that of
-/// everything.
+/// Bytes of each of the two seals. In the file, the seal of the metadata comes first, then the seal of
+/// everything, then the metadata.
 const SEAL_BYTES: usize = 32;
 
-/// Files are read in pieces of so many bytes.
-const PIECE_BYTES: usize = 256 << 10;
+/// Files are read in blocks of this size.
+const BLOCK_BYTES: usize = 256 << 10;
 
-/// Tells the names of uploads apart.
-static UPLOAD: AtomicU64 = AtomicU64::new(0);
+/// Makes the names of temporary files unique.
+static NEXT_TEMPORARY: AtomicU64 = AtomicU64::new(0);
 
-/// Compiled code whose seal is right.
+/// Compiled code whose seals are valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Compiled {
+pub struct CompiledCode {
     /// The file.
-    pub code: PathBuf,
-    /// What was kept with it.
-    pub about: Vec<u8>,
+    pub path: PathBuf,
+    /// The metadata that was stored with it.
+    pub metadata: Vec<u8>,
 }
 
-/// Compiled code that is kept; what is known of it and its size are as they were sealed, its content was not
-/// looked at yet.
+/// Compiled code whose metadata and size are as they were sealed; its content has not been read yet.
 #[derive(Debug)]
-pub struct Sealed {
-    /// What is kept.
-    pub kept: Compiled,
+pub struct SealedCode {
+    /// The code, not verified.
+    pub unverified: CompiledCode,
     /// Size of the code, bytes.
     pub bytes: u64,
     file: File,
@@ -60,104 +58,107 @@ pub struct Sealed {
 }
 
 impl Store {
-    /// The code compiled of a component (its SHA-256, hex) by this compiler, if it is there and its seal is
-    /// right. Reads all of it.
+    /// The code that this compiler made of a component (its SHA-256, hex), if it is stored and its seals are
+    /// valid. Reads all of it.
     ///
     /// # Errors
     /// The file system.
-    pub fn compiled(&self, digest: &str, compiler: &str) -> Result<Option<Compiled>, StoreError> {
-        match self.sealed(digest, compiler)? {
-            Some(sealed) => self.opened(digest, compiler, sealed),
+    pub fn compiled_code(&self, digest: &str, compiler: &str) -> Result<Option<CompiledCode>, StoreError> {
+        match self.sealed_code(digest, compiler)? {
+            Some(sealed) => self.verify_code(digest, compiler, sealed),
             None => Ok(None),
         }
     }
 
-    /// The same without the content: reads the seal alone. [`Store::opened`] looks at the rest.
+    /// As [`Store::compiled_code`], but reads only the seals and the metadata. [`Store::verify_code`] reads the
+    /// rest.
     ///
     /// # Errors
     /// The file system.
-    pub fn sealed(&self, digest: &str, compiler: &str) -> Result<Option<Sealed>, StoreError> {
-        let (code, seal) = self.compiled_paths(digest, compiler)?;
-        let whole = match fs::read(&seal) {
-            Ok(whole) => whole,
+    pub fn sealed_code(&self, digest: &str, compiler: &str) -> Result<Option<SealedCode>, StoreError> {
+        let CodePaths { code: path, seal } = self.code_paths(digest, compiler)?;
+        let seals = match fs::read(&seal) {
+            Ok(seals) => seals,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(StoreError::Io { what: "read", path: seal, source }),
         };
-        let Some((of_known, rest)) = whole.split_first_chunk::<SEAL_BYTES>() else { return Ok(None) };
-        let Some((seal, about)) = rest.split_first_chunk::<SEAL_BYTES>() else { return Ok(None) };
-        let file = match File::open(&code) {
+        let Some((metadata_seal, rest)) = seals.split_first_chunk::<SEAL_BYTES>() else { return Ok(None) };
+        let Some((seal, metadata)) = rest.split_first_chunk::<SEAL_BYTES>() else { return Ok(None) };
+        let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(StoreError::Io { what: "read", path: code, source }),
+            Err(source) => return Err(StoreError::Io { what: "read", path, source }),
         };
-        let bytes = file.metadata().map_err(StoreError::io("read", &code))?.len();
+        let bytes = file.metadata().map_err(StoreError::io("read", &path))?.len();
         if self
-            .sealing_known(digest, compiler, about, bytes)
-            .map_err(StoreError::io("read", &code))?
-            .verify_slice(of_known)
+            .hash_metadata(digest, compiler, metadata, bytes)
+            .map_err(StoreError::io("read", &path))?
+            .verify_slice(metadata_seal)
             .is_err()
         {
-            warn_of_change(&code);
+            warn_of_change(&path);
             return Ok(None);
         }
-        Ok(Some(Sealed { bytes, file, seal: *seal, kept: Compiled { code, about: about.to_vec() } }))
+        let unverified = CompiledCode { path, metadata: metadata.to_vec() };
+        Ok(Some(SealedCode { unverified, bytes, file, seal: *seal }))
     }
 
     /// The code, if its content is what was sealed. Reads all of it.
     ///
     /// # Errors
     /// The file system.
-    pub fn opened(
+    pub fn verify_code(
         &self,
         digest: &str,
         compiler: &str,
-        sealed: Sealed,
-    ) -> Result<Option<Compiled>, StoreError> {
-        let Sealed { kept, file, seal, .. } = sealed;
-        let sealing =
-            self.sealing(digest, compiler, &kept.about, file).map_err(StoreError::io("read", &kept.code))?;
-        if sealing.verify_slice(&seal).is_err() {
-            warn_of_change(&kept.code);
+        sealed: SealedCode,
+    ) -> Result<Option<CompiledCode>, StoreError> {
+        let SealedCode { unverified, file, seal, .. } = sealed;
+        let hash = self
+            .hash_all(digest, compiler, &unverified.metadata, file)
+            .map_err(StoreError::io("read", &unverified.path))?;
+        if hash.verify_slice(&seal).is_err() {
+            warn_of_change(&unverified.path);
             return Ok(None);
         }
-        Ok(Some(kept))
+        Ok(Some(unverified))
     }
 
-    /// Where the compiler may write code before it is kept.
+    /// A path where the compiler may write code before it is stored.
     ///
     /// # Errors
     /// The file system.
-    pub fn compiled_draft(&self, digest: &str, compiler: &str) -> Result<PathBuf, StoreError> {
-        let (code, _) = self.compiled_paths(digest, compiler)?;
+    pub fn code_draft(&self, digest: &str, compiler: &str) -> Result<PathBuf, StoreError> {
+        let CodePaths { code, .. } = self.code_paths(digest, compiler)?;
         let dir = self.engine.dir().join(COMPILED);
         data_folder::make(&dir).map_err(StoreError::io("make", &dir))?;
-        Ok(code.with_extension(format!("draft-{}", UPLOAD.fetch_add(1, Ordering::Relaxed))))
+        Ok(code.with_extension(format!("draft-{}", NEXT_TEMPORARY.fetch_add(1, Ordering::Relaxed))))
     }
 
-    /// Keeps a draft, with what is known of it; on disk when this returns. Where the code is then.
+    /// Stores a draft with its metadata; on disk when this returns. Gives the path of the code.
     ///
     /// # Errors
     /// The file system.
-    pub fn keep_compiled(
+    pub fn keep_code(
         &self,
         digest: &str,
         compiler: &str,
         draft: &Path,
-        about: &[u8],
+        metadata: &[u8],
     ) -> Result<PathBuf, StoreError> {
-        let (code, seal) = self.compiled_paths(digest, compiler)?;
-        let sealed = self.seal_of(digest, compiler, draft, about).map_err(StoreError::io("read", draft))?;
-        // A seal without its code is no seal: the other order would leave code without one for good.
-        whole_file::write(&seal, &sealed).map_err(StoreError::io("write", &seal))?;
+        let CodePaths { code, seal } = self.code_paths(digest, compiler)?;
+        let seals = self.seals(digest, compiler, draft, metadata).map_err(StoreError::io("read", draft))?;
+        // A seal without its code does no harm; the other order could leave code without a seal for good.
+        whole_file::write(&seal, &seals).map_err(StoreError::io("write", &seal))?;
         fs::rename(draft, &code).map_err(StoreError::io("rename", draft))?;
         Ok(code)
     }
 
-    /// Forgets all code compiled of a component.
+    /// Removes all code compiled from a component.
     ///
     /// # Errors
     /// The file system.
-    pub fn remove_compiled(&self, digest: &str) -> Result<(), StoreError> {
+    pub fn remove_code(&self, digest: &str) -> Result<(), StoreError> {
         let dir = self.engine.dir().join(COMPILED);
         for name in names(&dir).map_err(StoreError::io("read", &dir))? {
             if name.starts_with(digest) {
@@ -167,12 +168,16 @@ impl Store {
         Ok(())
     }
 
-    /// Removes what belongs to no component any more or was made by another compiler, and what was on its way
-    /// when the server ended.
+    /// Removes code whose component is gone or that another compiler made, drafts, and uploads that were not
+    /// accepted when the server ended.
     ///
     /// # Errors
     /// The file system.
-    pub fn tidy_compiled(&self, compiler: &str, is_known: impl Fn(&str) -> bool) -> Result<(), StoreError> {
+    pub fn remove_stale_code(
+        &self,
+        compiler: &str,
+        is_known: impl Fn(&str) -> bool,
+    ) -> Result<(), StoreError> {
         let dir = self.engine.dir().join(COMPILED);
         for name in names(&dir).map_err(StoreError::io("read", &dir))? {
             let Some((digest, rest)) = name.split_once('-') else { continue };
@@ -188,15 +193,16 @@ impl Store {
         Ok(())
     }
 
-    /// Removes the oldest code until so many bytes are left, but none of those that stay.
+    /// Removes the oldest code until at most `max_bytes` are left, except for code of components that `stays`
+    /// names.
     ///
     /// # Errors
     /// The file system.
-    pub fn prune_compiled(&self, max_bytes: u64, stays: impl Fn(&str) -> bool) -> Result<(), StoreError> {
+    pub fn evict_code(&self, max_bytes: u64, stays: impl Fn(&str) -> bool) -> Result<(), StoreError> {
         let dir = self.engine.dir().join(COMPILED);
         let mut codes = Vec::new();
         for name in names(&dir).map_err(StoreError::io("read", &dir))? {
-            // Gone meanwhile, it takes no room.
+            // Removed in the meantime.
             let Ok(meta) = fs::metadata(dir.join(&name)) else { continue };
             if name.ends_with(".code") {
                 codes.push((meta.modified().ok(), meta.len(), name));
@@ -214,62 +220,68 @@ impl Store {
         Ok(())
     }
 
-    /// A file for an upload; gone when it is dropped.
+    /// A file for an upload; removed when it is dropped.
     ///
     /// # Errors
     /// The file system.
     pub fn upload_file(&self) -> Result<UploadFile, StoreError> {
         let dir = self.engine.dir().join(UPLOADS);
         data_folder::make(&dir).map_err(StoreError::io("make", &dir))?;
-        Ok(UploadFile(dir.join(format!("{}.wasm", UPLOAD.fetch_add(1, Ordering::Relaxed)))))
+        Ok(UploadFile(dir.join(format!("{}.wasm", NEXT_TEMPORARY.fetch_add(1, Ordering::Relaxed)))))
     }
 
-    /// Both seals of code in this file, and what is known of it.
-    fn seal_of(&self, digest: &str, compiler: &str, code: &Path, about: &[u8]) -> io::Result<Vec<u8>> {
+    /// What is stored beside the code: both seals and the metadata.
+    fn seals(&self, digest: &str, compiler: &str, code: &Path, metadata: &[u8]) -> io::Result<Vec<u8>> {
         let file = File::open(code)?;
-        let known =
-            self.sealing_known(digest, compiler, about, file.metadata()?.len())?.finalize().into_bytes();
-        let all = self.sealing(digest, compiler, about, file)?.finalize().into_bytes();
-        Ok([&known[..], &all[..], about].concat())
+        let metadata_seal =
+            self.hash_metadata(digest, compiler, metadata, file.metadata()?.len())?.finalize().into_bytes();
+        let seal = self.hash_all(digest, compiler, metadata, file)?.finalize().into_bytes();
+        Ok([&metadata_seal[..], &seal[..], metadata].concat())
     }
 
-    /// Of everything: names, what is known of the code, the code.
-    fn sealing(&self, digest: &str, compiler: &str, about: &[u8], code: File) -> io::Result<Hmac<Sha256>> {
-        let mut sealing = self.sealing_of([b"all", digest.as_bytes(), compiler.as_bytes(), about])?;
-        each_piece(code, |piece| sealing.update(piece))?;
-        Ok(sealing)
-    }
-
-    /// Of names, what is known of the code, and its size.
-    fn sealing_known(
+    /// The keyed hash of everything: names, metadata, code.
+    fn hash_all(
         &self,
         digest: &str,
         compiler: &str,
-        about: &[u8],
+        metadata: &[u8],
+        code: File,
+    ) -> io::Result<Hmac<Sha256>> {
+        let mut hash = self.hash_parts([b"all", digest.as_bytes(), compiler.as_bytes(), metadata])?;
+        read_blocks(code, |block| hash.update(block))?;
+        Ok(hash)
+    }
+
+    /// The keyed hash of names, metadata and the size of the code.
+    fn hash_metadata(
+        &self,
+        digest: &str,
+        compiler: &str,
+        metadata: &[u8],
         code_bytes: u64,
     ) -> io::Result<Hmac<Sha256>> {
-        let mut sealing = self.sealing_of([b"known", digest.as_bytes(), compiler.as_bytes(), about])?;
-        sealing.update(&code_bytes.to_le_bytes());
-        Ok(sealing)
+        let mut hash = self.hash_parts([b"known", digest.as_bytes(), compiler.as_bytes(), metadata])?;
+        hash.update(&code_bytes.to_le_bytes());
+        Ok(hash)
     }
 
-    fn sealing_of(&self, parts: [&[u8]; 4]) -> io::Result<Hmac<Sha256>> {
+    fn hash_parts(&self, parts: [&[u8]; 4]) -> io::Result<Hmac<Sha256>> {
         let key = self.seal_key()?;
-        let mut sealing = Hmac::<Sha256>::new_from_slice(&key).map_err(io::Error::other)?;
+        let mut hash = Hmac::<Sha256>::new_from_slice(&key).map_err(io::Error::other)?;
         for part in parts {
-            // Lengths, so that no two lists of parts are one.
-            sealing.update(&(part.len() as u64).to_le_bytes());
-            sealing.update(part);
+            // With the lengths, so that no two lists of parts have the same hash.
+            hash.update(&(part.len() as u64).to_le_bytes());
+            hash.update(part);
         }
-        Ok(sealing)
+        Ok(hash)
     }
 
-    /// The key of this data folder; made when it is first needed.
+    /// The key of this data folder; created when it is first needed.
     fn seal_key(&self) -> io::Result<Vec<u8>> {
         let path = self.engine.dir().join(COMPILED).join("key");
         match fs::read(&path) {
             Ok(key) if key.len() == KEY_BYTES => return Ok(key),
-            // Cut off by a crash, or somebody's: nothing is sealed with it.
+            // Cut off by a crash, or put there by someone else: nothing is sealed with it.
             Ok(_) => fs::remove_file(&path)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -277,11 +289,11 @@ impl Store {
         let mut key = vec![0; KEY_BYTES];
         getrandom::fill(&mut key).map_err(io::Error::other)?;
         data_folder::make(&self.engine.dir().join(COMPILED))?;
-        let draft = path.with_extension(format!("draft-{}", UPLOAD.fetch_add(1, Ordering::Relaxed)));
+        let draft = path.with_extension(format!("draft-{}", NEXT_TEMPORARY.fetch_add(1, Ordering::Relaxed)));
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(&draft)?;
         file.write_all(&key)?;
         file.sync_all()?;
-        // The first that is whole is the key: what was sealed with it must stay right.
+        // The first complete file is the key: seals made with it must stay valid.
         let linked = fs::hard_link(&draft, &path);
         fs::remove_file(&draft)?;
         match linked {
@@ -290,8 +302,8 @@ impl Store {
         }
     }
 
-    /// Code and seal. Digests and compilers become file names: nothing but hex may.
-    fn compiled_paths(&self, digest: &str, compiler: &str) -> Result<(PathBuf, PathBuf), StoreError> {
+    /// Digests and compilers become file names, so only hex is accepted.
+    fn code_paths(&self, digest: &str, compiler: &str) -> Result<CodePaths, StoreError> {
         let is_hex = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
         if digest.len() != 64 || !is_hex(digest) || !is_hex(compiler) {
             return Err(StoreError::Engine {
@@ -300,26 +312,35 @@ impl Store {
             });
         }
         let dir = self.engine.dir().join(COMPILED);
-        Ok((dir.join(format!("{digest}-{compiler}.code")), dir.join(format!("{digest}-{compiler}.seal"))))
+        Ok(CodePaths {
+            code: dir.join(format!("{digest}-{compiler}.code")),
+            seal: dir.join(format!("{digest}-{compiler}.seal")),
+        })
     }
 }
 
-fn warn_of_change(code: &Path) {
-    tracing::warn!("{} is not what was compiled here; it is made again", code.display());
+/// The files of one piece of compiled code.
+struct CodePaths {
+    code: PathBuf,
+    seal: PathBuf,
 }
 
-/// An upload on its way.
+fn warn_of_change(code: &Path) {
+    tracing::warn!("{} is not what was compiled here; it is compiled again", code.display());
+}
+
+/// The file of an upload that is not accepted yet; removed when this is dropped.
 #[derive(Debug)]
 pub struct UploadFile(PathBuf);
 
 impl UploadFile {
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Writes all of it.
+    /// Writes the whole file.
     ///
     /// # Errors
     /// The file system.
@@ -327,7 +348,7 @@ impl UploadFile {
         fs::write(&self.0, bytes).map_err(StoreError::io("write", &self.0))
     }
 
-    /// Its bytes.
+    /// Reads the whole file.
     ///
     /// # Errors
     /// The file system.
@@ -350,7 +371,7 @@ impl UploadFile {
     /// The file system.
     pub fn digest(&self) -> Result<String, StoreError> {
         let mut hasher = Sha256::new();
-        let hashed = File::open(&self.0).and_then(|file| each_piece(file, |piece| hasher.update(piece)));
+        let hashed = File::open(&self.0).and_then(|file| read_blocks(file, |block| hasher.update(block)));
         hashed.map_err(StoreError::io("read", &self.0))?;
         Ok(hex(&hasher.finalize()))
     }
@@ -358,17 +379,17 @@ impl UploadFile {
 
 impl Drop for UploadFile {
     fn drop(&mut self) {
-        // What cannot be removed now is at the next start.
+        // What cannot be removed now is removed at the next start.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-fn each_piece(mut file: File, mut take: impl FnMut(&[u8])) -> io::Result<()> {
-    let mut piece = vec![0; PIECE_BYTES];
+fn read_blocks(mut file: File, mut consume: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut block = vec![0; BLOCK_BYTES];
     loop {
-        match file.read(&mut piece)? {
+        match file.read(&mut block)? {
             0 => return Ok(()),
-            read => take(&piece[..read]),
+            read => consume(&block[..read]),
         }
     }
 }

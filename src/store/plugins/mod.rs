@@ -1,4 +1,4 @@
-//! Small things plugins need kept: their state under a name, their components as files.
+//! Storage for plugins: their state under a name, their components as files.
 //!
 //! Must not know: what a plugin is; state and components are bytes here.
 
@@ -15,7 +15,7 @@ use crate::store::keys::{Key, Tree};
 use crate::store::plugins::compiled::UploadFile;
 
 impl Store {
-    /// Every plugin's state, by name.
+    /// The name and state of every plugin.
     ///
     /// # Errors
     /// The disk.
@@ -23,7 +23,7 @@ impl Store {
         let mut found = Vec::new();
         for pair in self.engine.scan(Tree::Plugins, &[]) {
             let (key, value) = pair?;
-            // Further pieces have a zero byte and a number behind the name, which no name has.
+            // Keys of further chunks have a zero byte and a number after the name; names contain no zero byte.
             let name = key.strip_suffix(&[0]).filter(|name| !name.contains(&0));
             let Some(name) = name.and_then(|name| str::from_utf8(name).ok()) else { continue };
             found.push((name.to_owned(), chunked_values::join(&self.engine, Tree::Plugins, &key, &value)?));
@@ -31,20 +31,20 @@ impl Store {
         Ok(found)
     }
 
-    /// Keeps a plugin's state; on disk when this returns.
+    /// Stores a plugin's state; on disk when this returns.
     ///
     /// # Errors
     /// The disk.
     pub fn put_plugin(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let mut writes = self.removals(name)?;
-        // Of a longer state before only what goes on behind this one is left to be removed.
+        // Of a longer previous state, only the chunks that are not overwritten have to be removed.
         let put = chunked_values::writes(Key::Plugin(name), bytes);
         writes.retain(|removal| put.iter().all(|write| write.key != removal.key));
         writes.extend(put);
         self.engine.commit(writes)
     }
 
-    /// Forgets a plugin's state; on disk when this returns.
+    /// Removes a plugin's state; on disk when this returns.
     ///
     /// # Errors
     /// The disk.
@@ -52,7 +52,7 @@ impl Store {
         self.engine.commit(self.removals(name)?)
     }
 
-    /// What removes all chunks of a plugin's state.
+    /// The writes that remove all chunks of a plugin's state.
     fn removals(&self, name: &str) -> Result<Vec<Write>, StoreError> {
         let first = Key::Plugin(name).bytes();
         let mut removals = Vec::new();
@@ -66,8 +66,8 @@ impl Store {
         Ok(removals)
     }
 
-    /// Keeps an upload as the component of this digest (hex); on disk when this returns. The upload's file is
-    /// gone then.
+    /// Stores an upload as the component of this digest (hex); on disk when this returns. Moves the upload's
+    /// file.
     ///
     /// # Errors
     /// The file system.
@@ -81,16 +81,16 @@ impl Store {
         kept.and_then(|()| File::open(&dir)?.sync_all()).map_err(StoreError::io("write", &path))
     }
 
-    /// Where a component is, if it is kept.
+    /// The file of a component, if it is stored.
     ///
     /// # Errors
-    /// Not a digest.
+    /// The text is not a digest.
     pub fn component_file(&self, sha256_hex: &str) -> Result<Option<PathBuf>, StoreError> {
         let path = self.component_path(sha256_hex)?;
         Ok(path.exists().then_some(path))
     }
 
-    /// A component; `None` if it is not kept.
+    /// A component; `None` if it is not stored.
     ///
     /// # Errors
     /// The file system.
@@ -103,7 +103,7 @@ impl Store {
         }
     }
 
-    /// Forgets a component; nothing if it is not kept.
+    /// Removes a component; does nothing if it is not stored.
     ///
     /// # Errors
     /// The file system.
@@ -117,12 +117,12 @@ impl Store {
         }
     }
 
-    /// Digests become file names: nothing but hex may.
+    /// Digests become file names, so only hex is accepted.
     fn component_path(&self, sha256_hex: &str) -> Result<PathBuf, StoreError> {
         if sha256_hex.len() != 64 || !sha256_hex.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(StoreError::Engine {
                 what: "name a component",
-                why: format!("{sha256_hex:?} is no SHA-256 in hex"),
+                why: format!("{sha256_hex:?} is not a SHA-256 in hex"),
             });
         }
         Ok(self.engine.dir().join("plugins").join(format!("{sha256_hex}.wasm")))

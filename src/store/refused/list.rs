@@ -1,6 +1,6 @@
-//! Documents nobody could read, kept as they came: the newest 10,000 of them, 64 MiB at most, counted by
-//! reason for ever. What could be a killmail is apart from what could not: it leaves only for others that
-//! could be one, however much else is refused.
+//! Documents that could not be read, stored as they came: the newest 10,000 of them, at most 64 MiB. Counts by
+//! reason are never removed. Documents that could be killmails are kept apart from the rest: however much
+//! else is refused, they are evicted only by others that could be killmails.
 //!
 //! Must not know: why a document is refused; reasons are words here.
 
@@ -14,25 +14,25 @@ use crate::store::engine::Engine;
 use crate::store::error::StoreError;
 use crate::store::keys::{Tree, prefix, refused_document};
 
-/// Documents kept.
+/// Documents stored, at most.
 const KEPT_MAX: usize = 10_000;
-/// And their bytes together.
+/// Their size together, bytes, at most.
 const KEPT_BYTES_MAX: usize = 64 << 20;
-/// A document is cut here, bytes: it is kept to be looked at.
+/// A longer document is cut to this, bytes: it is stored for people to look at.
 const RAW_MAX: usize = 4 << 20;
 
-/// A document that was refused.
+/// A refused document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// Why, one word of a closed set.
+    /// Why it was refused: one word of a closed set.
     pub reason: String,
-    /// Its killmail id, as far as it could be read.
+    /// Its killmail id, if that could be read.
     pub killmail_id: Option<u64>,
-    /// Who brought it.
+    /// The source it came from.
     pub source: String,
     /// The document as it came.
     pub raw: Bytes,
-    /// When, unix milliseconds.
+    /// When it was refused, unix milliseconds.
     pub at_ms: i64,
 }
 
@@ -42,13 +42,13 @@ struct RefusedV1 {
     killmail_id: Option<u64>,
     source: String,
     at_ms: i64,
-    /// Whether it could be a killmail; of older entries that is not known, and they are treated as if.
+    /// Whether it could be a killmail. Missing in older entries, which are treated as if they could.
     #[serde(default)]
     could_be_killmail: Option<bool>,
 }
 
-/// Whether a document could be a killmail that is only damaged, or of a form not known yet: it has an id and
-/// a hash, or an id, a time and a victim. Looked for in its bytes, since it may be no JSON.
+/// Whether a document could be a killmail that is damaged or of an unknown form: it has an id and a hash, or an
+/// id, a time and a victim. Searches the bytes, since the document may not be JSON.
 #[must_use]
 pub fn could_be_killmail(raw: &[u8], killmail_id: Option<u64>) -> bool {
     let has = |names: &[&str]| names.iter().any(|name| memmem::find(raw, name.as_bytes()).is_some());
@@ -58,63 +58,75 @@ pub fn could_be_killmail(raw: &[u8], killmail_id: Option<u64>) -> bool {
     has_id && (has_hash || (has_time && has(&["\"victim\""]))) || has(&["/killmails/"])
 }
 
-/// What is kept, by number.
+/// A stored document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub number: u64,
+    /// Its size on disk.
+    pub bytes: usize,
+}
+
+/// The stored documents, without their contents.
 #[derive(Debug, Default)]
 pub(crate) struct RefusedList {
+    /// The number of the next document.
     pub next: u64,
-    /// Numbers and sizes of what could be a killmail, ascending.
-    pub killmails: VecDeque<(u64, usize)>,
-    /// And of everything else.
-    pub others: VecDeque<(u64, usize)>,
+    /// Documents that could be killmails, ascending by number.
+    pub killmails: VecDeque<Slot>,
+    /// All others, ascending by number.
+    pub others: VecDeque<Slot>,
+    /// Size of all documents together.
     pub bytes: usize,
+    /// Documents refused since the store was created, by reason.
     pub counts: BTreeMap<String, u64>,
 }
 
 impl RefusedList {
-    /// Documents ever refused.
+    /// Documents refused since the store was created.
     pub fn total(&self) -> u64 {
         self.counts.values().sum()
     }
 
-    /// Reads what is kept.
     pub fn load(engine: &Engine) -> Result<Self, StoreError> {
-        let mut ring = Self::default();
+        let mut list = Self::default();
         let mut is_killmail = true;
         for pair in engine.scan(Tree::Refused, &[]) {
             let (key, value) = pair?;
             if let Some(reason) = key.strip_prefix(prefix::REFUSED_COUNT) {
                 let count = value.as_array().copied().map_or(0, u64::from_le_bytes);
-                ring.counts.insert(String::from_utf8_lossy(reason).into_owned(), count);
+                list.counts.insert(String::from_utf8_lossy(reason).into_owned(), count);
             } else if let Some(number) = refused_document(&key) {
                 is_killmail =
                     head_of(&value).ok().and_then(|(head, _)| head.could_be_killmail).unwrap_or(true);
-                ring.add(number, value.len(), is_killmail);
-            } else if let Some(last) = ring.list(is_killmail).back_mut() {
-                last.1 += value.len();
-                ring.bytes += value.len();
+                list.add(Slot { number, bytes: value.len() }, is_killmail);
+            } else if let Some(last) = list.slots(is_killmail).back_mut() {
+                // A further chunk of the document before.
+                last.bytes += value.len();
+                list.bytes += value.len();
             }
         }
-        Ok(ring)
+        Ok(list)
     }
 
-    pub fn list(&mut self, is_killmail: bool) -> &mut VecDeque<(u64, usize)> {
+    pub fn slots(&mut self, is_killmail: bool) -> &mut VecDeque<Slot> {
         if is_killmail { &mut self.killmails } else { &mut self.others }
     }
 
-    pub fn add(&mut self, number: u64, bytes: usize, is_killmail: bool) {
-        self.list(is_killmail).push_back((number, bytes));
-        self.bytes += bytes;
-        self.next = number + 1;
+    pub fn add(&mut self, slot: Slot, is_killmail: bool) {
+        self.slots(is_killmail).push_back(slot);
+        self.bytes += slot.bytes;
+        self.next = slot.number + 1;
     }
 
-    /// Takes out what is over the limits, if anything is: the oldest of what could not be a killmail first.
-    pub fn evict(&mut self) -> Option<(u64, usize)> {
+    /// Removes one document if the list is over its limits: the oldest that could not be a killmail, or the
+    /// oldest.
+    pub fn evict(&mut self) -> Option<Slot> {
         if self.killmails.len() + self.others.len() <= KEPT_MAX && self.bytes <= KEPT_BYTES_MAX {
             return None;
         }
-        let gone = self.others.pop_front().or_else(|| self.killmails.pop_front())?;
-        self.bytes -= gone.1;
-        Some(gone)
+        let evicted = self.others.pop_front().or_else(|| self.killmails.pop_front())?;
+        self.bytes -= evicted.bytes;
+        Some(evicted)
     }
 }
 
@@ -134,8 +146,8 @@ pub(crate) fn encode(refused: &Refused) -> Result<Vec<u8>, StoreError> {
     Ok([&(head.len() as u32).to_le_bytes(), &head[..], &raw[..]].concat())
 }
 
-/// What is noted of a document, and the document, compressed; of its first piece only the former is sure to
-/// be whole.
+/// Splits a stored value into what is noted about the document and the compressed document. In a first chunk
+/// alone, only the former is sure to be complete.
 fn head_of(value: &[u8]) -> Result<(RefusedV1, &[u8]), StoreError> {
     let bad = |why: &str| StoreError::Engine { what: "read a refused document", why: why.to_owned() };
     let (length, rest) = value.split_first_chunk::<4>().ok_or_else(|| bad("it ends too early"))?;
@@ -145,7 +157,6 @@ fn head_of(value: &[u8]) -> Result<(RefusedV1, &[u8]), StoreError> {
     Ok((rmp_serde::from_slice(head).map_err(|e| bad(&e.to_string()))?, raw))
 }
 
-/// A document, read back.
 pub(crate) fn decode(value: &[u8]) -> Result<Refused, StoreError> {
     let (head, raw) = head_of(value)?;
     let bad = |e: std::io::Error| StoreError::Engine { what: "read a refused document", why: e.to_string() };
@@ -164,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_be_a_killmail_is_told_from_what_could_not() {
+    fn what_could_be_a_killmail_is_distinguished() {
         for (raw, id) in [
             (r#"{"killmail_id":1,"zkb":{"hash":"ab"}}"#, None),
             (r#"{"killID": 5, "killTime": "x", "victim": {"cut"#, None),
@@ -184,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_without_the_mark_are_read() {
+    fn entries_of_older_versions_are_read() {
         #[derive(Serialize)]
         struct Before {
             reason: String,
@@ -203,23 +214,27 @@ mod tests {
     }
 
     #[test]
-    fn rubbish_pushes_no_killmail_out() {
-        let mut ring = RefusedList::default();
+    fn other_documents_never_evict_what_could_be_a_killmail() {
+        let mut list = RefusedList::default();
+        let slot = |number, bytes| Slot { number, bytes };
         for number in 0..3 {
-            ring.add(number, 10, true);
+            list.add(slot(number, 10), true);
         }
         for number in 3..20_000 {
-            ring.add(number, 10, false);
-            while ring.evict().is_some() {}
+            list.add(slot(number, 10), false);
+            while list.evict().is_some() {}
         }
-        assert_eq!((ring.killmails.len(), ring.others.len()), (3, KEPT_MAX - 3));
+        assert_eq!((list.killmails.len(), list.others.len()), (3, KEPT_MAX - 3));
         for number in 20_000..40_000 {
-            ring.add(number, 10, true);
-            while ring.evict().is_some() {}
+            list.add(slot(number, 10), true);
+            while list.evict().is_some() {}
         }
-        assert_eq!((ring.killmails.len(), ring.others.len(), ring.killmails[0].0), (KEPT_MAX, 0, 30_000));
-        ring.add(40_000, KEPT_BYTES_MAX - 10, true);
-        while ring.evict().is_some() {}
-        assert_eq!((ring.killmails.len(), ring.bytes), (2, KEPT_BYTES_MAX));
+        assert_eq!(
+            (list.killmails.len(), list.others.len(), list.killmails[0].number),
+            (KEPT_MAX, 0, 30_000)
+        );
+        list.add(slot(40_000, KEPT_BYTES_MAX - 10), true);
+        while list.evict().is_some() {}
+        assert_eq!((list.killmails.len(), list.bytes), (2, KEPT_BYTES_MAX));
     }
 }

@@ -1,4 +1,4 @@
-//! Documents that could not be read: kept, counted by reason, taken off the list when something became of
+//! Documents that could not be read: stored, counted by reason, and removed once a later version has read
 //! them.
 //!
 //! Must not know: why a document is refused; reasons are words here.
@@ -12,69 +12,69 @@ use crate::store::engine::chunked_values;
 use crate::store::error::StoreError;
 use crate::store::format::frame::PART_BYTES;
 use crate::store::keys::{Key, Tree};
-use crate::store::refused::list::{Refused, could_be_killmail, decode, encode};
+use crate::store::refused::list::{Refused, Slot, could_be_killmail, decode, encode};
 
 impl Store {
-    /// Keeps a refused document. It is on disk after the next append.
+    /// Stores a refused document. On disk after the next append.
     ///
     /// # Errors
     /// `NoSpace` before anything is written; the disk.
-    pub fn refuse(&self, refused: &Refused) -> Result<(), StoreError> {
+    pub fn add_refused(&self, refused: &Refused) -> Result<(), StoreError> {
         self.check_space()?;
         let value = encode(refused)?;
-        let mut ring = self.refused.lock();
-        let number = ring.next;
-        for write in chunked_values::writes(Key::RefusedDocument(number), &value) {
+        let mut list = self.refused.lock();
+        let slot = Slot { number: list.next, bytes: value.len() };
+        for write in chunked_values::writes(Key::RefusedDocument(slot.number), &value) {
             self.engine.put(Tree::Refused, &write.key, &write.value.unwrap_or_default())?;
         }
-        ring.add(number, value.len(), could_be_killmail(&refused.raw, refused.killmail_id));
-        let count = ring.counts.entry(refused.reason.clone()).or_default();
+        list.add(slot, could_be_killmail(&refused.raw, refused.killmail_id));
+        let count = list.counts.entry(refused.reason.clone()).or_default();
         *count += 1;
         self.engine.put(Tree::Refused, &Key::RefusedCount(&refused.reason).bytes(), &count.to_le_bytes())?;
-        while let Some((number, bytes)) = ring.evict() {
-            self.remove_refused(number, bytes)?;
+        while let Some(evicted) = list.evict() {
+            self.remove_chunks(evicted)?;
         }
         Ok(())
     }
 
-    /// Takes documents off the list, by their numbers: what became of them is known by now. They stay
-    /// counted. On disk when it returns.
+    /// Removes documents from the list, by their numbers: a later version has read them. They stay counted.
+    /// On disk when this returns.
     ///
     /// # Errors
     /// The disk.
-    pub fn forget_refused(&self, numbers: &[u64]) -> Result<(), StoreError> {
+    pub fn remove_refused(&self, numbers: &[u64]) -> Result<(), StoreError> {
         if numbers.is_empty() {
             return Ok(());
         }
-        let mut ring = self.refused.lock();
+        let mut list = self.refused.lock();
         for is_killmail in [true, false] {
-            let gone: Vec<(u64, usize)> = ring
-                .list(is_killmail)
+            let removed: Vec<Slot> = list
+                .slots(is_killmail)
                 .iter()
-                .filter(|(number, _)| numbers.contains(number))
+                .filter(|slot| numbers.contains(&slot.number))
                 .copied()
                 .collect();
-            for (number, bytes) in gone {
-                self.remove_refused(number, bytes)?;
-                ring.list(is_killmail).retain(|(kept, _)| *kept != number);
-                ring.bytes -= bytes;
+            for slot in removed {
+                self.remove_chunks(slot)?;
+                list.slots(is_killmail).retain(|kept| kept.number != slot.number);
+                list.bytes -= slot.bytes;
             }
         }
-        drop(ring);
+        drop(list);
         self.engine.sync()
     }
 
-    fn remove_refused(&self, number: u64, bytes: usize) -> Result<(), StoreError> {
-        for piece in 0..=(bytes / PART_BYTES) as u16 {
+    fn remove_chunks(&self, slot: Slot) -> Result<(), StoreError> {
+        for chunk in 0..=(slot.bytes / PART_BYTES) as u16 {
             self.engine.remove(
                 Tree::Refused,
-                &chunked_values::chunk_key(&Key::RefusedDocument(number).bytes(), piece),
+                &chunked_values::chunk_key(&Key::RefusedDocument(slot.number).bytes(), chunk),
             )?;
         }
         Ok(())
     }
 
-    /// How many documents were ever refused, by reason.
+    /// How many documents were refused since the store was created, by reason.
     #[must_use]
     pub fn refused_counts(&self) -> BTreeMap<String, u64> {
         self.refused.lock().counts.clone()
@@ -88,19 +88,21 @@ impl Store {
         Ok(self.refused_numbered(limit)?.into_iter().map(|(_, refused)| refused).collect())
     }
 
-    /// The same, each with its number on the list.
+    /// As [`Store::refused`], each with its number, which [`Store::remove_refused`] takes.
     ///
     /// # Errors
     /// The disk.
     pub fn refused_numbered(&self, limit: usize) -> Result<Vec<(u64, Refused)>, StoreError> {
         let mut numbers: Vec<u64> = {
-            let ring = self.refused.lock();
-            ring.killmails.iter().chain(&ring.others).map(|(number, _)| *number).collect()
+            let list = self.refused.lock();
+            list.killmails.iter().chain(&list.others).map(|slot| slot.number).collect()
         };
-        numbers.sort_unstable_by(|one, other| other.cmp(one));
+        numbers.sort_unstable_by(|a, b| b.cmp(a));
         numbers.truncate(limit);
         let read = |number: u64| {
-            Some((number, chunked_values::read(&self.engine, Key::RefusedDocument(number)).transpose()?))
+            let value = chunked_values::read(&self.engine, Key::RefusedDocument(number));
+            // A document may be evicted between the list and this read.
+            Some((number, value.transpose()?))
         };
         numbers.into_iter().filter_map(read).map(|(number, value)| Ok((number, decode(&value?)?))).collect()
     }

@@ -1,7 +1,7 @@
-//! Law 1, select is accept: whatever the killmails and the filter, selection and pages give exactly what the
+//! Law 1, select is accept: whatever the killmails and the filter, queries and pages return exactly what the
 //! filter accepts.
 //!
-//! Must not know: how an answer is found.
+//! Must not know: how a result is found.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -27,10 +27,10 @@ use crate::store::incoming::Incoming;
 use crate::store::index::id_range::IdRange;
 use crate::store::index::plan::Plan;
 use crate::store::query::{HistoryQuery, Order, PageQuery};
-use crate::store::tests::{ask, config, folder, history, ids, incoming, killmail, seqs};
+use crate::store::tests::{ask, config, folder, history, ids, incoming, json, killmail, seqs};
 
 pub const START: i64 = 1_700_000_000;
-/// Real systems and ship types, so that constellations, regions and groups are at work.
+/// Real systems and ship types, so that they have constellations, regions and groups.
 const SYSTEMS: [u32; 5] = [30_000_142, 30_000_144, 30_002_187, 30_002_510, 31_000_005];
 const SHIPS: [u32; 5] = [587, 670, 11_567, 24_690, 17_738];
 const LABELS: [&str; 3] = ["loc:highsec", "isk:1b+", "pvp"];
@@ -105,7 +105,7 @@ fn dimension() -> impl Strategy<Value = (Dimension, Vec<u32>)> {
     })
 }
 
-fn wanted() -> impl Strategy<Value = RoleClause> {
+fn clause() -> impl Strategy<Value = RoleClause> {
     (dimension(), role()).prop_map(|((kind, ids), role)| RoleClause { kind, role, ids: IdSet::new(ids) })
 }
 
@@ -116,7 +116,7 @@ fn filter() -> impl Strategy<Value = Filter> {
     let labels =
         prop_oneof![4 => Just(Vec::new()), 1 => vec(select(LABELS.map(str::to_owned).to_vec()), 1..3)];
     let matching = select(&[Match::Any, Match::All][..]);
-    let each = prop_oneof![4 => Just(Vec::new()), 1 => vec(wanted(), 1..3)];
+    let each = prop_oneof![4 => Just(Vec::new()), 1 => vec(clause(), 1..3)];
     let flags = (flag(), flag(), flag());
     let values = (value(), value());
     let lists = (vec(dimension(), 0..3), matching, prop_oneof![2 => Just(Role::Any), 1 => role()]);
@@ -152,7 +152,7 @@ fn filter() -> impl Strategy<Value = Filter> {
 
 fn interest() -> impl Strategy<Value = Interest> {
     (
-        vec(wanted(), 0..3),
+        vec(clause(), 0..3),
         option::weighted(0.2, 0u32..9),
         option::weighted(0.2, 0u32..4),
         option::weighted(0.2, 0u32..4),
@@ -165,10 +165,10 @@ fn interest() -> impl Strategy<Value = Interest> {
         })
 }
 
-/// A store of these killmails in this order, with a tail of `tail` entries; every fifth is backfill, every
-/// seventh old.
+/// A store with these killmails in this order, with `tail` entries in memory; every fifth is backfill, every
+/// seventh was old when it came.
 fn store_of(dir: &TempDir, killmails: &[Killmail], tail: usize) -> Arc<Store> {
-    let store = Store::open(Config { tail_entries: tail, ..config(dir) }).expect("opens");
+    let store = Store::open(Config { tail_entries: tail, ..config(dir) }, json).expect("opens");
     let batch = killmails.iter().cloned().enumerate().map(|(n, killmail)| {
         let late = if n % 7 == 3 { 7_200_000 } else { 1_000 };
         let origin = if n % 5 == 2 { Origin::Backfill } else { Origin::Live };
@@ -235,7 +235,7 @@ fn check_history(
     };
     let after: Vec<u32> = expected.iter().copied().filter(|i| *i > id).take(3).collect();
     prop_assert_eq!(ids(&store.select(&HistoryQuery { order: Order::Oldest, ..pinned })?), after);
-    // Page by page, from wherever a page ended, also at one that is not kept any more or never was.
+    // Page by page, from the end of any page, also from an id that is not stored.
     let newest = newest_first(all, &expected, filter);
     for (at, id) in newest.iter().enumerate() {
         let next: Vec<u32> = newest[at + 1..].iter().copied().take(3).collect();
@@ -250,7 +250,7 @@ fn check_history(
     Ok(())
 }
 
-/// These ids, the greatest first, but those whose time cannot be behind all others.
+/// These ids, greatest first; killmails with an impossible time come last.
 fn newest_first(all: &[(u64, Facts)], ids: &[u32], filter: &Filter) -> Vec<u32> {
     let undated: HashSet<u32> =
         all.iter().filter(|(_, facts)| facts.time_implausible).map(|(_, facts)| facts.killmail_id).collect();
@@ -268,18 +268,15 @@ fn check_pages(
     limit: usize,
 ) -> Result<(), TestCaseError> {
     for after in 0..=store.head().0 {
-        let question = PageQuery { interest, after: Seq(after), max_age_secs: 3600, limit, ..ask(filter) };
+        let query = PageQuery { interest, after: Seq(after), max_age_secs: 3600, limit, ..ask(filter) };
         let live = |seq: u64| (seq - 1) % 5 != 2 && (seq - 1) % 7 != 3;
         let expected: Vec<u64> = accepted(all, filter, interest)
             .map(|(seq, _)| *seq)
             .filter(|s| *s > after && live(*s))
             .take(limit)
             .collect();
-        let pages = [
-            store.scan_page_as_oracle(&question)?,
-            store.select_page(&question)?,
-            store.read_page(&question)?,
-        ];
+        let pages =
+            [store.scan_page_as_oracle(&query)?, store.select_page(&query)?, store.read_page(&query)?];
         for page in &pages {
             prop_assert_eq!(seqs(&page.entries), expected.clone());
         }
@@ -315,9 +312,9 @@ fn select_is_accept() {
     assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
 }
 
-/// Nothing fits, or little does: that is known without a look at every row, whatever revisions did to values.
+/// If few or no rows match, not every row is examined, whatever revisions did to values.
 #[test]
-fn values_and_flags_alone_need_no_look_at_every_row() {
+fn values_and_flags_alone_do_not_examine_every_row() {
     let zkb = |value: f64| {
         Some(Zkb {
             total_value: Some(value),
@@ -331,10 +328,10 @@ fn values_and_flags_alone_need_no_look_at_every_row() {
         (1..=6_000).map(|id| Killmail { zkb: zkb(f64::from(id) * 1e6), ..killmail(id) }).collect();
     let dir = folder();
     let store = store_of(&dir, &killmails, 100);
-    let looks_at = |filter: &Filter| {
-        let memory = store.memory.read();
-        let plan = Plan::new(&memory.index, filter, None);
-        plan.collect(&memory.index, IdRange::ALL).len()
+    let examined = |filter: &Filter| {
+        let resident = store.resident.read();
+        let plan = Plan::new(&resident.index, filter, None);
+        plan.collect(&resident.index, IdRange::ALL).len()
     };
     let least = |isk: f64| Filter { min_value: Some(isk), ..Filter::default() };
     let found = |filter: &Filter| ids(&store.select(&history(filter)).expect("selected"));
@@ -345,17 +342,17 @@ fn values_and_flags_alone_need_no_look_at_every_row() {
         Filter { max_value: Some(500_000.0), ..Filter::default() },
     ];
     for filter in &nothing {
-        assert_eq!((looks_at(filter), found(filter)), (0, vec![]), "{filter:?}");
+        assert_eq!((examined(filter), found(filter)), (0, vec![]), "{filter:?}");
     }
-    assert!(looks_at(&least(5.99e9)) < 1_500, "those near the bound, and beyond");
+    assert!(examined(&least(5.99e9)) < 1_500, "those near the bound and beyond it");
     assert_eq!(found(&least(5.999e9)), [6_000, 5_999]);
-    // Revised: the most valuable one was worth little after all, another one more than all.
+    // Revised: the most valuable one is worth little now, and another one more than all.
     let revised = [(6_000, 1.0), (7, 2e13)].map(|(id, value)| Killmail { zkb: zkb(value), ..killmail(id) });
     store.append(revised.map(incoming).to_vec(), None).expect("revised");
     assert_eq!((found(&least(5.999e9)), found(&least(1e13))), (vec![5_999, 7], vec![7]));
     drop(store);
-    // The same after a start.
-    let store = Store::open(config(&dir)).expect("opened");
+    // The same after opening again.
+    let store = Store::open(config(&dir), json).expect("opened");
     let again = ids(&store.select(&history(&least(5.999e9))).expect("selected"));
     assert_eq!(again, [5_999, 7]);
 }
@@ -425,10 +422,10 @@ fn select_is_accept_over_many_blocks() {
     for filter in &filters {
         check_history(&store, &all, filter, None, (250, 9_000)).expect("history");
         for after in [0, 1, 2_500, 4_095, 4_096, 5_000, 8_191, 8_200, 11_500, 11_950, 12_000] {
-            let question = PageQuery { after: Seq(after), max_age_secs: 3600, limit: 700, ..ask(filter) };
+            let query = PageQuery { after: Seq(after), max_age_secs: 3600, limit: 700, ..ask(filter) };
             let (expected, selected) = (
-                store.scan_page_as_oracle(&question).expect("walked"),
-                store.select_page(&question).expect("selected"),
+                store.scan_page_as_oracle(&query).expect("scanned"),
+                store.select_page(&query).expect("selected"),
             );
             assert_eq!(
                 (seqs(&expected.entries), expected.passed),

@@ -1,18 +1,19 @@
-//! The store as a whole, over temporary folders: what the tests share, and the plain cases.
+//! Tests of the whole store in temporary folders: shared helpers, and the simple cases.
 //!
-//! Must not know: how anything is kept in files, but where it damages them on purpose.
+//! Must not know: how anything is stored in files, except where a test damages them on purpose.
 
-mod beside;
-mod files;
+mod conflicts;
+mod files_beside;
 mod law;
-mod mend;
+mod mirror_files;
 mod newer;
 mod old_bytes;
 mod plugins;
 mod prefix;
+mod repair;
 mod scrub;
 mod spans;
-mod spare;
+mod spare_copy;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -41,19 +42,19 @@ fn json(killmail: &Killmail) -> Bytes {
 }
 
 fn config(dir: &TempDir) -> Config {
-    Config { dir: dir.path().to_owned(), min_free_bytes: 0, encode: json, ..Config::default() }
+    Config { dir: dir.path().to_owned(), min_free_bytes: 0, ..Config::default() }
 }
 
 fn open(dir: &TempDir) -> Arc<Store> {
-    Store::open(config(dir)).expect("a store opens")
+    Store::open(config(dir), json).expect("a store opens")
 }
 
 fn folder() -> TempDir {
     TempDir::new().expect("a temporary folder")
 }
 
-/// What holds of a store holds after opening it again, compacting it, and in a backup; and it is undamaged.
-/// Says what `verify` found.
+/// Runs `check` on the store, after opening it again, after compacting it, and on a backup; and verifies that it
+/// is undamaged. Gives the report of `verify`.
 fn holds_in_every_copy(dir: &TempDir, check: impl Fn(&Store)) -> verify::Report {
     check(&open(dir));
     let report = verify::run(&config(dir), &|_| {}).expect("verified");
@@ -174,13 +175,13 @@ fn a_known_killmail_is_revised_or_contradicted_but_keeps_its_number() {
     changed.victim.damage_taken = 99;
     let batch = [killmail(7), valued(7, 5e6), killmail(7), changed, killmail(8)].map(incoming).to_vec();
     let appended = store.append(batch, None).expect("appended");
-    let words: Vec<&str> = appended.iter().map(word).collect();
-    assert_eq!(words, ["new 1", "revised 1", "known 1", "conflict 1", "new 2"]);
+    let outcomes: Vec<&str> = appended.iter().map(outcome).collect();
+    assert_eq!(outcomes, ["new 1", "revised 1", "known 1", "conflict 1", "new 2"]);
     let appended =
         store.append(vec![incoming(valued(8, 2e9)), incoming(valued(7, 6e6))], None).expect("appended");
-    assert_eq!(appended.iter().map(word).collect::<Vec<_>>(), ["revised 2", "revised 1"]);
+    assert_eq!(appended.iter().map(outcome).collect::<Vec<_>>(), ["revised 2", "revised 1"]);
     let keep = Incoming { zkb: ZkbRule::Keep, ..incoming(valued(7, 9e6)) };
-    assert_eq!(word(&store.append(vec![keep], None).expect("appended")[0]), "known 1");
+    assert_eq!(outcome(&store.append(vec![keep], None).expect("appended")[0]), "known 1");
     drop(store);
     let store = open(&dir);
     assert_eq!(
@@ -195,8 +196,8 @@ fn a_known_killmail_is_revised_or_contradicted_but_keeps_its_number() {
     assert_eq!(totals.expect("unlimited").value, 2e9 + 6e6);
 }
 
-/// What became of it, in a word and its number.
-pub fn word(appended: &Appended) -> &'static str {
+/// What became of a killmail, and its number.
+pub fn outcome(appended: &Appended) -> &'static str {
     let (word, seq) = match appended {
         Appended::New(entry) => ("new", entry.seq),
         Appended::Revised(entry) => ("revised", entry.seq),
@@ -228,7 +229,7 @@ fn a_killmail_of_thousands_of_attackers_comes_back() {
     assert_eq!(store.killmail(4).expect("read").expect("kept").killmail, large);
     store.append(vec![incoming(revised.clone())], None).expect("appended");
     drop(store);
-    let store = Store::open(Config { tail_entries: 1, ..config(&dir) }).expect("opens");
+    let store = Store::open(Config { tail_entries: 1, ..config(&dir) }, json).expect("opens");
     assert_eq!(store.killmail(4).expect("read").expect("kept").killmail, revised);
     let mut filter = Filter::default();
     filter.set_ids(Dimension::Character, vec![2_000_000_000]);
@@ -241,10 +242,11 @@ fn a_page_ends_at_its_limits() {
     let store = open(&dir);
     store.append((1..=20).map(killmail).map(incoming).collect(), None).expect("appended");
     let filter = Filter::default();
-    for memory in [true, false] {
+    for in_memory in [true, false] {
         let page = |ask: PageQuery<'_>| {
-            let page = if memory { store.read_page_from_memory(&ask) } else { store.select_page(&ask).ok() }
-                .expect("a page");
+            let page =
+                if in_memory { store.read_page_from_memory(&ask) } else { store.select_page(&ask).ok() }
+                    .expect("a page");
             (seqs(&page.entries), page.passed.0)
         };
         assert_eq!(page(PageQuery { limit: 3, ..ask(&filter) }), (vec![1, 2, 3], 3));
@@ -280,13 +282,13 @@ fn only_what_a_running_source_brings_is_live() {
     assert!(store.entry(Seq(3)).expect("read").expect("kept").is_late());
 }
 
-/// A killmail of a time that cannot be.
+/// A killmail with an impossible time.
 fn undated(id: u32, time: i64) -> Incoming {
     Incoming { received_at_ms: killmail(id).time * 1000, ..incoming(Killmail { time, ..killmail(id) }) }
 }
 
 #[test]
-fn killmails_of_no_possible_time_are_kept_apart() {
+fn killmails_with_an_impossible_time_are_kept_apart() {
     let dir = folder();
     let check = |store: &Store| {
         let (all, window) =
@@ -325,7 +327,7 @@ fn killmails_of_no_possible_time_are_kept_apart() {
     ];
     store.append(batch, None).expect("appended");
     store.append(vec![incoming(killmail(6))], None).expect("appended");
-    // It comes again a day later, when its time could be: what it was when it came stays.
+    // It comes again a day later, when its time is possible: the mark from its first arrival stays.
     let again = Incoming {
         received_at_ms: (killmail(5).time + 86_400) * 1000,
         ..undated(5, killmail(5).time + 3601)
@@ -347,11 +349,11 @@ fn killmails_of_no_possible_time_are_kept_apart() {
             fs::remove_file(file.path()).expect("removed");
         }
     }
-    check(&Store::open(Config { tail_entries: 1, ..config(&dir) }).expect("opened"));
+    check(&Store::open(Config { tail_entries: 1, ..config(&dir) }, json).expect("opened"));
 }
 
 #[test]
-fn an_upload_that_cannot_be_is_ignored() {
+fn an_impossible_upload_time_is_ignored() {
     let dir = folder();
     let store = open(&dir);
     let received = |id: u32| killmail(id).time + 100;
@@ -369,7 +371,7 @@ fn an_upload_that_cannot_be_is_ignored() {
         uploaded(5, killmail(5).time),
     ];
     store.append(batch, None).expect("appended");
-    let of = |store: &Store, seq| {
+    let stored = |store: &Store, seq| {
         store.entry(Seq(seq)).expect("read").map(|entry| (entry.uploaded_at, entry.age_secs)).expect("kept")
     };
     let expected = [
@@ -380,9 +382,9 @@ fn an_upload_that_cannot_be_is_ignored() {
         (Some(killmail(5).time), 0),
     ];
     for (seq, expected) in (1..).zip(expected) {
-        assert_eq!(of(&store, seq), expected, "{seq}");
+        assert_eq!(stored(&store, seq), expected, "{seq}");
     }
-    // One that cannot be does not outrank what was published, either.
+    // An impossible one does not replace the time of upload, either.
     let renewed = |value| Zkb { total_value: Some(value), ..Zkb::default() };
     let again = |value, at| Incoming {
         killmail: Killmail { zkb: Some(renewed(value)), ..killmail(5) },
@@ -395,18 +397,18 @@ fn an_upload_that_cannot_be_is_ignored() {
 }
 
 #[test]
-fn a_second_owner_is_told_who_has_the_folder() {
+fn opening_a_store_in_use_reports_the_pid() {
     let dir = folder();
     let _store = open(&dir);
     let pid = std::process::id();
-    assert!(matches!(Store::open(config(&dir)), Err(StoreError::InUse { pid: p }) if p == pid));
+    assert!(matches!(Store::open(config(&dir), json), Err(StoreError::InUse { pid: p }) if p == pid));
 }
 
 #[test]
-fn too_little_space_stops_writing_and_nothing_else() {
+fn too_little_space_stops_only_writes() {
     let dir = folder();
     open(&dir).append(vec![incoming(killmail(1))], None).expect("appended");
-    let store = Store::open(Config { min_free_bytes: u64::MAX, ..config(&dir) }).expect("opens");
+    let store = Store::open(Config { min_free_bytes: u64::MAX, ..config(&dir) }, json).expect("opens");
     assert!(!store.has_space());
     assert!(matches!(
         store.append(vec![incoming(killmail(2))], None),
@@ -432,7 +434,7 @@ fn refused_documents_are_kept_and_counted() {
         refused(2, "missing_time", b"{}".to_vec()),
         refused(3, "missing_time", Vec::new()),
     ];
-    all.iter().for_each(|r| store.refuse(r).expect("kept"));
+    all.iter().for_each(|r| store.add_refused(r).expect("kept"));
     store.append(vec![incoming(killmail(1))], None).expect("appended");
     drop(store);
     let store = open(&dir);
@@ -445,7 +447,7 @@ fn refused_documents_are_kept_and_counted() {
 }
 
 #[test]
-fn damage_is_said_with_the_command_that_mends_it() {
+fn damage_is_reported_with_the_command_that_repairs_it() {
     let dir = folder();
     open(&dir).append((1..=2_000).map(killmail).map(incoming).collect(), None).expect("appended");
     let path = dir.path().join("store/db");
@@ -458,7 +460,7 @@ fn damage_is_said_with_the_command_that_mends_it() {
         .flatten()
         .filter(|e| e.file_name().to_string_lossy().starts_with("snap."))
         .for_each(|e| fs::remove_file(e.path()).expect("removed"));
-    match Store::open(config(&dir)) {
+    match Store::open(config(&dir), json) {
         Err(StoreError::Damaged { command, .. }) => assert!(command.contains("salvage")),
         Err(error) => panic!("{error}"),
         Ok(_) => panic!("64 KiB of zeros went unnoticed"),

@@ -284,7 +284,7 @@ fn an_index_snapshot_of_other_dimensions_is_rebuilt_from_the_log() {
     let mark = Mark { epoch: store.epoch(), head: store.head(), rev: 0 };
     let mut without_terms = Index::default();
     for seq in (1..=5).map(Seq) {
-        let row = *store.memory.read().index.rows.get(seq).expect("appended");
+        let row = *store.resident.read().index.rows.get(seq).expect("appended");
         without_terms.restore_row(seq, row);
     }
     drop(store);

@@ -1,4 +1,4 @@
-//! Plugins and their components, and compiled code that is given out only with its seal.
+//! Plugins and their components, and compiled code, which is used only with a valid seal.
 //!
 //! Must not know: what a component is.
 
@@ -41,7 +41,7 @@ fn plugins_and_components_are_kept() {
     assert_eq!(
         (chunks(), store.plugins().expect("read")[0].1.len()),
         (2, 60_000),
-        "what goes on behind it is gone"
+        "the chunks beyond it are removed"
     );
     store.remove_plugin("gatecamp").expect("removed");
     assert_eq!(chunks(), 0);
@@ -54,59 +54,59 @@ fn plugins_and_components_are_kept() {
 }
 
 #[test]
-fn compiled_code_is_given_out_only_with_its_seal() {
+fn compiled_code_is_used_only_with_a_valid_seal() {
     let dir = folder();
     let store = open(&dir);
     let (one, two, compiler) = ("ab".repeat(32), "cd".repeat(32), "0123456789abcdef");
-    let keep = |digest: &str, code: &[u8], about: &[u8]| {
-        let draft = store.compiled_draft(digest, compiler).expect("a place");
+    let keep = |digest: &str, code: &[u8], metadata: &[u8]| {
+        let draft = store.code_draft(digest, compiler).expect("a place");
         fs::write(&draft, code).expect("written");
-        store.keep_compiled(digest, compiler, &draft, about).expect("kept");
+        store.keep_code(digest, compiler, &draft, metadata).expect("kept");
     };
-    let known = |digest: &str| store.compiled(digest, compiler).expect("read");
-    assert_eq!(known(&one), None);
-    keep(&one, b"code of one", b"about one");
-    keep(&two, b"code of two", b"about two");
-    let found = known(&one).expect("it is kept");
+    let compiled = |digest: &str| store.compiled_code(digest, compiler).expect("read");
+    assert_eq!(compiled(&one), None);
+    keep(&one, b"code of one", b"metadata of one");
+    keep(&two, b"code of two", b"metadata of two");
+    let found = compiled(&one).expect("it is kept");
     assert_eq!(
-        (fs::read(&found.code).expect("read"), found.about),
-        (b"code of one".to_vec(), b"about one".to_vec())
+        (fs::read(&found.path).expect("read"), found.metadata),
+        (b"code of one".to_vec(), b"metadata of one".to_vec())
     );
-    assert_eq!(store.compiled(&one, "fedcba9876543210").expect("read"), None, "another compiler");
+    assert_eq!(store.compiled_code(&one, "fedcba9876543210").expect("read"), None, "another compiler");
 
-    let (code_of_two, seal) = (known(&two).expect("kept").code, found.code.with_extension("seal"));
+    let (code_of_two, seal) = (compiled(&two).expect("kept").path, found.path.with_extension("seal"));
     for (path, bytes) in [
-        (&found.code, b"code of oue".to_vec()),
-        (&found.code, Vec::new()),
+        (&found.path, b"code of oue".to_vec()),
+        (&found.path, Vec::new()),
         (&seal, b"x".repeat(50)),
         (&seal, b"x".to_vec()),
     ] {
         let whole = fs::read(path).expect("read");
         fs::write(path, bytes).expect("written");
-        assert_eq!(known(&one), None, "{}", path.display());
+        assert_eq!(compiled(&one), None, "{}", path.display());
         fs::write(path, whole).expect("written");
     }
-    // The seal is of this component alone.
-    let code_of_one = fs::read(&found.code).expect("read");
-    fs::copy(&code_of_two, &found.code).expect("copied");
+    // The seal of another component is not valid.
+    let code_of_one = fs::read(&found.path).expect("read");
+    fs::copy(&code_of_two, &found.path).expect("copied");
     fs::copy(code_of_two.with_extension("seal"), &seal).expect("copied");
-    assert_eq!(known(&one), None);
-    fs::write(&found.code, code_of_one).expect("written");
-    keep(&one, b"code of one", b"about one");
+    assert_eq!(compiled(&one), None);
+    fs::write(&found.path, code_of_one).expect("written");
+    keep(&one, b"code of one", b"metadata of one");
 
-    store.prune_compiled(11, |digest| digest == one).expect("pruned");
-    assert!(known(&one).is_some() && known(&two).is_none());
-    keep(&two, b"code of two", b"about two");
-    fs::write(store.upload_file().expect("a place").path(), b"gone with its place").expect("written");
-    store.tidy_compiled(compiler, |digest| digest == two).expect("tidied");
-    assert!(known(&one).is_none() && known(&two).is_some());
-    store.tidy_compiled("fedcba9876543210", |_| true).expect("tidied");
-    assert!(known(&two).is_none());
+    store.evict_code(11, |digest| digest == one).expect("evicted");
+    assert!(compiled(&one).is_some() && compiled(&two).is_none());
+    keep(&two, b"code of two", b"metadata of two");
+    fs::write(store.upload_file().expect("a place").path(), b"removed with its owner").expect("written");
+    store.remove_stale_code(compiler, |digest| digest == two).expect("removed");
+    assert!(compiled(&one).is_none() && compiled(&two).is_some());
+    store.remove_stale_code("fedcba9876543210", |_| true).expect("removed");
+    assert!(compiled(&two).is_none());
     // Another folder has another key.
     let elsewhere = folder();
     let other = open(&elsewhere);
-    keep(&one, b"code of one", b"about one");
-    other.compiled_draft(&one, compiler).expect("a place");
+    keep(&one, b"code of one", b"metadata of one");
+    other.code_draft(&one, compiler).expect("a place");
     for file in fs::read_dir(dir.path().join("compiled")).expect("read") {
         let path = file.expect("a file").path();
         if path.file_name().is_some_and(|name| name != "key") {
@@ -114,5 +114,5 @@ fn compiled_code_is_given_out_only_with_its_seal() {
                 .expect("copied");
         }
     }
-    assert_eq!(other.compiled(&one, compiler).expect("read"), None);
+    assert_eq!(other.compiled_code(&one, compiler).expect("read"), None);
 }

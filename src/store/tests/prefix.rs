@@ -1,4 +1,4 @@
-//! Law 3, prefix: after reopening, the log holds what was acknowledged, and the index is that of a rebuild
+//! Law 3, prefix: after opening again, the log contains what was acknowledged, and the index equals one rebuilt
 //! from the log.
 //!
 //! Must not know: which step of a commit was cut; `tests/it` cuts processes.
@@ -26,9 +26,9 @@ use crate::store::index::{Flag, Index, SHARDS};
 use crate::store::keys::Tree;
 use crate::store::open::replay;
 use crate::store::tests::law::{START, any_killmail};
-use crate::store::tests::{config, folder, history, ids, incoming, killmail};
+use crate::store::tests::{config, folder, history, ids, incoming, json, killmail};
 
-/// Everything the index holds, in an order of its own.
+/// Everything in the index, in a fixed order.
 fn contents(index: &Index) -> (BTreeMap<String, Vec<u32>>, Vec<String>, [u64; 3]) {
     let terms =
         (0..SHARDS).flat_map(|n| index.shard(n)).map(|(term, ids)| (format!("{term:?}"), ids.to_vec()));
@@ -51,7 +51,7 @@ fn contents(index: &Index) -> (BTreeMap<String, Vec<u32>>, Vec<String>, [u64; 3]
     (postings, rows, [index.count(), index.terms(), index.systems()])
 }
 
-/// The index that a start makes of the log alone.
+/// The index that a start builds from the log alone.
 fn rebuilt(store: &Store) -> Index {
     let mut index = Index::default();
     replay(&store.engine, &mut index, &store.writer.lock().numbers).expect("replayed");
@@ -61,9 +61,9 @@ fn rebuilt(store: &Store) -> Index {
 #[derive(Debug, Clone)]
 enum Step {
     Append(Vec<Killmail>),
-    /// Sets the value of killmails known by then, and the time of those whose rank is low.
+    /// Sets the value of known killmails, and the time of those of the lower rank.
     Revise(Vec<(usize, u32)>),
-    /// Brings killmails known by then once more.
+    /// Appends known killmails again.
     Again(Vec<usize>),
     Reopen,
     Rebuild,
@@ -79,7 +79,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Every other one is of a source of the lower rank, so that all of it may be replaced.
+/// Every second one is from a source of the lower rank, so that all of it may be replaced.
 fn ranked_killmail() -> impl Strategy<Value = Killmail> {
     any_killmail().prop_map(|mut killmail| {
         if killmail.killmail_id.is_multiple_of(2) {
@@ -116,9 +116,9 @@ fn revised(killmail: &Killmail, value: u32) -> Killmail {
         ..Zkb::default()
     };
     let mut revised = Killmail { zkb: Some(zkb), ..killmail.clone() };
-    // Some of it from a source of the lower rank.
+    // Parts of it come from a source of the lower rank.
     if !killmail.provenance.is_empty() && value.is_multiple_of(3) {
-        // A time that can be, or one that cannot.
+        // A possible time, or an impossible one.
         revised.time = if value.is_multiple_of(2) {
             START + i64::from(killmail.killmail_id) * 600
         } else {
@@ -133,12 +133,12 @@ fn revised(killmail: &Killmail, value: u32) -> Killmail {
     revised
 }
 
-/// Appends, and keeps the model up to date by what the store says.
+/// Appends, and updates the model with what the store returns.
 fn append(store: &Store, model: &mut Vec<Killmail>, killmails: Vec<Killmail>) -> Result<(), TestCaseError> {
     let bytes = (model.len() as u64).to_le_bytes().to_vec();
-    let came = |killmail| Incoming { received_at_ms: (START + 400_000) * 1000, ..incoming(killmail) };
+    let arrived = |killmail| Incoming { received_at_ms: (START + 400_000) * 1000, ..incoming(killmail) };
     let appended = store.append(
-        killmails.into_iter().map(came).collect(),
+        killmails.into_iter().map(arrived).collect(),
         Some(Checkpoint { source: "s".to_owned(), bytes }),
     )?;
     for appended in appended {
@@ -164,12 +164,12 @@ fn append(store: &Store, model: &mut Vec<Killmail>, killmails: Vec<Killmail>) ->
 
 fn check(store: &Store, model: &[Killmail]) -> Result<(), TestCaseError> {
     prop_assert_eq!((store.head().0, store.count()), (model.len() as u64, model.len() as u64));
-    let mut filed: Vec<u64> =
+    let mut with_file: Vec<u64> =
         (1..=store.newest_file()).filter_map(|file| store.entry_of_file(file)).map(|seq| seq.0).collect();
-    filed.sort_unstable();
+    with_file.sort_unstable();
     let hashed: Vec<u64> =
         (1..).zip(model).filter(|(_, killmail)| is_known(killmail)).map(|(seq, _)| seq).collect();
-    prop_assert_eq!(filed, hashed, "every killmail with a hash has one file, and nothing else has");
+    prop_assert_eq!(with_file, hashed, "every killmail with a hash has one file, and nothing else has");
     for (seq, killmail) in (1..).zip(model) {
         let entry = store.entry(Seq(seq))?;
         prop_assert_eq!(entry.as_ref().map(|e| &e.killmail), Some(killmail));
@@ -181,7 +181,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
     fn any_steps(steps in vec(step(), 1..14)) {
         let dir = folder();
-        let mut store = Store::open(settings(&dir))?;
+        let mut store = Store::open(settings(&dir), json)?;
         let mut model: Vec<Killmail> = Vec::new();
         for step in steps {
             match step {
@@ -196,8 +196,8 @@ proptest! {
                     append(&store, &mut model, killmails)?;
                 }
                 Step::Reopen | Step::Rebuild => {
-                    let before = contents(&store.memory.read().index);
-                    let files = store.files.read().pairs();
+                    let before = contents(&store.resident.read().index);
+                    let files = store.files.read().stored();
                     drop(store);
                     if matches!(step, Step::Rebuild) {
                         remove_snapshots(&dir);
@@ -205,10 +205,10 @@ proptest! {
                     } else if fs::read_dir(dir.path()).expect("listed").flatten().any(|e| e.file_name().to_string_lossy().ends_with(".snap")) {
                         happened(4);
                     }
-                    store = Store::open(settings(&dir))?;
-                    prop_assert_eq!(&contents(&store.memory.read().index), &before);
+                    store = Store::open(settings(&dir), json)?;
+                    prop_assert_eq!(&contents(&store.resident.read().index), &before);
                     prop_assert_eq!(&contents(&rebuilt(&store)), &before);
-                    prop_assert_eq!(store.files.read().pairs(), files);
+                    prop_assert_eq!(store.files.read().stored(), files);
                     let checkpoint = store.checkpoint("s")?.and_then(|b| b.as_array().copied()).map_or(0, u64::from_le_bytes);
                     prop_assert!(checkpoint <= store.head().0);
                 }
@@ -229,60 +229,62 @@ fn prefix() {
 }
 
 #[test]
-fn log_entries_come_back_from_their_records() {
+fn log_entries_are_rebuilt_from_their_records() {
     let dir = folder();
-    let store = Store::open(settings(&dir)).expect("opens");
+    let store = Store::open(settings(&dir), json).expect("opens");
     let killmails: Vec<Killmail> = (1..=40).map(killmail).collect();
     store.append(killmails.iter().cloned().map(incoming).collect(), None).expect("appended");
     store.append(vec![incoming(revised(&killmails[4], 7))], None).expect("appended");
-    let before = contents(&store.memory.read().index);
+    let before = contents(&store.resident.read().index);
     for seq in [5u64, 17, 40] {
         store.engine.remove(Tree::Log, &seq.to_be_bytes()).expect("removed");
     }
-    store.engine.put(Tree::Log, &9u64.to_be_bytes(), b"bent").expect("put");
+    store.engine.put(Tree::Log, &9u64.to_be_bytes(), b"damaged").expect("put");
     store.engine.sync().expect("synced");
     drop(store);
     remove_snapshots(&dir);
-    let store = Store::open(settings(&dir)).expect("opens");
-    assert_eq!(contents(&store.memory.read().index), before);
+    let store = Store::open(settings(&dir), json).expect("opens");
+    assert_eq!(contents(&store.resident.read().index), before);
 }
 
 #[test]
-fn a_record_that_is_gone_is_damage() {
+fn a_missing_record_is_damage() {
     let dir = folder();
-    let store = Store::open(settings(&dir)).expect("opens");
+    let store = Store::open(settings(&dir), json).expect("opens");
     store.append((1..=20).map(killmail).map(incoming).collect(), None).expect("appended");
     store.engine.remove(Tree::Records, &13u64.to_be_bytes()).expect("removed");
     store.engine.sync().expect("synced");
     drop(store);
     assert!(
-        matches!(Store::open(settings(&dir)), Err(StoreError::Damaged { what, .. }) if what.contains("killmail 13"))
+        matches!(Store::open(settings(&dir), json), Err(StoreError::Damaged { what, .. }) if what.contains("killmail 13"))
     );
 }
 
-/// A start from a snapshot takes a revision in as the running store did: what was replaced leaves nothing
-/// behind.
+/// A start from a snapshot applies a revision as the running store did, without leaving traces of what was
+/// replaced.
 #[test]
-fn a_killmail_that_became_dated_is_in_its_place_also_after_reopening() {
+fn a_killmail_that_got_a_possible_time_is_in_order_after_reopening() {
     let dir = folder();
-    let came =
+    let arrived =
         |killmail: Killmail| Incoming { received_at_ms: (START + 400_000) * 1000, ..incoming(killmail) };
     let mut undated =
         Killmail { time: 7, zkb: Some(Zkb { total_value: Some(1e9), ..Zkb::default() }), ..killmail(30) };
     undated.provenance = Provenance::all(&undated, "redisq");
-    let store = Store::open(settings(&dir)).expect("opens");
-    store.append((1..30).map(killmail).chain([undated.clone()]).map(came).collect(), None).expect("appended");
+    let store = Store::open(settings(&dir), json).expect("opens");
+    store
+        .append((1..30).map(killmail).chain([undated.clone()]).map(arrived).collect(), None)
+        .expect("appended");
     assert_eq!(ids(&store.select(&history(&Filter::default())).expect("selected")).last(), Some(&30));
     drop(store);
     assert!(!list_files(dir.path()).expect("listed").is_empty(), "there is a snapshot");
-    // Too few for another one.
+    // Too few entries for another snapshot.
     let settings = Config { snapshot_every: 100, ..settings(&dir) };
-    let store = Store::open(settings.clone()).expect("opens");
+    let store = Store::open(settings.clone(), json).expect("opens");
     let dated = Killmail { zkb: Some(Zkb { total_value: Some(1e6), ..Zkb::default() }), ..killmail(30) };
-    assert!(matches!(store.append(vec![came(dated)], None).expect("appended")[0], Appended::Revised(_)));
-    let before = contents(&store.memory.read().index);
+    assert!(matches!(store.append(vec![arrived(dated)], None).expect("appended")[0], Appended::Revised(_)));
+    let before = contents(&store.resident.read().index);
     drop(store);
-    let store = Store::open(settings).expect("opens");
+    let store = Store::open(settings, json).expect("opens");
     assert_eq!(ids(&store.select(&history(&Filter::default())).expect("selected")).first(), Some(&30));
-    assert_eq!(contents(&store.memory.read().index), before);
+    assert_eq!(contents(&store.resident.read().index), before);
 }

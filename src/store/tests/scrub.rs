@@ -1,13 +1,13 @@
-//! Damage under an open store is found by looking, told once, and taken off the list when it is gone.
+//! Scrubbing finds damage in an open store, logs it once, and forgets it once the record is intact again.
 //!
-//! Must not know: who looks.
+//! Must not know: when records are read.
 
 use crate::domain::id::Seq;
 use crate::store::keys::Tree;
 use crate::store::tests::{folder, incoming, killmail, open};
 
 #[test]
-fn what_is_damaged_is_found_by_looking() {
+fn scrubbing_finds_damaged_records() {
     let dir = folder();
     let store = open(&dir);
     store.append((1..=20).map(killmail).map(incoming).collect(), None).unwrap();
@@ -32,7 +32,7 @@ fn what_is_damaged_is_found_by_looking() {
     assert_eq!(
         (all(), all()),
         ((3, 2), (3, 2)),
-        "one is broken, one is another's; told once however often it is seen"
+        "one record is broken, one belongs to another killmail; each counts once"
     );
     store.engine.put(Tree::Records, &key, &whole).unwrap();
     assert_eq!(all(), (3, 1));

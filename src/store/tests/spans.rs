@@ -1,7 +1,6 @@
-//! Spans: numbers of the log without a killmail, which every check and every start must take for what they
-//! are.
+//! Spans: numbers of the log without a killmail, which every check and every start must recognise.
 //!
-//! Must not know: who writes spans, and why.
+//! Must not know: who writes spans, or why.
 
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use crate::domain::id::Seq;
 use crate::domain::span::Span;
 use crate::store::Store;
 use crate::store::incoming::Checkpoint;
-use crate::store::tests::{ask, config, folder, holds_in_every_copy, incoming, killmail, open, seqs};
+use crate::store::tests::{ask, config, folder, holds_in_every_copy, incoming, json, killmail, open, seqs};
 use crate::store::upkeep::salvage;
 
 const SPAN: Span = Span { from: 1_700_000_000, to: 1_700_000_100, killmails: 2 };
@@ -57,7 +56,7 @@ fn a_salvaged_store_knows_its_spans() {
     let dir = folder();
     drop(filled(&dir));
     let new = folder();
-    let losses = salvage::run(dir.path(), &config(&new), &|_| {}).expect("salvaged");
+    let losses = salvage::run(dir.path(), &config(&new), json, &|_| {}).expect("salvaged");
     assert_eq!((losses.killmails, losses.lost, losses.holes), (3, 0, vec![]));
     assert_eq!(losses.carried.get("spans"), Some(&2), "{:?}", losses.carried);
     check(&open(&new));

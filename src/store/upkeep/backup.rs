@@ -1,10 +1,9 @@
-//! Backups: a store copied as it stands at one moment, with a mark by which its first start makes it a store
-//! of its own.
+//! Backups: a consistent copy of a store. A mark in it makes its first start assign a new epoch.
 //!
-//! Not in a backup: tokens (secrets), and what the first start makes again (snapshots of the index, the
-//! ledger).
+//! A backup does not contain tokens (they are secrets), nor what the first start creates again (snapshots of
+//! the index, the ledger).
 //!
-//! Must not know: who asks for them, or when.
+//! Must not know: who asks for backups, or when.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -19,7 +18,7 @@ use crate::store::keys::Key;
 use crate::store::progress::Progress;
 use crate::store::{Store, whole_file};
 
-/// What a backup holds.
+/// What a backup contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Backup {
     /// Killmails.
@@ -30,30 +29,30 @@ pub struct Backup {
     pub bytes: u64,
 }
 
-/// A backup that stands beside the store while somebody takes it; gone when this is dropped.
+/// A backup in a folder beside the store, for a client to download; removed when this is dropped.
 #[derive(Debug)]
-pub struct Aside {
+pub struct TemporaryBackup {
     dir: PathBuf,
-    held: Backup,
-    /// Locked: there is one at a time.
+    contents: Backup,
+    /// Locked while it exists: there is one at a time.
     _lock: File,
 }
 
-impl Aside {
-    /// Where it is.
+impl TemporaryBackup {
+    /// The folder it is in.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// What it holds.
+    /// What it contains.
     #[must_use]
-    pub const fn held(&self) -> Backup {
-        self.held
+    pub const fn contents(&self) -> Backup {
+        self.contents
     }
 }
 
-impl Drop for Aside {
+impl Drop for TemporaryBackup {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.dir) {
             tracing::warn!("cannot remove the backup in {}: {error}", self.dir.display());
@@ -62,12 +61,12 @@ impl Drop for Aside {
 }
 
 impl Store {
-    /// Makes a backup beside the store, for whoever cannot reach this disk. Needs as much room as the store
-    /// once more.
+    /// Makes a backup beside the store, for clients that cannot access this disk. Needs as much free space as
+    /// the store takes.
     ///
     /// # Errors
-    /// `UnderWay`: there is one at a time; `NoSpace`; else as [`Store::backup`].
-    pub fn backup_aside(&self) -> Result<Aside, StoreError> {
+    /// `UnderWay`, since there is one at a time; otherwise as [`Store::backup`].
+    pub fn temporary_backup(&self) -> Result<TemporaryBackup, StoreError> {
         let dir = data_folder::backup_dir(self.engine.dir());
         let lock_path = dir.with_extension("lock");
         let lock = File::create(&lock_path).map_err(StoreError::io("make", &lock_path))?;
@@ -75,18 +74,18 @@ impl Store {
             return Err(StoreError::UnderWay { what: "a backup" });
         }
         data_folder::remove_unfinished_backup(self.engine.dir())?;
-        let mut aside = Aside { dir, held: Backup::default(), _lock: lock };
-        aside.held = self.backup(&aside.dir, &|_| {})?;
-        Ok(aside)
+        let mut backup = TemporaryBackup { dir, contents: Backup::default(), _lock: lock };
+        backup.contents = self.backup(&backup.dir, &|_| {})?;
+        Ok(backup)
     }
 
-    /// Copies the store into a folder that is empty or does not exist yet. Nothing is appended meanwhile;
-    /// reads go on.
+    /// Copies the store into a folder that is empty or does not exist yet. Appends wait until it is done; reads
+    /// go on.
     ///
     /// # Errors
-    /// The folder is not empty; `NoSpace` before anything is written; `Damaged`; else the disk.
+    /// The folder is not empty; `NoSpace` before anything is written; `Damaged`; otherwise the disk.
     pub fn backup(&self, to: &Path, progress: &Progress<'_>) -> Result<Backup, StoreError> {
-        make_empty(to)?;
+        require_empty(to)?;
         let min = self.engine.size_bytes().saturating_add(self.config.min_free_bytes);
         let free = free_bytes(to).map_err(StoreError::io("ask for free space at", to))?;
         if free < min {
@@ -102,12 +101,12 @@ impl Store {
             let path = to.join(dictionary::file_name(number, &bytes));
             whole_file::write(&path, &bytes).map_err(StoreError::io("write", &path))?;
         }
-        components(self.engine.dir(), to)?;
+        copy_components(self.engine.dir(), to)?;
         drop(refused);
         engine.commit(vec![Write::new(Key::Restored, vec![1])])?;
         let bytes = engine.size_bytes();
         drop(engine);
-        // Nobody has it open.
+        // No process has opened the copy.
         let pid = lock::pid_path(to);
         fs::remove_file(&pid).map_err(StoreError::io("remove", &pid))?;
         sync(to)?;
@@ -115,7 +114,7 @@ impl Store {
     }
 }
 
-/// Makes sure that a folder with all in it is on disk.
+/// Syncs a folder with everything in it.
 ///
 /// # Errors
 /// The disk.
@@ -123,22 +122,22 @@ pub fn sync(dir: &Path) -> Result<(), StoreError> {
     copy::sync_folder(dir).map_err(StoreError::io("sync", dir))
 }
 
-/// Makes a folder, or takes one in which there is nothing.
+/// Creates a folder, or accepts an empty one.
 ///
 /// # Errors
-/// There is something in it; the disk.
-pub fn make_empty(dir: &Path) -> Result<(), StoreError> {
+/// The folder is not empty; the disk.
+pub fn require_empty(dir: &Path) -> Result<(), StoreError> {
     data_folder::make(dir).map_err(StoreError::io("make", dir))?;
     if fs::read_dir(dir).map_err(StoreError::io("list", dir))?.next().is_some() {
         return Err(StoreError::Engine {
-            what: "write to a folder of one's own",
+            what: "write into the folder",
             why: format!("{} is not empty", dir.display()),
         });
     }
     Ok(())
 }
 
-fn components(from: &Path, to: &Path) -> Result<(), StoreError> {
+fn copy_components(from: &Path, to: &Path) -> Result<(), StoreError> {
     let (from, to) = (from.join("plugins"), to.join("plugins"));
     for component in copy::list_files(&from)? {
         data_folder::make(&to).map_err(StoreError::io("make", &to))?;

@@ -1,13 +1,12 @@
-//! One number for everything kept: two stores with the same digest have the same killmails, whatever way they
-//! came and in whatever order.
+//! The digest of a store: two stores with the same digest hold the same killmails, however and in whatever
+//! order they came.
 //!
-//! The SHA-256 of the canonical JSON of every killmail with a newline behind each, in killmail id order: of
-//! the very text that `GET /api/v1/export` answers, without `provenance`. Ids, bodies and zKillboard's values
-//! are in it, times of arrival and numbers are not.
+//! It is the SHA-256 of the canonical JSON of every killmail, each followed by a newline, in order of killmail
+//! id: the text that `GET /api/v1/export` returns, without `provenance`. It covers ids, bodies and
+//! zKillboard's values, but not times of arrival and numbers.
 //!
 //! Must not know: what the JSON looks like.
 
-use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::filter::Filter;
@@ -22,7 +21,7 @@ use crate::store::query::{HistoryQuery, Order};
 /// Killmails read at once.
 const PAGE: usize = 1024;
 
-/// A digest in the making.
+/// Computes a digest.
 #[derive(Debug, Clone, Default)]
 pub struct Digest {
     hash: Sha256,
@@ -30,48 +29,49 @@ pub struct Digest {
 }
 
 impl Digest {
-    /// Takes in the JSON of the next killmail.
+    /// Adds the JSON of the next killmail.
     pub fn add(&mut self, json: &[u8]) {
         self.hash.update(json);
         self.hash.update(b"\n");
         self.killmails += 1;
     }
 
-    /// `sha256:<hex>`, and how many killmails went in.
+    /// `sha256:<hex>`, and how many killmails were added.
     #[must_use]
-    pub fn done(self) -> (String, u64) {
+    pub fn finish(self) -> (String, u64) {
         (format!("sha256:{}", hex(&self.hash.finalize())), self.killmails)
     }
 }
 
 impl Store {
-    /// The digest of all kept now, and how many killmails that is. What is appended meanwhile is not in it.
+    /// The digest of all killmails stored now, and their count. It does not cover what is appended while it is
+    /// computed.
     ///
     /// # Errors
     /// The disk.
-    pub fn digest(&self, encode: fn(&Killmail) -> Bytes) -> Result<(String, u64), StoreError> {
+    pub fn digest(&self) -> Result<(String, u64), StoreError> {
         let (filter, head) = (Filter::default(), self.head());
         let mut digest = Digest::default();
         let mut after = None;
         loop {
             let hits = self.select(&page(&filter, after, head))?;
             for entry in self.entries(&hits)? {
-                // Where a part came from and when the killmail came is no part of what is kept: whoever
-                // follows us has the same digest.
-                let known = &entry.killmail;
-                if known.provenance.is_empty() && !known.time_implausible {
-                    digest.add(&encode(known));
+                // Where parts came from and when the killmail arrived is not covered: a mirror of this store
+                // has the same digest.
+                let killmail = &entry.killmail;
+                if killmail.provenance.is_empty() && !killmail.time_implausible {
+                    digest.add(&(self.encode)(killmail));
                 } else {
-                    digest.add(&encode(&Killmail {
+                    digest.add(&(self.encode)(&Killmail {
                         provenance: Provenance::default(),
                         time_implausible: false,
-                        ..known.clone()
+                        ..killmail.clone()
                     }));
                 }
             }
             match hits.last() {
                 Some(last) => after = Some(last.killmail_id),
-                None => return Ok(digest.done()),
+                None => return Ok(digest.finish()),
             }
         }
     }

@@ -1,12 +1,12 @@
-//! Work on a store as a whole: verify, salvage, compact, back up, look for damage, compare.
+//! Operations on a store as a whole: verify, salvage, compact, back up, scrub, digest.
 //!
-//! Must not know: who asks for it.
+//! Must not know: who asks for them.
 
 pub mod backup;
-pub(crate) mod check;
 pub mod compact;
+pub(crate) mod cross_check;
 pub mod digest;
 pub mod salvage;
 pub(crate) mod scrub;
-pub(crate) mod small;
+pub(crate) mod small_values;
 pub mod verify;

@@ -1,6 +1,6 @@
-//! The process that is killed: it appends sustained mixed batches and says what was acknowledged.
+//! The process that is killed: it appends mixed batches without pause and prints what was acknowledged.
 //!
-//! It is this very test binary, run again for the one test below with its folder in the environment.
+//! It is this test binary, run again for the one test below with its folder in the environment.
 //!
 //! Must not know: when it will be killed.
 
@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use killstream::domain::entry::Origin;
@@ -15,38 +16,39 @@ use killstream::domain::id::Seq;
 use killstream::domain::killmail::Killmail;
 use killstream::store::Store;
 use killstream::store::config::Config;
+use killstream::store::error::StoreError;
 use killstream::store::incoming::{AgeRule, Appended, Checkpoint, Incoming, ZkbRule};
 
 use crate::support::dice::Dice;
 use crate::support::killmail::{esi, giant, random};
 
-/// The name of the source whose place is written with every batch.
+/// The name of the source whose checkpoint is written with every batch.
 pub const SOURCE: &str = "crash";
 /// A revision's value is this plus its version, ISK; no killmail starts that high.
 pub const VALUE: f64 = 1e12;
 const FOLDER: &str = "KILLSTREAM_CRASH_FOLDER";
 const ROUND: &str = "KILLSTREAM_CRASH_ROUND";
-/// After so many batches the child ends by itself, having opened its store anew half-way.
+/// The number of batches after which the child ends by itself; half-way it opens its store again.
 const BATCHES: &str = "KILLSTREAM_CRASH_BATCHES";
-/// The file below the folder that gets the acknowledgements, too.
+/// The file in the folder that also gets the acknowledgements.
 pub const ACKS: &str = "acks";
 
 /// What is published: number `n` of the log is always the same killmail.
 pub struct Plan;
 
 impl Plan {
-    /// Ids grow, but not one after the other: neighbours arrive out of order.
+    /// Ids grow, but neighbours arrive out of order.
     pub fn id(n: u64) -> u32 {
         let at = u32::try_from(n - 1).unwrap();
         140_000_000 + ((at & !7) | ((at * 5 + 3) & 7))
     }
 
-    /// One in some hundred is as large as the largest real one, the first soon.
+    /// One in 500 is as large as the largest real one; the first comes early.
     pub fn is_giant(n: u64) -> bool {
         n % 500 == 60
     }
 
-    /// One in some is old news when it comes.
+    /// One in seven is late when it comes.
     pub fn is_late(n: u64) -> bool {
         n.is_multiple_of(7)
     }
@@ -67,12 +69,12 @@ impl Plan {
         killmail
     }
 
-    /// One in some has no hash and nothing to compute it from, so that the mirror has no file of it.
+    /// One in five has no hash and nothing to compute it from, so that the mirror has no file of it.
     pub fn has_hash(n: u64) -> bool {
         !n.is_multiple_of(5)
     }
 
-    /// The same killmail, revalued.
+    /// The same killmail with another value.
     pub fn revised(n: u64, version: u64) -> Killmail {
         let mut killmail = Self::killmail(n);
         killmail.zkb.as_mut().unwrap().total_value = Some(VALUE + version as f64);
@@ -80,7 +82,7 @@ impl Plan {
     }
 }
 
-/// What the child says once it is so.
+/// What the child prints once it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ack {
     New { seq: u64, killmail_id: u32 },
@@ -95,7 +97,7 @@ impl Ack {
         }
     }
 
-    /// Reads a line; the test harness says other things between.
+    /// Parses a line of the child's output; the test harness prints other lines in between.
     pub fn parse(line: &str) -> Option<Self> {
         let mut words = line.strip_prefix("ack ")?.split(' ');
         let kind = words.next()?;
@@ -109,20 +111,22 @@ impl Ack {
     }
 }
 
-/// The store under test: small snapshots, so that kills fall into them, too.
+/// The store under test: frequent snapshots, so that kills fall into them too.
 pub fn config(folder: &Path) -> Config {
-    let encode = |killmail: &Killmail| Bytes::from(esi(killmail).to_string());
     Config {
         dir: folder.to_owned(),
         snapshot_every: 300,
         tail_entries: 500,
         min_free_bytes: 0,
-        encode,
         ..Config::default()
     }
 }
 
-/// This binary, to run again as the child.
+pub fn open(config: Config) -> Result<Arc<Store>, StoreError> {
+    Store::open(config, |killmail| Bytes::from(esi(killmail).to_string()))
+}
+
+/// The command that runs this binary as the child.
 pub fn command(folder: &Path, round: u64) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "crash::child::appends_until_it_is_killed", "--nocapture", "--test-threads=1"]);
@@ -143,8 +147,8 @@ fn incoming(n: u64, killmail: Killmail) -> Incoming {
     }
 }
 
-/// One batch: new killmails, the same again, and revisions of old and of brand new ones. `next` is the number
-/// the first new one gets.
+/// One batch: new killmails, and revisions of old and of new ones. `next` is the number that the first new one
+/// gets.
 fn batch(dice: &mut Dice, next: u64, version: &mut u64) -> Vec<Incoming> {
     let mut batch = Vec::new();
     let count = if dice.one_in(10) { 120 } else { 1 + dice.below(20) };
@@ -159,7 +163,7 @@ fn batch(dice: &mut Dice, next: u64, version: &mut u64) -> Vec<Incoming> {
     batch
 }
 
-/// Appends one batch and gives what is acknowledged then.
+/// Appends one batch. Returns the acknowledgements.
 fn append(store: &Store, dice: &mut Dice, version: &mut u64) -> String {
     let next = store.head().next().0;
     let batch = batch(dice, next, version);
@@ -169,9 +173,9 @@ fn append(store: &Store, dice: &mut Dice, version: &mut u64) -> String {
     let checkpoint = Checkpoint { source: SOURCE.to_owned(), bytes: last.to_be_bytes().to_vec() };
     let appended = store.append(batch, Some(checkpoint)).unwrap();
     assert_eq!(store.head(), Seq(last));
-    let mut said = String::from("\n");
+    let mut acks = String::from("\n");
     for (appended, version) in appended.iter().zip(versions) {
-        said.push_str(&match appended {
+        acks.push_str(&match appended {
             Appended::New(entry) => {
                 Ack::New { seq: entry.seq.0, killmail_id: entry.killmail.killmail_id }.line()
             }
@@ -179,7 +183,7 @@ fn append(store: &Store, dice: &mut Dice, version: &mut u64) -> String {
             other => panic!("{other:?}"),
         });
     }
-    said
+    acks
 }
 
 #[test]
@@ -189,27 +193,26 @@ fn appends_until_it_is_killed() {
     let round: u64 = std::env::var(ROUND).unwrap().parse().unwrap();
     let batches: Option<u64> = std::env::var(BATCHES).ok().map(|b| b.parse().unwrap());
     let config = || Config { snapshot_every: if batches.is_some() { 40 } else { 300 }, ..config(folder) };
-    let mut store = Store::open(config()).unwrap();
+    let mut store = open(config()).unwrap();
     let mut dice = Dice::new(round);
     let mut version = round * 1_000_000;
     let mut acks = batches.map(|_| File::create(folder.join(ACKS)).unwrap());
     for number in 0..batches.unwrap_or(u64::MAX) {
-        let said = append(&store, &mut dice, &mut version);
+        let lines = append(&store, &mut dice, &mut version);
         if let Some(acks) = &mut acks {
-            acks.write_all(said.as_bytes()).unwrap();
+            acks.write_all(lines.as_bytes()).unwrap();
         }
         let mut out = std::io::stdout();
-        out.write_all(said.as_bytes()).unwrap();
+        out.write_all(lines.as_bytes()).unwrap();
         out.flush().unwrap();
         if batches == Some(2 * number) {
             drop(store);
-            store = Store::open(config()).unwrap();
+            store = open(config()).unwrap();
         }
     }
 }
 
-/// The same binary as a child of [`crate::crash::image`]: what a careful and what careless writers leave
-/// behind.
+/// This binary as a child of [`crate::crash::image`]: what careful and careless writers leave behind.
 #[test]
 fn writes_files_with_and_without_care() {
     let Some(folder) =
@@ -228,9 +231,9 @@ fn writes_files_with_and_without_care() {
     let mut half = write("half-synced");
     half.sync_all().unwrap();
     half.write_all(b", second").unwrap();
-    // The kind of flush that is no sync.
+    // A flush that is not a sync.
     let ranged = write("range-synced");
-    #[expect(unsafe_code, reason = "std does not offer what must not count")]
+    #[expect(unsafe_code, reason = "std does not offer this call, which must not count as a sync")]
     // SAFETY: the descriptor is open for as long as `ranged` lives; no pointers are passed.
     let flushed = unsafe { libc::sync_file_range(std::os::fd::AsRawFd::as_raw_fd(&ranged), 0, 0, 7) };
     assert_eq!(flushed, 0);
@@ -249,14 +252,14 @@ fn writes_files_with_and_without_care() {
     fs::write(path("overwritten"), "x").unwrap();
 }
 
-/// The child that ends after so many batches.
+/// The command of a child that ends after this many batches.
 pub fn short_command(folder: &Path, round: u64, batches: u64) -> Command {
     let mut command = command(folder, round);
     command.env(BATCHES, batches.to_string());
     command
 }
 
-/// This binary, to run again as the writer of files.
+/// The command that runs this binary as the writer of files.
 pub fn file_writer(folder: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "crash::child::writes_files_with_and_without_care", "--nocapture"]);

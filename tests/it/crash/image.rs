@@ -1,5 +1,4 @@
-//! Folders as images of a disk: the shim that keeps what survives a power cut, and what tests do with whole
-//! folders.
+//! Folders as images of a disk: the shim that keeps what survives a power cut, and helpers for whole folders.
 //!
 //! Must not know: what is in the files.
 
@@ -12,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::crash::child;
 
-/// Compiles the shim; a C compiler is the one thing beside Rust that building needs anyway.
+/// Compiles the shim; the build needs a C compiler anyway.
 pub fn build_shim(into: &Path) -> PathBuf {
     let (source, library) = (into.join("power_loss.c"), into.join("power_loss.so"));
     fs::write(&source, include_str!("power_loss.c")).unwrap();
@@ -44,7 +43,7 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// Copies every file; the copy has everything it needs even if the source was never synced.
+/// Copies every file, also those that were never synced.
 pub fn copy(from: &Path, to: &Path) {
     for (name, content) in files(from) {
         let target = to.join(name);
@@ -53,12 +52,12 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Whether two folders hold the same.
+/// Whether two folders have the same contents.
 pub fn same(one: &Path, other: &Path) -> bool {
     files(one) == files(other)
 }
 
-/// Whether two folders hold the same, empty files and those without content counted as nothing.
+/// Whether two folders have the same contents, ignoring empty files.
 pub fn same_files(one: &Path, other: &Path) -> bool {
     let full =
         |folder| files(folder).into_iter().filter(|(_, content)| !content.is_empty()).collect::<Vec<_>>();
@@ -96,7 +95,7 @@ pub fn journal(mut bytes: &[u8]) -> Vec<Change> {
     changes
 }
 
-/// The files as they stood after these changes; of one more write only the first bytes.
+/// The files after these changes, and after the first bytes of one more write.
 pub fn replay(changes: &[Change], torn: Option<(&Change, usize)>) -> BTreeMap<String, Vec<u8>> {
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let write = |files: &mut BTreeMap<String, Vec<u8>>, name: &String, at: usize, data: &[u8]| {
@@ -122,7 +121,7 @@ pub fn replay(changes: &[Change], torn: Option<(&Change, usize)>) -> BTreeMap<St
     files
 }
 
-/// Puts files into a folder.
+/// Writes files to a folder.
 pub fn lay_out(files: &BTreeMap<String, Vec<u8>>, folder: &Path) {
     for (name, content) in files {
         let path = folder.join(name);
@@ -131,14 +130,14 @@ pub fn lay_out(files: &BTreeMap<String, Vec<u8>>, folder: &Path) {
     }
 }
 
-/// Removes files by name; gives how many.
+/// Removes files by name. Returns how many.
 pub fn remove(folder: &Path, which: impl Fn(&str) -> bool) -> usize {
     let names = files(folder).into_keys().filter(|name| which(&name.file_name().unwrap().to_string_lossy()));
     names.map(|name| fs::remove_file(folder.join(name)).unwrap()).count()
 }
 
 #[test]
-fn the_shim_keeps_what_was_synced_and_nothing_else() {
+fn the_shim_keeps_only_what_was_synced() {
     let folder = TempDir::with_prefix("killstream-shim-").unwrap();
     let base = folder.path().canonicalize().unwrap();
     let (disk, survives) = (base.join("disk"), base.join("image"));
@@ -159,7 +158,7 @@ fn the_shim_keeps_what_was_synced_and_nothing_else() {
     let expected = [
         ("cut", "fi"),
         ("half-synced", "first"),
-        // The folder's sync made its name durable, none of its bytes.
+        // Syncing the folder made its name durable, but not its contents.
         ("not-synced", ""),
         ("overwritten", "first"),
         ("range-synced", ""),

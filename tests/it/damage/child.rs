@@ -25,11 +25,12 @@ use crate::support::killmail::{giant, random};
 /// The size of a block, bytes.
 pub const BLOCK: u64 = 4096;
 const FOLDER: &str = "KILLSTREAM_DAMAGE_FOLDER";
-/// Of so many killmails of the new store one is read and compared whole; of all, number and revision are.
+/// Every so many killmails of the new store, one is read and compared completely; for all, number and revision
+/// are compared.
 const EVERY: &str = "KILLSTREAM_DAMAGE_EVERY";
 /// A revision's value is this plus its number, ISK.
 const VALUE: f64 = 1e12;
-/// The file that says what the store held: number, killmail id, checksum of its JSON.
+/// The file that lists what the store contained: number, killmail id, checksum of its JSON.
 const HELD: &str = "held";
 const KILLMAILS: usize = 20_000;
 
@@ -40,9 +41,9 @@ pub struct Findings {
     pub opened: bool,
     /// Whether `verify` found nothing.
     pub clean: bool,
-    /// Killmails the damaged store served as they never or no longer were.
+    /// Killmails that the damaged store served with wrong or stale content.
     pub wrong_before: u64,
-    /// The same of the new store.
+    /// The same for the new store.
     pub wrong_after: u64,
     /// Killmails missing in the new store.
     pub lost: u64,
@@ -54,7 +55,7 @@ impl Findings {
         format!("found {} {} {wrong_before} {wrong_after} {lost}", u8::from(opened), u8::from(clean))
     }
 
-    /// Reads a line; the test harness says other things between.
+    /// Parses a line of the child's output; the test harness prints other lines in between.
     pub fn parse(line: &str) -> Option<Self> {
         let words: Vec<u64> =
             line.strip_prefix("found ")?.split(' ').map(|word| word.parse().ok()).collect::<Option<_>>()?;
@@ -63,7 +64,7 @@ impl Findings {
     }
 }
 
-/// This binary, to run again as the child.
+/// The command that runs this binary as the child.
 pub fn command(folder: &Path, every: usize) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([
@@ -77,16 +78,10 @@ pub fn command(folder: &Path, every: usize) -> Command {
 }
 
 fn config(folder: &Path) -> Config {
-    Config {
-        dir: folder.to_owned(),
-        min_free_bytes: 0,
-        tail_entries: 100,
-        encode: length,
-        ..Config::default()
-    }
+    Config { dir: folder.to_owned(), min_free_bytes: 0, tail_entries: 100, ..Config::default() }
 }
 
-/// The real form takes its time in a debug build, and only its length is kept.
+/// The real JSON takes time in a debug build, and only its length is stored.
 fn length(killmail: &Killmail) -> Bytes {
     Bytes::from(vec![b' '; 100 * killmail.attackers.len()])
 }
@@ -103,15 +98,14 @@ fn incoming(killmail: Killmail) -> Incoming {
     }
 }
 
-/// The smallest real killmails (the more of them stand in a block), made-up ones where there are too few, and
-/// a giant.
+/// The smallest real killmails (so that many are in a block), made-up ones if there are too few, and a giant.
 fn killmails() -> Vec<Killmail> {
     let documents = data::current();
     let mut lines: Vec<&String> = documents.iter().flat_map(|documents| &documents.lines).collect();
     lines.sort_by_key(|line| line.len());
     let mut by_id: BTreeMap<u32, Killmail> = BTreeMap::new();
     for line in lines.into_iter().take(KILLMAILS + 1_000) {
-        // Some forms name a killmail without having it.
+        // Some forms only name a killmail.
         if let Some(killmail) = wire::read::package::parse(line.as_bytes()).unwrap().killmail {
             by_id.insert(killmail.killmail_id, killmail);
         }
@@ -131,11 +125,11 @@ fn revised(killmail: &Killmail, version: u32) -> Killmail {
     killmail
 }
 
-/// Makes the store, and beside it the note of what it holds.
+/// Creates the store, and a file beside it that lists its contents.
 pub fn build(folder: &Path) {
     let mut killmails = killmails();
     let mut dice = Dice::new(1);
-    let store = Store::open(config(folder)).unwrap();
+    let store = Store::open(config(folder), length).unwrap();
     let mut rest = killmails.as_slice();
     while !rest.is_empty() {
         let size = if dice.one_in(4) { 1 + dice.below(20) } else { 200 + dice.below(800) };
@@ -149,7 +143,7 @@ pub fn build(folder: &Path) {
         rest = after;
     }
     store.put_plugin("gatecamp", b"state").unwrap();
-    // Half of them; single ones as live does, and many at once as an import does.
+    // Half of them: single ones, as from a live source, and many at once, as by an import.
     let mut half: Vec<usize> = (0..KILLMAILS).filter(|n| n % 2 == 1).collect();
     for at in (1..half.len()).rev() {
         half.swap(at, usize::try_from(dice.below(at as u64 + 1)).unwrap());
@@ -176,7 +170,7 @@ fn digest(killmail: &Killmail) -> u32 {
     crc32fast::hash(&wire::killmail::encode(killmail))
 }
 
-/// Number, killmail id and checksum of all it held.
+/// Number, killmail id and checksum of everything it contained.
 fn held(folder: &Path) -> Vec<(u64, u32, u32)> {
     let text = fs::read_to_string(folder.join(HELD)).unwrap();
     let line = |line: &str| {
@@ -186,7 +180,7 @@ fn held(folder: &Path) -> Vec<(u64, u32, u32)> {
     text.lines().map(line).collect()
 }
 
-/// Reads some of what was held; how many are served wrong, and how many are not there.
+/// Reads some of the killmails. Counts how many are served wrong, and how many are missing.
 fn served(store: &Store, held: &[(u64, u32, u32)], every: usize) -> (u64, u64) {
     let (mut wrong, mut lost) = (0, 0);
     for (seq, id, expected) in held.iter().step_by(every) {
@@ -205,8 +199,7 @@ fn served(store: &Store, held: &[(u64, u32, u32)], every: usize) -> (u64, u64) {
     (wrong, lost)
 }
 
-/// Every killmail that is kept has its own number and its newest value, as far as the index tells; how many
-/// have not.
+/// Counts the stored killmails that do not have their own number or their newest value in the index.
 fn stale(store: &Store, held: &[(u64, u32, u32)]) -> u64 {
     let filter = Filter { min_value: Some(VALUE), ..Filter::default() };
     let head = store.head();
@@ -235,7 +228,7 @@ fn opens_verifies_and_salvages() {
     let held = held(folder);
     let mut findings = Findings::default();
     let mut epoch = None;
-    match Store::open(config(folder)) {
+    match Store::open(config(folder), length) {
         Ok(store) => {
             findings.opened = true;
             epoch = Some(store.epoch());
@@ -254,10 +247,10 @@ fn opens_verifies_and_salvages() {
     );
     let before = fs::read(folder.join("store/db")).unwrap();
     let new = folder.join("new");
-    let losses = salvage::run(folder, &config(&new), &|_| {}).unwrap();
+    let losses = salvage::run(folder, &config(&new), length, &|_| {}).unwrap();
     println!("{losses:?}");
     assert!(before == fs::read(folder.join("store/db")).unwrap(), "salvage changed the damaged store");
-    let store = Store::open(config(&new)).unwrap();
+    let store = Store::open(config(&new), length).unwrap();
     findings.lost = losses.lost;
     findings.wrong_after = stale(&store, &held) + served(&store, &held, every).0;
     assert_eq!(
@@ -266,7 +259,7 @@ fn opens_verifies_and_salvages() {
     );
     assert_eq!(store.head(), Seq(KILLMAILS as u64));
     assert_ne!(Some(store.epoch()), epoch);
-    // The small things are all there, whatever the engine makes of its files.
+    // All small values are there, whatever happened to the engine's files.
     assert_eq!(store.plugins().unwrap(), [("gatecamp".to_owned(), b"state".to_vec())]);
     assert_eq!(store.checkpoint("s").unwrap().as_deref(), Some(&[1][..]));
     drop(store);

@@ -124,10 +124,9 @@ fn open_store(folder: &TempDir) -> Arc<Store> {
         dir: folder.path().to_owned(),
         tail_entries: 6,
         min_free_bytes: 0,
-        encode: json,
         ..Default::default()
     };
-    Store::open(config).unwrap()
+    Store::open(config, json).unwrap()
 }
 
 /// One engine for all cases: no plugin is used.

@@ -10,7 +10,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use killstream::store::Store;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tempfile::TempDir;
@@ -56,7 +55,7 @@ fn cut(changes: &[Change], at: f64, torn: Option<f64>, steps: &Steps) {
     known.read(&files.remove(ACKS).unwrap_or_default());
     let folder = TempDir::with_prefix("killstream-cut-").unwrap();
     image::lay_out(&files, folder.path());
-    let store = Store::open(child::config(folder.path()))
+    let store = child::open(child::config(folder.path()))
         .unwrap_or_else(|e| panic!("cut at {at} of {}: {e}", changes.len()));
     known.check(&store, 1);
     // Opening twice is slow; a third of the cases is enough to check the index.

@@ -262,7 +262,7 @@ impl Server {
             .split(|byte| *byte == b'\n')
             .filter(|line| !line.is_empty())
             .for_each(|line| digest.add(line));
-        digest.done().0
+        digest.finish().0
     }
 
     /// Sends a request with the admin token.

@@ -1,6 +1,6 @@
-//! The small things of a damaged store: plugins, refused documents, spans, how far sources were read. They
-//! stand in no frames, so the engine reads them, on a copy and only if it opens; all but refused documents
-//! are kept a second time beside it.
+//! The small values of a damaged store: plugins, refused documents, spans, checkpoints. They have no frames, so
+//! the engine has to read them, from a copy and only if it opens. All but refused documents have a second copy
+//! in a file beside the engine.
 //!
 //! Must not know: what the values mean.
 
@@ -14,28 +14,27 @@ use crate::store::engine::segments::db_path;
 use crate::store::engine::{Engine, copy, meta};
 use crate::store::error::StoreError;
 use crate::store::keys::{Tree, is_kept_twice, number_after, prefix, refused_document};
-use crate::store::mirror::file_numbers::entry_of;
+use crate::store::mirror::file_numbers::stored_entry;
 
-/// Where the copy is made, in the new data folder.
+/// The folder for the copy, in the new data folder.
 const SCRATCH: &str = "scratch";
 
-/// What was read.
 #[derive(Debug, Default)]
-pub struct Small {
+pub struct SmallValues {
     values: Values,
-    /// Conflicts ever seen.
+    /// Conflicts since the store was created.
     pub conflicts: u64,
 }
 
-/// Reads what the engine still gives; what it does not is said in the notes.
+/// Reads what the engine can still read, and adds a note about what it cannot.
 ///
 /// # Errors
 /// `TooNew`.
-pub fn read(from: &Path, config: &Config, notes: &mut Vec<String>) -> Result<Small, StoreError> {
+pub fn read(from: &Path, config: &Config, notes: &mut Vec<String>) -> Result<SmallValues, StoreError> {
     let scratch = config.dir.join(SCRATCH);
-    let mut small = Small::default();
+    let mut values = SmallValues::default();
     let read =
-        copy_engine(from, &scratch).and_then(|()| small.take(&Engine::open(&scratch, config.cache_bytes)?));
+        copy_engine(from, &scratch).and_then(|()| values.load(&Engine::open(&scratch, config.cache_bytes)?));
     let unread = match read {
         Ok(()) => None,
         Err(error @ StoreError::TooNew { .. }) => {
@@ -43,7 +42,7 @@ pub fn read(from: &Path, config: &Config, notes: &mut Vec<String>) -> Result<Sma
             return Err(error);
         }
         _ if !db_path(from).exists() => Some("the engine's main file is missing".to_owned()),
-        // The command would name the copy, which is gone then.
+        // Without the command, which would name the copy.
         Err(StoreError::Damaged { what, .. }) => Some(what),
         Err(error) => Some(error.to_string()),
     };
@@ -51,7 +50,7 @@ pub fn read(from: &Path, config: &Config, notes: &mut Vec<String>) -> Result<Sma
         unread.map(|why| format!("refused documents could not be read, at least not all of them: {why}")),
     );
     match second::read(from) {
-        Ok(kept) => small.add(kept),
+        Ok(copy) => values.add(copy),
         Err(error) => notes.push(format!(
             "the second copy of plugins and of how far sources were read could not be read: {error}"
         )),
@@ -59,13 +58,13 @@ pub fn read(from: &Path, config: &Config, notes: &mut Vec<String>) -> Result<Sma
     if let Err(error) = fs::remove_dir_all(&scratch) {
         notes.push(format!("cannot remove {}: {error}", scratch.display()));
     }
-    Ok(small)
+    Ok(values)
 }
 
-impl Small {
-    fn take(&mut self, engine: &Engine) -> Result<(), StoreError> {
-        // Too new an arrangement is not to be read at all; a number that is not whole says nothing of what
-        // stands beside it.
+impl SmallValues {
+    fn load(&mut self, engine: &Engine) -> Result<(), StoreError> {
+        // Values of a newer schema must not be read. A damaged schema number says nothing about the other
+        // values.
         if let Err(error @ StoreError::TooNew { .. }) = meta::is_initialized(engine) {
             return Err(error);
         }
@@ -81,9 +80,9 @@ impl Small {
         Ok(())
     }
 
-    /// Adds what was kept a second time: it is as new as anything, and damage may have set the engine back.
-    fn add(&mut self, kept: Values) {
-        self.values.extend(kept);
+    /// Adds the second copy. It replaces what the engine has, which damage may have set back.
+    fn add(&mut self, copy: Values) {
+        self.values.extend(copy);
     }
 
     /// The numbers of spans, ascending.
@@ -91,12 +90,12 @@ impl Small {
         self.values.keys().filter(|(tree, _)| *tree == Tree::Meta).filter_map(|(_, key)| span_number(key))
     }
 
-    /// Puts all into the new store, but for spans and files beyond its head; how many of each kind.
+    /// Writes all values to the new store, except for spans and files beyond its head. Counts them by kind.
     pub fn write(&self, engine: &Engine, head: u64) -> Result<BTreeMap<String, u64>, StoreError> {
         let mut counts = BTreeMap::new();
         for ((tree, key), value) in &self.values {
             let span = if *tree == Tree::Meta { span_number(key) } else { None };
-            let file = if *tree == Tree::Meta { entry_of(key, value) } else { None };
+            let file = if *tree == Tree::Meta { stored_entry(key, value) } else { None };
             if span.is_some_and(|number| number > head) || file.is_some_and(|entry| entry > head + 1) {
                 continue;
             }

@@ -1,5 +1,5 @@
-//! What stands beside the engine: what a start makes again or removes, what `verify` says of it, and that
-//! `compact` and `salvage` need none of it.
+//! The files beside the engine: what a start creates again or removes, what `verify` reports about them, and
+//! that `compact` and `salvage` need none of them.
 //!
 //! Must not know: the command line.
 
@@ -18,27 +18,27 @@ use crate::store::format::dictionary::{CURRENT, EMBEDDED, file_name};
 use crate::store::incoming::Checkpoint;
 use crate::store::index::snapshot;
 use crate::store::keys::Tree;
-use crate::store::tests::mend::{expect_all, filled, problems, report, silent, tamper};
-use crate::store::tests::{config, folder, open};
+use crate::store::tests::repair::{expect_all, filled, problems, report, silent, tamper};
+use crate::store::tests::{config, folder, json, open};
 use crate::store::upkeep::{compact, salvage};
 
-/// Bytes of a snapshot's header before its checksum.
-const TOLD_BYTES: usize = 36;
+/// Bytes of a snapshot's header that its checksum covers.
+const CHECKED_BYTES: usize = 36;
 
-/// Sees to it that there is a snapshot of the store.
+/// Makes a snapshot of the store, and gives its path.
 fn with_snapshot(dir: &TempDir) -> PathBuf {
-    let store = Store::open(Config { snapshot_every: 1, ..config(dir) }).expect("opens");
-    store.set_checkpoint(Checkpoint { source: "r2z2".to_owned(), bytes: vec![7] }).expect("kept");
+    let store = Store::open(Config { snapshot_every: 1, ..config(dir) }, json).expect("opens");
+    store.append(Vec::new(), Some(Checkpoint { source: "r2z2".to_owned(), bytes: vec![7] })).expect("kept");
     drop(store);
     snapshot::list_files(dir.path()).expect("listed").remove(0)
 }
 
-/// Changes a byte of a snapshot's header as another killstream would have written it: the checksum is right.
+/// Changes a byte of a snapshot's header, as if another version had written it: the checksum is valid.
 fn rewrite(path: &Path, at: usize) {
     let mut bytes = fs::read(path).expect("read");
     bytes[at] = bytes[at].wrapping_add(7);
-    let crc = crc32fast::hash(&bytes[..TOLD_BYTES]).to_le_bytes();
-    bytes[TOLD_BYTES..TOLD_BYTES + 4].copy_from_slice(&crc);
+    let crc = crc32fast::hash(&bytes[..CHECKED_BYTES]).to_le_bytes();
+    bytes[CHECKED_BYTES..CHECKED_BYTES + 4].copy_from_slice(&crc);
     fs::write(path, bytes).expect("written");
 }
 
@@ -47,7 +47,7 @@ fn dictionary_path(dir: &TempDir) -> PathBuf {
 }
 
 #[test]
-fn a_snapshot_of_another_killstream_is_no_damage() {
+fn a_snapshot_of_another_version_is_not_damage() {
     let dir = folder();
     let epoch = filled(&dir);
     // The version, and the static facts.
@@ -62,7 +62,7 @@ fn a_snapshot_of_another_killstream_is_no_damage() {
         );
         expect_all(dir.path(), Some(epoch));
     }
-    // Nor is one of another store; a bent one is.
+    // A snapshot of another store is not damage either; a damaged one is.
     rewrite(&with_snapshot(&dir), 9);
     assert!(matches!(&report(&dir).notes[..], [note] if note.contains("of another store")));
     for at in [5, 30, 200] {
@@ -81,25 +81,25 @@ fn a_snapshot_of_another_killstream_is_no_damage() {
 }
 
 #[test]
-fn a_compaction_needs_nothing_that_stands_beside_the_engine() {
-    // Whether the store is opened as a copy of itself, or in its place.
+fn a_compaction_needs_no_files_beside_the_engine() {
+    // A small store, which is opened as a copy, and a large one.
     for waste in [8 << 20, 80 << 20] {
         let dir = folder();
         let epoch = filled(&dir);
         let snapshot = with_snapshot(&dir);
-        fs::write(&snapshot, "bent").expect("written");
+        fs::write(&snapshot, "damaged").expect("written");
         let component = dir.path().join("plugins").join(format!("{}.wasm", "ab".repeat(32)));
         fs::create_dir_all(component.parent().expect("a folder")).expect("made");
-        fs::write(component, "bent").expect("written");
+        fs::write(component, "damaged").expect("written");
         fs::remove_file(dictionary_path(&dir)).expect("removed");
         fs::File::create(dir.path().join("store/waste")).and_then(|file| file.set_len(waste)).expect("made");
         let compacted = compact::run(&config(&dir), &silent).expect("compacted");
         assert!(compacted.before_bytes > waste && compacted.after_bytes < waste, "{compacted:?}");
-        // They are told as `verify` tells them.
+        // They are reported as by `verify`.
         let commands: Vec<&str> = compacted.problems.iter().map(|problem| problem.command.as_str()).collect();
         let serve = format!("killstream serve --data-dir {}", dir.path().display());
         let rm = format!("rm {}", snapshot.display());
-        assert_eq!(commands, [&serve, &rm, "killstream plugin put (the component once more)"]);
+        assert_eq!(commands, [&serve, &rm, "killstream plugin put (the same component again)"]);
         assert_eq!(report(&dir).problems, compacted.problems);
         expect_all(dir.path(), Some(epoch));
     }
@@ -128,7 +128,7 @@ fn a_compaction_leaves_the_folders_of_another_one_alone() {
     let dir = folder();
     filled(&dir);
     let other = Engine::open(dir.path(), 1 << 20).expect("opens");
-    // As if it were another process.
+    // As if another process had it.
     fs::write(lock::pid_path(dir.path()), "1").expect("written");
     let folders = [folder_swap::copy_dir(dir.path()), folder_swap::twin_dir(dir.path())];
     folders.iter().for_each(|folder| fs::create_dir(folder).expect("made"));
@@ -138,16 +138,16 @@ fn a_compaction_leaves_the_folders_of_another_one_alone() {
 }
 
 #[test]
-fn a_start_writes_every_dictionary_that_lacks_its_file() {
+fn a_start_writes_dictionaries_whose_file_is_missing() {
     let dir = folder();
     let epoch = filled(&dir);
-    let bend: [fn(PathBuf); 2] =
-        [|path| fs::remove_file(path).expect("removed"), |path| fs::write(path, "bent").expect("written")];
-    for bend in bend {
-        bend(dictionary_path(&dir));
+    let damage: [fn(PathBuf); 2] =
+        [|path| fs::remove_file(path).expect("removed"), |path| fs::write(path, "damaged").expect("written")];
+    for damage in damage {
+        damage(dictionary_path(&dir));
         let problems = report(&dir).problems;
         assert_eq!(problems[0].command, format!("killstream serve --data-dir {}", dir.path().display()));
-        // What the advice does.
+        // Follow the advice.
         expect_all(dir.path(), Some(epoch));
         assert_eq!(fs::read(dictionary_path(&dir)).expect("there"), EMBEDDED);
         assert_eq!(report(&dir).problems, []);
@@ -155,7 +155,7 @@ fn a_start_writes_every_dictionary_that_lacks_its_file() {
 }
 
 #[test]
-fn a_start_removes_what_was_cut_off() {
+fn a_start_removes_what_was_left_unfinished() {
     let dir = folder();
     let epoch = filled(&dir);
     let folders = [folder_swap::copy_dir(dir.path()), folder_swap::twin_dir(dir.path())];
@@ -170,11 +170,11 @@ fn a_start_removes_what_was_cut_off() {
 }
 
 #[test]
-fn salvage_needs_no_engine() {
+fn salvage_works_without_the_engine() {
     let (dir, new) = (folder(), folder());
     filled(&dir);
     fs::remove_dir_all(dir.path().join("store")).expect("removed");
-    let losses = salvage::run(dir.path(), &config(&new), &silent).expect("salvaged");
+    let losses = salvage::run(dir.path(), &config(&new), json, &silent).expect("salvaged");
     assert_eq!((losses.killmails, losses.lost, losses.carried.get("plugins")), (50, 0, Some(&1)));
     assert!(
         matches!(&losses.notes[..], [note] if note.contains("the engine's main file is missing")),
@@ -183,9 +183,12 @@ fn salvage_needs_no_engine() {
     );
     assert_eq!(open(&new).count(), 50);
     assert_eq!(problems(&new), Vec::<String>::new());
-    assert!(!dir.path().join("store").exists(), "the damaged one is only read");
+    assert!(!dir.path().join("store").exists(), "the damaged store is only read");
     journal::remove(dir.path()).expect("removed");
-    assert!(matches!(salvage::run(dir.path(), &config(&folder()), &silent), Err(StoreError::NoStore { .. })));
+    assert!(matches!(
+        salvage::run(dir.path(), &config(&folder()), json, &silent),
+        Err(StoreError::NoStore { .. })
+    ));
 }
 
 #[test]
@@ -194,7 +197,7 @@ fn salvage_finds_a_store_that_a_compaction_set_aside() {
     filled(&dir);
     journal::remove(dir.path()).expect("removed");
     folder_swap::move_aside(dir.path()).expect("aside");
-    let losses = salvage::run(dir.path(), &config(&new), &silent).expect("salvaged");
+    let losses = salvage::run(dir.path(), &config(&new), json, &silent).expect("salvaged");
     assert_eq!((losses.killmails, losses.notes), (50, Vec::new()));
     expect_all(new.path(), None);
 }
@@ -204,19 +207,19 @@ fn no_note_of_salvage_names_a_folder_that_is_gone() {
     let (dir, new) = (folder(), folder());
     filled(&dir);
     tamper(&dir, Tree::Meta, b"numbers", None);
-    let losses = salvage::run(dir.path(), &config(&new), &silent).expect("salvaged");
+    let losses = salvage::run(dir.path(), &config(&new), json, &silent).expect("salvaged");
     let [note] = &losses.notes[..] else { panic!("{:?}", losses.notes) };
     assert!(note.ends_with(": the store's own numbers are missing"), "{note}");
 }
 
 #[test]
-fn a_salvaged_plugin_stands_in_a_folder_of_its_owner() {
+fn a_salvaged_plugin_folder_is_private() {
     let (dir, new, copy) = (folder(), folder(), folder());
     filled(&dir);
     let component = dir.path().join("plugins").join(format!("{}.wasm", sha256_hex(b"\0asm")));
     fs::create_dir_all(component.parent().expect("a folder")).expect("made");
     fs::write(component, b"\0asm").expect("written");
-    salvage::run(dir.path(), &config(&new), &silent).expect("salvaged");
+    salvage::run(dir.path(), &config(&new), json, &silent).expect("salvaged");
     open(&dir).backup(copy.path(), &silent).expect("copied");
     for dir in [new, copy] {
         assert_eq!(

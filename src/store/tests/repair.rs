@@ -1,4 +1,5 @@
-//! Mending a store: what verify notices, what salvage brings back, and that a compaction may end anywhere.
+//! Repairing a store: what `verify` notices, what `salvage` recovers, and that a compaction may be cut off at any
+//! step.
 //!
 //! Must not know: the command line.
 
@@ -25,13 +26,13 @@ use crate::store::incoming::Checkpoint;
 use crate::store::keys::Tree;
 use crate::store::progress::Step;
 use crate::store::refused::list::Refused;
-use crate::store::tests::{config, folder, incoming, killmail, open, valued};
+use crate::store::tests::{config, folder, incoming, json, killmail, open, valued};
 use crate::store::upkeep::verify::{self, Report};
 use crate::store::upkeep::{compact, salvage};
 
 pub fn silent(_: Step) {}
 
-/// Fifty killmails, every third revised, with everything else a store can hold.
+/// Fifty killmails, every third revised, with everything else that a store can contain.
 pub fn filled(dir: &TempDir) -> Epoch {
     let store = open(dir);
     store
@@ -44,11 +45,11 @@ pub fn filled(dir: &TempDir) -> Epoch {
         .append((1..=50).step_by(3).map(|id| incoming(valued(id, f64::from(id)))).collect(), None)
         .expect("revised");
     store.put_plugin("gatecamp", b"state").expect("kept");
-    // Their counts stand beside them, under the words of any length.
+    // Their counts have keys of any length.
     for reason in (1..=12).map(|letters| "no_body_at_all"[..letters].to_owned()) {
         let raw = Bytes::from_static(b"{}");
         store
-            .refuse(&Refused { reason, killmail_id: None, source: "test".to_owned(), raw, at_ms: 1 })
+            .add_refused(&Refused { reason, killmail_id: None, source: "test".to_owned(), raw, at_ms: 1 })
             .expect("kept");
     }
     fs::write(dir.path().join("token"), "secret\n").expect("written");
@@ -56,8 +57,8 @@ pub fn filled(dir: &TempDir) -> Epoch {
 }
 
 pub fn expect_all(dir: &Path, epoch: Option<Epoch>) -> Epoch {
-    let store =
-        Store::open(Config { dir: dir.to_owned(), min_free_bytes: 0, ..Config::default() }).expect("opens");
+    let store = Store::open(Config { dir: dir.to_owned(), min_free_bytes: 0, ..Config::default() }, json)
+        .expect("opens");
     assert_eq!((store.head(), store.count(), store.stats().revised), (Seq(50), 50, 17));
     for id in 1..=50 {
         let expected = if id % 3 == 1 { valued(id, f64::from(id)) } else { killmail(id) };
@@ -80,7 +81,7 @@ pub fn problems(dir: &TempDir) -> Vec<String> {
 }
 
 #[test]
-fn a_whole_store_is_clean() {
+fn an_intact_store_is_clean() {
     let dir = folder();
     assert!(matches!(verify::run(&config(&dir), &silent), Err(StoreError::NoStore { .. })));
     filled(&dir);
@@ -89,7 +90,7 @@ fn a_whole_store_is_clean() {
     assert!(!spare::path(dir.path()).exists());
 }
 
-/// Changes the engine's trees behind the store's back.
+/// Changes the engine's trees while the store is closed.
 pub fn tamper(dir: &TempDir, tree: Tree, key: &[u8], value: Option<Vec<u8>>) {
     let engine = Engine::open(dir.path(), 1 << 20).expect("opens");
     engine.commit(vec![Write { tree, key: key.to_vec(), value }]).expect("written");
@@ -100,7 +101,7 @@ pub fn value(dir: &TempDir, tree: Tree, key: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn verify_names_what_is_damaged() {
+fn verify_lists_what_is_damaged() {
     let record = |id: u64| id.to_be_bytes();
     type Tampering = fn(&TempDir);
     let cases: [(Tampering, &str); 7] = [
@@ -144,12 +145,12 @@ fn verify_names_what_is_damaged() {
         ["the record of killmail 4 is number 4 revision 0, the log says number 4 revision 2"]
     );
     assert!(
-        matches!(Store::open(config(&dir)), Err(StoreError::Damaged { what, .. }) if what == "revision 2 of killmail 4 is gone, 0 is there")
+        matches!(Store::open(config(&dir), json), Err(StoreError::Damaged { what, .. }) if what == "revision 2 of killmail 4 is gone, 0 is there")
     );
 }
 
 #[test]
-fn an_engine_that_lost_its_end_is_not_taken_for_whole() {
+fn an_engine_that_lost_its_end_is_damaged() {
     let dir = folder();
     let epoch = filled(&dir);
     let contents = ledger::read(dir.path()).expect("read");
@@ -160,10 +161,10 @@ fn an_engine_that_lost_its_end_is_not_taken_for_whole() {
     );
     ledger::write(dir.path(), Mark { head: Seq(52), ..mark }, &contents.revised).expect("written");
     assert!(
-        matches!(Store::open(config(&dir)), Err(StoreError::Damaged { what, .. }) if what == "log entries 51 to 52 were stored and are missing")
+        matches!(Store::open(config(&dir), json), Err(StoreError::Damaged { what, .. }) if what == "log entries 51 to 52 were kept and are gone")
     );
     assert!(problems(&dir)[0].contains("52"));
-    // A ledger that is behind, torn or missing is filled in.
+    // A ledger that is behind, torn or missing is completed.
     for bytes in
         [None, Some(Vec::new()), Some(fs::read(ledger::path(dir.path())).expect("read")[..100].to_vec())]
     {
@@ -177,7 +178,7 @@ fn an_engine_that_lost_its_end_is_not_taken_for_whole() {
         assert_eq!(ledger::read(dir.path()).expect("read"), contents);
     }
     // Slots are written after their commit: one beyond the last revision counts, whether or not the mark is
-    // whole.
+    // intact.
     let revised: Vec<Option<u32>> = contents.revised.iter().copied().chain([Some(9)]).collect();
     for mark_too in [true, false] {
         ledger::write(dir.path(), mark, &revised).expect("written");
@@ -186,25 +187,25 @@ fn an_engine_that_lost_its_end_is_not_taken_for_whole() {
             bytes[20] ^= 1;
             fs::write(ledger::path(dir.path()), bytes).expect("written");
         }
-        let opened = Store::open(config(&dir));
+        let opened = Store::open(config(&dir), json);
         assert!(
             matches!(&opened, Err(StoreError::Damaged { what, .. }) if what == "revisions 18 to 18 were stored and are missing"),
             "{mark_too}"
         );
         assert!(problems(&dir)[0].contains("revision 18"));
     }
-    // One of a store that stood here before says nothing.
+    // The ledger of another store in the same folder does not count.
     ledger::write(dir.path(), Mark { epoch: Epoch(epoch.0 ^ 1), ..mark }, &revised).expect("written");
     assert_eq!(problems(&dir), Vec::<String>::new());
     expect_all(dir.path(), Some(epoch));
-    // Of an empty folder it tells as well, even without its mark.
+    // Without the engine the ledger still shows that there was a store, even without its mark.
     ledger::write(dir.path(), Mark { head: Seq::ZERO, rev: 0, ..mark }, &revised).expect("written");
     fs::remove_dir_all(dir.path().join("store")).expect("removed");
-    assert!(matches!(Store::open(config(&dir)), Err(StoreError::Damaged { .. })));
+    assert!(matches!(Store::open(config(&dir), json), Err(StoreError::Damaged { .. })));
 }
 
 #[test]
-fn a_compaction_may_end_at_any_step() {
+fn a_compaction_may_be_cut_off_at_any_step() {
     type Cut = fn(&TempDir);
     let copied: Cut = |dir| {
         let from = Engine::open(dir.path(), 1 << 20).expect("opens");
@@ -254,8 +255,8 @@ fn a_compaction_may_end_at_any_step() {
 }
 
 #[test]
-fn what_nothing_needs_is_let_go_of_by_young_and_old() {
-    // A file the engine does not know stands for what it never lets go of.
+fn compaction_frees_space_in_small_and_large_stores() {
+    // A file that the engine does not know takes the place of unused space.
     for waste in [8 << 20, 80 << 20] {
         let dir = folder();
         let epoch = filled(&dir);
@@ -279,14 +280,14 @@ fn a_damaged_store_is_not_compacted() {
 }
 
 #[test]
-fn a_restored_backup_is_a_store_of_its_own() {
+fn a_restored_backup_gets_a_new_epoch() {
     let (dir, to) = (folder(), folder());
     let epoch = filled(&dir);
     let store = open(&dir);
     let backup = store.backup(to.path(), &silent).expect("backed up");
     assert_eq!((backup.killmails, backup.head), (50, 50));
     assert!(store.backup(to.path(), &silent).is_err(), "over another backup");
-    assert!(!to.path().join("pid").exists(), "nobody has it open");
+    assert!(!to.path().join("pid").exists(), "no process has opened it");
     drop(store);
     let restored = expect_all(to.path(), None);
     assert_ne!(restored, epoch);
@@ -296,23 +297,26 @@ fn a_restored_backup_is_a_store_of_its_own() {
 }
 
 #[test]
-fn salvage_brings_back_what_is_intact() {
+fn salvage_recovers_what_is_intact() {
     let (dir, new) = (folder(), folder());
     let epoch = filled(&dir);
-    let losses = salvage::run(dir.path(), &config(&new), &silent).expect("salvaged");
+    let losses = salvage::run(dir.path(), &config(&new), json, &silent).expect("salvaged");
     assert_eq!((losses.killmails, losses.head, losses.lost, losses.holes), (50, 50, 0, Vec::new()));
     assert_ne!(expect_all(new.path(), None), epoch);
     assert_eq!(
         (problems(&new), fs::read_to_string(new.path().join("token")).expect("kept")),
         (Vec::new(), "secret\n".to_owned())
     );
-    assert!(salvage::run(dir.path(), &config(&new), &silent).is_err(), "into a store");
+    assert!(salvage::run(dir.path(), &config(&new), json, &silent).is_err(), "into a store");
     let store = open(&dir);
-    assert!(matches!(salvage::run(dir.path(), &config(&folder()), &silent), Err(StoreError::InUse { .. })));
+    assert!(matches!(
+        salvage::run(dir.path(), &config(&folder()), json, &silent),
+        Err(StoreError::InUse { .. })
+    ));
     drop(store);
 }
 
-/// Destroys every frame of a killmail's revision, wherever it stands.
+/// Destroys every frame of a killmail's revision, in all files.
 fn destroy(dir: &TempDir, killmail_id: u64, rev: u64) {
     for path in
         [db_path(dir.path())].into_iter().chain(journal::paths(dir.path())).filter(|path| path.exists())
@@ -328,17 +332,17 @@ fn destroy(dir: &TempDir, killmail_id: u64, rev: u64) {
 }
 
 #[test]
-fn an_older_revision_is_not_taken_for_the_newest() {
+fn an_older_revision_does_not_replace_a_lost_one() {
     for ledger_too in [false, true] {
         let (dir, new) = (folder(), folder());
         filled(&dir);
         destroy(&dir, 7, 3);
         destroy(&dir, 8, 0);
         if ledger_too {
-            // The lines of the log still tell.
+            // The log entries still show it.
             fs::remove_file(ledger::path(dir.path())).expect("removed");
         }
-        let losses = salvage::run(dir.path(), &config(&new), &silent).expect("salvaged");
+        let losses = salvage::run(dir.path(), &config(&new), json, &silent).expect("salvaged");
         assert_eq!(
             (losses.killmails, losses.lost, losses.holes, losses.stale),
             (48, 2, vec![(7, 8)], vec![7])
@@ -349,7 +353,7 @@ fn an_older_revision_is_not_taken_for_the_newest() {
             (true, true)
         );
         assert_eq!((store.head(), store.count()), (Seq(50), 48));
-        // What was lost may come again.
+        // A lost killmail may come again.
         store.append(vec![incoming(valued(7, 7.0)), incoming(killmail(51))], None).expect("appended");
         assert_eq!((store.seq_of(7), store.seq_of(51)), (Some(Seq(51)), Some(Seq(52))));
         assert_eq!(store.killmail(7).expect("read").expect("kept").killmail, valued(7, 7.0));
@@ -360,7 +364,7 @@ fn an_older_revision_is_not_taken_for_the_newest() {
 }
 
 #[test]
-fn what_never_counted_does_not_come_back() {
+fn what_was_never_committed_is_not_recovered() {
     let header = |killmail_id: u64, seq: u64, rev: u64, raw_bytes: u32| Header {
         killmail_id,
         version: 1,
@@ -386,24 +390,24 @@ fn what_never_counted_does_not_come_back() {
         (all, choice.unfinished)
     };
     let ledger = |revised: Vec<Option<u32>>| Contents { mark: None, revised };
-    // Number 2 was being given to 11 when the process died, and then was given to 12.
+    // The process died while it assigned number 2 to killmail 11; then killmail 12 got the number.
     let frames = [header(10, 1, 0, 1), header(11, 2, 0, 1), header(12, 2, 0, 1)];
     assert_eq!(chosen(&frames, &Contents::default()), (vec![(10, 1, 0), (12, 2, 0)], 1));
-    // The same with revision 1, which the ledger settles; and where there is none, the one written last.
+    // The same with revision 1: the ledger decides, and without one the last written frame.
     let frames = [header(10, 1, 0, 1), header(12, 2, 0, 1), header(10, 1, 1, 2), header(12, 2, 1, 2)];
     assert_eq!(chosen(&frames, &ledger(vec![Some(10)])), (vec![(10, 1, 1), (12, 2, 0)], 1));
     assert_eq!(chosen(&frames, &Contents::default()), (vec![(10, 1, 0), (12, 2, 1)], 1));
-    // A revision that was written again after the process died.
+    // A revision that was written again after the process had died.
     let frames = [header(10, 1, 1, 3), header(10, 1, 1, 2)];
     assert_eq!(chosen(&frames, &Contents::default()).1, 1);
-    // What was forgotten on purpose.
+    // What was removed on purpose.
     let mark = Some(Mark { epoch: Epoch(1), head: Seq(2), rev: 0, horizon: Seq(1) });
     let frames = [header(10, 1, 0, 1), header(12, 2, 0, 1)];
     assert_eq!(chosen(&frames, &Contents { mark, revised: Vec::new() }), (vec![(12, 2, 0)], 0));
 }
 
 #[test]
-fn a_giant_is_salvaged_whole_or_not_at_all() {
+fn a_giant_killmail_is_salvaged_completely_or_not_at_all() {
     let (dir, new) = (folder(), folder());
     let mut large = valued(4, 1e9);
     large.attackers = (0..40_000u32)
@@ -419,7 +423,7 @@ fn a_giant_is_salvaged_whole_or_not_at_all() {
         .get(Tree::Records, &chunked_values::chunk_key(&4u64.to_be_bytes(), 1))
         .expect("read");
     assert!(parts.is_some(), "the killmail is too small for this test");
-    salvage::run(dir.path(), &config(&new), &silent).expect("salvaged");
+    salvage::run(dir.path(), &config(&new), json, &silent).expect("salvaged");
     assert_eq!(open(&new).killmail(4).expect("read").expect("kept").killmail, large);
     let (bytes, path) = (fs::read(&journal::paths(dir.path())[1]).expect("read"), db_path(dir.path()));
     let second = frame::find(&bytes).nth(2).expect("a second part").0;
@@ -435,7 +439,7 @@ fn a_giant_is_salvaged_whole_or_not_at_all() {
     fs::remove_file(&journal::paths(dir.path())[1]).expect("removed");
     spare::remove(dir.path()).expect("removed");
     let new = folder();
-    let losses = salvage::run(dir.path(), &config(&new), &silent).expect("salvaged");
+    let losses = salvage::run(dir.path(), &config(&new), json, &silent).expect("salvaged");
     assert_eq!((losses.killmails, losses.holes), (1, vec![(2, 2)]));
     assert_eq!(open(&new).count(), 1);
 }
