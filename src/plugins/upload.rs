@@ -4,7 +4,7 @@
 
 use crate::plugin::judging::repeatability_trial::TrialReport;
 use crate::plugin::judging::run::Instance;
-use crate::plugins::components::KeptComponent;
+use crate::plugins::components::kept_component::KeptComponent;
 use crate::plugins::manifest::{Version, VersionState};
 use crate::store::plugins::compiled::UploadFile;
 

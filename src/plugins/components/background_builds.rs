@@ -12,7 +12,8 @@ use tokio::time::sleep;
 
 use crate::plugin::error::BuildError;
 use crate::plugins::components::code_draft::{build_error_from, check_unchanged};
-use crate::plugins::components::{BuildOrder, CacheEntry, Components, KeptComponent, LoadError};
+use crate::plugins::components::kept_component::KeptComponent;
+use crate::plugins::components::{BuildOrder, CacheEntry, Components, LoadError};
 use crate::plugins::manifest::Version;
 use crate::store::error::StoreError;
 use crate::tasks;

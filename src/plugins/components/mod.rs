@@ -8,6 +8,7 @@
 
 mod background_builds;
 mod code_draft;
+pub mod kept_component;
 mod load_turns;
 
 use std::collections::HashMap;
@@ -30,6 +31,7 @@ use crate::plugin::resources::capacity::{EvictionScope, Evictor, Shortage};
 use crate::plugin::sandbox::component::Component;
 use crate::plugins::components::background_builds::Queue;
 use crate::plugins::components::code_draft::{CodeDraft, build_error_from, check_unchanged};
+use crate::plugins::components::kept_component::KeptComponent;
 use crate::plugins::components::load_turns::{Claims, LoadTurns};
 use crate::store::plugins::compiled::SealedCode;
 use crate::store::{self, Store};
@@ -68,19 +70,6 @@ enum CacheEntry {
     Loaded { component: Component, used: Instant },
     Preparing,
     Unusable(Refusal),
-}
-
-/// A component whose compiled code is kept.
-#[derive(Debug)]
-pub struct KeptComponent {
-    /// SHA-256 of its bytes, hex.
-    pub digest: String,
-    /// Its size, bytes.
-    pub size_bytes: usize,
-    /// Its class, which decides its limits.
-    pub class: Class,
-    /// `None` if there was not enough memory to load it; the first user tries again.
-    pub component: Option<Component>,
 }
 
 /// All components.
@@ -475,13 +464,6 @@ pub struct BuildOrder<'a> {
     pub urgent: bool,
     /// Called with each stage that is reached.
     pub progress: build::Progress<'a>,
-}
-
-impl From<Component> for KeptComponent {
-    fn from(component: Component) -> Self {
-        let (digest, size_bytes) = (component.digest().to_owned(), component.size_bytes());
-        Self { digest, size_bytes, class: component.class(), component: Some(component) }
-    }
 }
 
 impl CacheEntry {

@@ -60,7 +60,7 @@ pub fn could_be_killmail(raw: &[u8], killmail_id: Option<u64>) -> bool {
 
 /// A stored document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Slot {
+pub(crate) struct KeptDocument {
     pub number: u64,
     /// Its size on disk.
     pub bytes: usize,
@@ -72,9 +72,9 @@ pub(crate) struct RefusedList {
     /// The number of the next document.
     pub next: u64,
     /// Documents that could be killmails, ascending by number.
-    pub killmails: VecDeque<Slot>,
+    pub killmails: VecDeque<KeptDocument>,
     /// All others, ascending by number.
-    pub others: VecDeque<Slot>,
+    pub others: VecDeque<KeptDocument>,
     /// Size of all documents together.
     pub bytes: usize,
     /// Documents refused since the store was created, by reason.
@@ -98,8 +98,8 @@ impl RefusedList {
             } else if let Some(number) = refused_document(&key) {
                 is_killmail =
                     head_of(&value).ok().and_then(|(head, _)| head.could_be_killmail).unwrap_or(true);
-                list.add(Slot { number, bytes: value.len() }, is_killmail);
-            } else if let Some(last) = list.slots(is_killmail).back_mut() {
+                list.add(KeptDocument { number, bytes: value.len() }, is_killmail);
+            } else if let Some(last) = list.documents(is_killmail).back_mut() {
                 // A further chunk of the document before.
                 last.bytes += value.len();
                 list.bytes += value.len();
@@ -108,19 +108,19 @@ impl RefusedList {
         Ok(list)
     }
 
-    pub fn slots(&mut self, is_killmail: bool) -> &mut VecDeque<Slot> {
+    pub fn documents(&mut self, is_killmail: bool) -> &mut VecDeque<KeptDocument> {
         if is_killmail { &mut self.killmails } else { &mut self.others }
     }
 
-    pub fn add(&mut self, slot: Slot, is_killmail: bool) {
-        self.slots(is_killmail).push_back(slot);
-        self.bytes += slot.bytes;
-        self.next = slot.number + 1;
+    pub fn add(&mut self, document: KeptDocument, is_killmail: bool) {
+        self.documents(is_killmail).push_back(document);
+        self.bytes += document.bytes;
+        self.next = document.number + 1;
     }
 
     /// Removes one document if the list is over its limits: the oldest that could not be a killmail, or the
     /// oldest.
-    pub fn evict(&mut self) -> Option<Slot> {
+    pub fn evict(&mut self) -> Option<KeptDocument> {
         if self.killmails.len() + self.others.len() <= KEPT_MAX && self.bytes <= KEPT_BYTES_MAX {
             return None;
         }
@@ -216,24 +216,24 @@ mod tests {
     #[test]
     fn other_documents_never_evict_what_could_be_a_killmail() {
         let mut list = RefusedList::default();
-        let slot = |number, bytes| Slot { number, bytes };
+        let document = |number, bytes| KeptDocument { number, bytes };
         for number in 0..3 {
-            list.add(slot(number, 10), true);
+            list.add(document(number, 10), true);
         }
         for number in 3..20_000 {
-            list.add(slot(number, 10), false);
+            list.add(document(number, 10), false);
             while list.evict().is_some() {}
         }
         assert_eq!((list.killmails.len(), list.others.len()), (3, KEPT_MAX - 3));
         for number in 20_000..40_000 {
-            list.add(slot(number, 10), true);
+            list.add(document(number, 10), true);
             while list.evict().is_some() {}
         }
         assert_eq!(
             (list.killmails.len(), list.others.len(), list.killmails[0].number),
             (KEPT_MAX, 0, 30_000)
         );
-        list.add(slot(40_000, KEPT_BYTES_MAX - 10), true);
+        list.add(document(40_000, KEPT_BYTES_MAX - 10), true);
         while list.evict().is_some() {}
         assert_eq!((list.killmails.len(), list.bytes), (2, KEPT_BYTES_MAX));
     }

@@ -12,7 +12,7 @@ use crate::store::engine::chunked_values;
 use crate::store::error::StoreError;
 use crate::store::format::frame::PART_BYTES;
 use crate::store::keys::{Key, Tree};
-use crate::store::refused::list::{Refused, Slot, could_be_killmail, decode, encode};
+use crate::store::refused::list::{KeptDocument, Refused, could_be_killmail, decode, encode};
 
 impl Store {
     /// Stores a refused document. On disk after the next append.
@@ -23,11 +23,11 @@ impl Store {
         self.check_space()?;
         let value = encode(refused)?;
         let mut list = self.refused.lock();
-        let slot = Slot { number: list.next, bytes: value.len() };
-        for write in chunked_values::writes(Key::RefusedDocument(slot.number), &value) {
+        let document = KeptDocument { number: list.next, bytes: value.len() };
+        for write in chunked_values::writes(Key::RefusedDocument(document.number), &value) {
             self.engine.put(Tree::Refused, &write.key, &write.value.unwrap_or_default())?;
         }
-        list.add(slot, could_be_killmail(&refused.raw, refused.killmail_id));
+        list.add(document, could_be_killmail(&refused.raw, refused.killmail_id));
         let count = list.counts.entry(refused.reason.clone()).or_default();
         *count += 1;
         self.engine.put(Tree::Refused, &Key::RefusedCount(&refused.reason).bytes(), &count.to_le_bytes())?;
@@ -48,27 +48,27 @@ impl Store {
         }
         let mut list = self.refused.lock();
         for is_killmail in [true, false] {
-            let removed: Vec<Slot> = list
-                .slots(is_killmail)
+            let removed: Vec<KeptDocument> = list
+                .documents(is_killmail)
                 .iter()
-                .filter(|slot| numbers.contains(&slot.number))
+                .filter(|document| numbers.contains(&document.number))
                 .copied()
                 .collect();
-            for slot in removed {
-                self.remove_chunks(slot)?;
-                list.slots(is_killmail).retain(|kept| kept.number != slot.number);
-                list.bytes -= slot.bytes;
+            for document in removed {
+                self.remove_chunks(document)?;
+                list.documents(is_killmail).retain(|kept| kept.number != document.number);
+                list.bytes -= document.bytes;
             }
         }
         drop(list);
         self.engine.sync()
     }
 
-    fn remove_chunks(&self, slot: Slot) -> Result<(), StoreError> {
-        for chunk in 0..=(slot.bytes / PART_BYTES) as u16 {
+    fn remove_chunks(&self, document: KeptDocument) -> Result<(), StoreError> {
+        for chunk in 0..=(document.bytes / PART_BYTES) as u16 {
             self.engine.remove(
                 Tree::Refused,
-                &chunked_values::chunk_key(&Key::RefusedDocument(slot.number).bytes(), chunk),
+                &chunked_values::chunk_key(&Key::RefusedDocument(document.number).bytes(), chunk),
             )?;
         }
         Ok(())
@@ -95,7 +95,7 @@ impl Store {
     pub fn refused_numbered(&self, limit: usize) -> Result<Vec<(u64, Refused)>, StoreError> {
         let mut numbers: Vec<u64> = {
             let list = self.refused.lock();
-            list.killmails.iter().chain(&list.others).map(|slot| slot.number).collect()
+            list.killmails.iter().chain(&list.others).map(|document| document.number).collect()
         };
         numbers.sort_unstable_by(|a, b| b.cmp(a));
         numbers.truncate(limit);
