@@ -348,7 +348,7 @@ impl Engine {
     /// Ready pairs of plugin and configuration, in use or not.
     #[must_use]
     pub fn evaluators_kept(&self) -> usize {
-        self.cache.len()
+        self.cache.count()
     }
 
     /// Pairs that are being set up, or wait for it.
@@ -378,7 +378,7 @@ impl Engine {
     /// The number of worker threads.
     #[must_use]
     pub fn threads(&self) -> usize {
-        self.pool.len()
+        self.pool.thread_count()
     }
 
     /// The limits that all guests share, and how much is in use.

@@ -28,8 +28,7 @@ static EMBEDDED: &[u8] = include_bytes!("killmails.ndjson.zst");
 ///   hours of 2021-12-02, about half of the killmails that happened then;
 /// - some hundred are RedisQ packages, `{"package": {"killID", "killmail", "zkb"}}`, with real `zkb` values;
 /// - a handful are ESI killmails with a top-level `zkb`, as zKillboard's websocket sent them; two of these
-/// also
-///   occur as packages.
+///   also occur as packages.
 pub fn lines() -> impl Iterator<Item = String> {
     let decoder = zstd::Decoder::new(EMBEDDED).expect("a decoder needs nothing but memory");
     BufReader::new(decoder)

@@ -270,7 +270,7 @@ impl EvaluatorCache {
 
     /// Ready evaluators, in use or not.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.state.lock().evaluators.len()
     }
 

@@ -73,7 +73,7 @@ impl WorkerPool {
 
     /// The number of threads.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub const fn thread_count(&self) -> usize {
         self.queues.len()
     }
 
