@@ -255,8 +255,8 @@ impl Connection {
             Effect::Preload { key, request, terms } => self.preload(key, request, terms),
             Effect::Count { key, system } => {
                 let count = self.state.feed.store().count_in_system(system, now_secs() - DAY_SECS);
-                let told = self.session.count(key, system, count, now_ms(), &mut self.effects);
-                self.count(|state| &state.feed.channel_counters().counts, u64::from(told));
+                let sent = self.session.count(key, system, count, now_ms(), &mut self.effects);
+                self.count(|state| &state.feed.channel_counters().counts, u64::from(sent));
             }
             Effect::Close { key } => self.close(key),
             Effect::Refused => self.count(|state| &state.feed.channel_counters().join_refused, 1),
@@ -395,8 +395,8 @@ impl Connection {
                 self.session.preload_complete(key, systems, errors.as_slice(), &mut self.effects);
             }
             newest_preload::PreloadEvent::Count { system, count } => {
-                let told = self.session.preload_count(key, (system, count), now_ms(), &mut self.effects);
-                self.count(|state| &state.feed.channel_counters().counts, u64::from(told));
+                let sent = self.session.preload_count(key, (system, count), now_ms(), &mut self.effects);
+                self.count(|state| &state.feed.channel_counters().counts, u64::from(sent));
             }
         }
     }

@@ -197,7 +197,7 @@ impl OutgoingLine {
         }
     }
 
-    /// Writes the next part: all of it if the line is short, otherwise about [`STEP_BYTES`]. Returns whether
+    /// Writes the next part: all of it if the line is short, otherwise about `STEP_BYTES`. Returns whether
     /// there is more.
     ///
     /// # Errors
