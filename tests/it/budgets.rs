@@ -69,7 +69,7 @@ async fn nesting_has_a_limit() {
     let deep = (0..100).fold(json!(1), |inner, _| json!([inner]));
     client.send(json!(["1", "1", "killmails:lobby", "phx_join", { "systems": [1], "deep": deep }])).await;
     let answer = client.frame().await;
-    assert!(answer.to_string().contains("64 deep"), "{answer}");
+    assert!(answer.to_string().contains("64 levels deep"), "{answer}");
 }
 
 /// A filter of this many systems.
