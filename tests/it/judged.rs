@@ -290,7 +290,7 @@ async fn an_upload_is_tried_with_the_configuration_of_its_manifest() {
         refused["details"]["message"]
             .as_str()
             .unwrap()
-            .contains("must not depend on killmails judged before"),
+            .contains("must not depend on killmails evaluated before"),
         "{refused}"
     );
     // With one it is tried at once.
@@ -325,7 +325,7 @@ async fn each_configuration_is_tried_when_it_is_first_used() {
         refused["details"]["message"]
             .as_str()
             .unwrap()
-            .contains("must not depend on killmails judged before"),
+            .contains("must not depend on killmails evaluated before"),
         "{refused}"
     );
 }

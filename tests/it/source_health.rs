@@ -66,7 +66,10 @@ async fn the_only_source_may_be_one_of_the_others() {
     let server = Setup::quiet().config(&format!("[ingest]\nr2z2_forbidden_ms = 300\n{table}")).start();
     let body = ready(&server, 503).await;
     let reason = body["reason"].as_str().unwrap();
-    assert!(reason.contains("the source spare keeps away") && reason.contains("refuses us (403)"), "{body}");
+    assert!(
+        reason.contains("the source spare has its breaker open") && reason.contains("refuses us (403)"),
+        "{body}"
+    );
     assert_eq!(server.get("/health").await.expect(200)["status"], "degraded");
     upstream.refuse(None);
     ready(&server, 200).await;

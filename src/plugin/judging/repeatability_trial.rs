@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::entry::{Page, SharedEntry};
 use crate::domain::safe_text::sanitize;
-use crate::domain::verdict::{Failure, Fault};
+use crate::domain::verdict::{Failure, Fault, Verdict};
 use crate::plugin::class::Class;
 use crate::plugin::error::Refusal;
 use crate::plugin::history::Bound;
@@ -262,9 +262,10 @@ impl RepeatabilityTrial {
             return Ok(());
         }
         let (id, how) = (self.id(at), order.description());
-        let first = expected.map_or_else(|| "nothing".to_owned(), |verdict| format!("{verdict:?}"));
+        let second = describe(&answer);
+        let first = expected.map_or_else(|| "no answer".to_owned(), describe);
         Err(Refusal::NotRepeatable(format!(
-            "killmail {id} got {first} when the sample was evaluated forward, and {answer:?} when it was evaluated {how}; \
+            "killmail {id} got {first} when the sample was evaluated forward, and {second} when it was evaluated {how}; \
              a verdict must not depend on killmails evaluated before (use `history`, or upload with instance=fresh)"
         )))
     }
@@ -309,6 +310,16 @@ fn evaluate(guest: &mut Guest, sample: &Page, at: usize) -> Result<Judgment, Ref
     match guest.out_of_budget() {
         Some(full) if answer.is_err() => Err(full.clone()),
         _ => Ok(answer),
+    }
+}
+
+/// An answer as a plugin author would name it.
+fn describe(answer: &Answer) -> String {
+    match answer {
+        Ok(Verdict::Keep) => "`keep`".to_owned(),
+        Ok(Verdict::Drop) => "`drop`".to_owned(),
+        Ok(Verdict::KeepWith(json)) => format!("`keep-with` {json}"),
+        Err(fault) => format!("the fault `{fault}`"),
     }
 }
 
