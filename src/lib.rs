@@ -53,7 +53,7 @@
 //!     .map(|killmail| killmail.killmail_id)
 //!     .collect();
 //! assert!(!found.is_empty());
-//! # Ok::<(), killstream::wire::query::Error>(())
+//! # Ok::<(), killstream::wire::query::parameters::ParameterError>(())
 //! ```
 
 pub mod body_requests;

@@ -9,10 +9,8 @@ use bytes::Bytes;
 use crate::domain::entry::Origin;
 use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 use crate::store::refused::list::Refused;
+use crate::wire::read::package::NO_BODY;
 use crate::wire::read::{package, reference};
-
-/// The reason of a document that only names a killmail.
-pub const NO_BODY: &str = "no_body";
 
 /// How the killmails of a source are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use crate::phoenix::config::Config;
 use crate::phoenix::ids::{self, Ids};
 use crate::wire::query;
 use crate::wire::query::limits::Limits;
-use crate::wire::query::parameters::Parameters;
+use crate::wire::query::parameters::{ParameterError, Parameters};
 
 /// The names of systems in a payload.
 pub const SYSTEMS: &[&str] = &["systems", "system_ids"];
@@ -260,7 +260,7 @@ fn preload_of(payload: &Parameters<'_>) -> Result<Option<Value>, String> {
     }
 }
 
-fn invalid(error: &query::Error) -> String {
+fn invalid(error: &ParameterError) -> String {
     format!("[validation:invalid_{}] {error}", error.field)
 }
 

@@ -10,7 +10,7 @@ use crate::http::answer::error::{Error, PLUGIN_UNUSABLE};
 use crate::plugins::error::PluginsError;
 use crate::plugins::plugin_quota::QuotaExceeded;
 use crate::store::error::StoreError;
-use crate::wire::query;
+use crate::wire::query::parameters::ParameterError;
 
 /// What an error means for the client.
 enum Cause {
@@ -111,13 +111,13 @@ impl Error {
 
     /// A parameter of a history request is wrong.
     #[must_use]
-    pub fn history_parameter(error: query::Error) -> Self {
+    pub fn history_parameter(error: ParameterError) -> Self {
         Self::Parameter { field: error.field, message: error.message, limit: error.limit }
     }
 
     /// A parameter of a stream is wrong.
     #[must_use]
-    pub fn stream_parameter(error: query::Error) -> Self {
+    pub fn stream_parameter(error: ParameterError) -> Self {
         Self::Stream { message: error.message }
     }
 }

@@ -14,7 +14,7 @@ use crate::http::request::body::{self, BodyLimits};
 use crate::tasks;
 use crate::wire::query::given_value::json_number;
 use crate::wire::query::limits::Limits;
-use crate::wire::query::parameters::{KnownNames, Parameters};
+use crate::wire::query::parameters::{KnownNames, ParameterError, Parameters};
 use crate::wire::query::{self, ParsedQuery};
 use crate::wire::read::json::JsonError;
 use crate::wire::read::number::{INTEGERS_MIN, to_integer};
@@ -135,9 +135,9 @@ impl QueryBody {
     /// Outer: 500, the task was lost. Inner: the error of `read`.
     pub async fn read(
         self,
-        read: fn(&[u8], &query::QueryPairs, Limits) -> Result<ParsedQuery, query::Error>,
+        read: fn(&[u8], &query::QueryPairs, Limits) -> Result<ParsedQuery, ParameterError>,
         limits: Limits,
-    ) -> Result<Result<ParsedQuery, query::Error>, Error> {
+    ) -> Result<Result<ParsedQuery, ParameterError>, Error> {
         let Self { body, pairs } = self;
         tasks::parse("query-body", body.len(), move || read(&body, &pairs, limits))
             .await

@@ -24,20 +24,18 @@ use crate::http::request::auth::{Authorized, Killmails};
 use crate::http::request::parameters::{Pairs, RawBody};
 use crate::http::state::HttpState;
 use crate::store::Store;
-use crate::store::error::StoreError as Failure;
+use crate::store::error::StoreError;
 use crate::store::incoming::{AgeRule, Appended, Incoming, ZkbRule};
 use crate::store::refused::list::Refused;
 use crate::store::wanted::Wanted;
 use crate::wire::read::json::without_bom;
-use crate::wire::read::package::{self, Package};
+use crate::wire::read::package::{self, NO_BODY, Package};
 use crate::wire::read::reference;
 use crate::wire::read::split::Splitter;
 use crate::{clock, feed, tasks};
 
 /// The source recorded for killmails added over the API.
 const SOURCE: &str = "rest";
-/// The reason for a reference whose body cannot be fetched now.
-const NO_BODY: &str = "no_body";
 /// The reason for a reference when this server fetches no bodies.
 const NO_CONTACT: &str = "no_contact";
 /// Refused documents listed in the response; more are only counted.
@@ -247,7 +245,7 @@ impl SortedDocuments {
     }
 
     /// Requests the bodies of references, and stores the documents that are refused.
-    fn request_bodies(&mut self, store: &Store, body_requests: &BodyRequests) -> Result<(), Failure> {
+    fn request_bodies(&mut self, store: &Store, body_requests: &BodyRequests) -> Result<(), StoreError> {
         let mut references = std::mem::take(&mut self.references);
         let mut known = Vec::with_capacity(references.len());
         for reference in &references {
@@ -295,7 +293,7 @@ impl SortedDocuments {
     }
 }
 
-fn is_known(store: &Store, reference: &Reference) -> Result<bool, Failure> {
+fn is_known(store: &Store, reference: &Reference) -> Result<bool, StoreError> {
     let entry = store.killmail(reference.wanted.killmail_id)?;
     Ok(entry.is_some_and(|entry| {
         entry.killmail.hash.as_deref().is_some_and(|hash| hash.eq_ignore_ascii_case(&reference.hash))

@@ -23,7 +23,6 @@ use crate::feed::error::FeedError;
 use crate::ingest::backoff::doubled_ms;
 use crate::ingest::bodies::esi::{self, Esi};
 use crate::ingest::bodies::unmatched;
-use crate::ingest::package::NO_BODY;
 use crate::ingest::r2z2::feed_document;
 use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 use crate::store::refused::list::Refused;
@@ -31,6 +30,7 @@ use crate::store::wanted::Wanted;
 use crate::telemetry::fallback_status::FallbackStatus;
 use crate::telemetry::source_kind::SourceKind;
 use crate::wire::read::body;
+use crate::wire::read::package::NO_BODY;
 use crate::wire::read::package::{self, Reference};
 use crate::{clock, tasks};
 

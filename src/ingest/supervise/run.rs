@@ -18,7 +18,6 @@ use crate::feed::Feed;
 use crate::feed::error::FeedError;
 use crate::ingest::arrival::Arrival;
 use crate::ingest::bodies::fetcher::body_request;
-use crate::ingest::package::NO_BODY;
 use crate::ingest::r2z2::feed_document::PLACEHOLDER;
 use crate::ingest::source::Source;
 use crate::store::error::StoreError;
@@ -26,6 +25,7 @@ use crate::store::incoming::{Appended, Incoming};
 use crate::store::refused::list::Refused;
 use crate::telemetry::source_kind::SourceKind;
 use crate::telemetry::source_status::{Doing, SourceStatus};
+use crate::wire::read::package::NO_BODY;
 use crate::{clock, tasks};
 
 const RETRY_FIRST_MS: u64 = 1_000;

@@ -5,7 +5,7 @@
 use serde_json::Number;
 use serde_json::value::RawValue;
 
-use crate::wire::query::parameters::{Error, RequestedId};
+use crate::wire::query::parameters::{ParameterError, RequestedId};
 use crate::wire::query::spelling::parse_integer;
 use crate::wire::read::json;
 use crate::wire::read::number::{describe as describe_value, to_integer};
@@ -17,7 +17,7 @@ const SHOWN_CHARS: usize = 60;
 ///
 /// # Errors
 /// It is not an integer. The message is WandererKills'.
-pub(crate) fn parse_json_id(field: &str, value: &RawValue) -> Result<RequestedId, Error> {
+pub(crate) fn parse_json_id(field: &str, value: &RawValue) -> Result<RequestedId, ParameterError> {
     match json::text(value) {
         Some(text) => parse_id(field, text.trim()),
         None => {
@@ -64,10 +64,10 @@ pub(crate) fn truncate(text: &str) -> String {
 ///
 /// # Errors
 /// It is not an integer. The message is WandererKills'.
-pub(crate) fn parse_id(field: &str, text: &str) -> Result<RequestedId, Error> {
+pub(crate) fn parse_id(field: &str, text: &str) -> Result<RequestedId, ParameterError> {
     parse_integer(text).map(RequestedId::new).ok_or_else(|| not_an_integer(field, text))
 }
 
-fn not_an_integer(field: &str, given: &str) -> Error {
-    Error::new(field, format!("Invalid {field}: '{}' is not a valid integer", truncate(given)))
+fn not_an_integer(field: &str, given: &str) -> ParameterError {
+    ParameterError::new(field, format!("Invalid {field}: '{}' is not a valid integer", truncate(given)))
 }

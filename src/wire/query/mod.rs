@@ -17,9 +17,7 @@ use crate::domain::term::{Dimension, Role};
 use crate::store::query::Order;
 use crate::wire::batch_key::BatchKey;
 use crate::wire::query::limits::Limits;
-use crate::wire::query::parameters::{
-    Error as ParameterError, KnownNames, Parameters, RequestedId, RequestedIds,
-};
+use crate::wire::query::parameters::{KnownNames, ParameterError, Parameters, RequestedId, RequestedIds};
 use crate::wire::query::plugin_use::read_plugin_use;
 use crate::wire::text::JsonBuffer;
 
@@ -96,9 +94,6 @@ const BATCH_KEYS: &[(&str, BatchKey)] = &[("kills", BatchKey::Kills), ("killmail
 const FORMATS: &[(&str, ())] = &[("canonical", ())];
 const ORDERS: &[(&str, Order)] = &[("newest", Order::Newest), ("oldest", Order::Oldest)];
 
-/// A parameter that cannot be used.
-pub type Error = ParameterError;
-
 /// A request for killmails.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ParsedQuery {
@@ -173,7 +168,7 @@ pub type QueryPairs = [(String, String)];
 ///
 /// # Errors
 /// The first invalid parameter, in WandererKills' order.
-pub fn read_stream_query(pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, Error> {
+pub fn read_stream_query(pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, ParameterError> {
     read_query_string(
         RequestKind::StreamGet,
         pairs,
@@ -186,7 +181,11 @@ pub fn read_stream_query(pairs: &QueryPairs, limits: Limits) -> Result<ParsedQue
 ///
 /// # Errors
 /// As [`read_stream_query`].
-pub fn read_stream_body(body: &[u8], pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, Error> {
+pub fn read_stream_body(
+    body: &[u8],
+    pairs: &QueryPairs,
+    limits: Limits,
+) -> Result<ParsedQuery, ParameterError> {
     read_body(RequestKind::StreamPost, body, pairs, limits)
 }
 
@@ -194,7 +193,7 @@ pub fn read_stream_body(body: &[u8], pairs: &QueryPairs, limits: Limits) -> Resu
 ///
 /// # Errors
 /// As [`read_stream_query`].
-pub fn read_join(parameters: &Parameters<'_>, limits: Limits) -> Result<ParsedQuery, Error> {
+pub fn read_join(parameters: &Parameters<'_>, limits: Limits) -> Result<ParsedQuery, ParameterError> {
     read(RequestKind::Channel, parameters, ListLimits::POST, limits)
 }
 
@@ -202,7 +201,7 @@ pub fn read_join(parameters: &Parameters<'_>, limits: Limits) -> Result<ParsedQu
 ///
 /// # Errors
 /// The first invalid or unknown parameter.
-pub fn read_history_query(pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, Error> {
+pub fn read_history_query(pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, ParameterError> {
     read_query_string(RequestKind::History, pairs, ListLimits::NONE, limits)
 }
 
@@ -210,7 +209,11 @@ pub fn read_history_query(pairs: &QueryPairs, limits: Limits) -> Result<ParsedQu
 ///
 /// # Errors
 /// As [`read_history_query`].
-pub fn read_history_body(body: &[u8], pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, Error> {
+pub fn read_history_body(
+    body: &[u8],
+    pairs: &QueryPairs,
+    limits: Limits,
+) -> Result<ParsedQuery, ParameterError> {
     read_body(RequestKind::History, body, pairs, limits)
 }
 
@@ -218,7 +221,7 @@ pub fn read_history_body(body: &[u8], pairs: &QueryPairs, limits: Limits) -> Res
 ///
 /// # Errors
 /// As [`read_history_query`]; parameters of plugins and pages are unknown here.
-pub fn read_count_query(pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, Error> {
+pub fn read_count_query(pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, ParameterError> {
     read_query_string(RequestKind::Count, pairs, ListLimits::NONE, limits)
 }
 
@@ -226,7 +229,11 @@ pub fn read_count_query(pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuer
 ///
 /// # Errors
 /// As [`read_count_query`].
-pub fn read_count_body(body: &[u8], pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, Error> {
+pub fn read_count_body(
+    body: &[u8],
+    pairs: &QueryPairs,
+    limits: Limits,
+) -> Result<ParsedQuery, ParameterError> {
     read_body(RequestKind::Count, body, pairs, limits)
 }
 
@@ -235,7 +242,7 @@ fn read_query_string(
     pairs: &QueryPairs,
     lists: ListLimits,
     limits: Limits,
-) -> Result<ParsedQuery, Error> {
+) -> Result<ParsedQuery, ParameterError> {
     read(request, &Parameters::from_pairs(pairs, request.known_names()), lists, limits)
 }
 
@@ -244,9 +251,9 @@ fn read_body(
     body: &[u8],
     pairs: &QueryPairs,
     limits: Limits,
-) -> Result<ParsedQuery, Error> {
+) -> Result<ParsedQuery, ParameterError> {
     let (body, known) = (body.trim_ascii(), request.known_names());
-    let not_an_object = |why| Error::new("body", format!("the body must be a JSON object: {why}"));
+    let not_an_object = |why| ParameterError::new("body", format!("the body must be a JSON object: {why}"));
     let parameters = if body.is_empty() {
         Parameters::empty(known)
     } else {
@@ -264,7 +271,7 @@ fn read(
     parameters: &Parameters<'_>,
     list_limits: ListLimits,
     limits: Limits,
-) -> Result<ParsedQuery, Error> {
+) -> Result<ParsedQuery, ParameterError> {
     let is_stream = matches!(request, RequestKind::StreamGet | RequestKind::StreamPost);
     let is_live = is_stream || request == RequestKind::Channel;
     if !is_live {
@@ -316,12 +323,12 @@ fn read(
 ///
 /// # Errors
 /// There is no such format.
-pub fn check_format(format: &str) -> Result<(), Error> {
+pub fn check_format(format: &str) -> Result<(), ParameterError> {
     let pairs = [("format".to_owned(), format.to_owned())];
     Parameters::from_pairs(&pairs, &[FORMAT]).word("format", FORMATS).map(|_| ())
 }
 
-fn refuse_unknown(parameters: &Parameters<'_>) -> Result<(), Error> {
+fn refuse_unknown(parameters: &Parameters<'_>) -> Result<(), ParameterError> {
     parameters
         .unknown()
         .iter()
@@ -329,14 +336,14 @@ fn refuse_unknown(parameters: &Parameters<'_>) -> Result<(), Error> {
         .map_or(Ok(()), |name| Err(unknown_parameter(name, unknown::suggest(name))))
 }
 
-fn unknown_parameter(name: &str, suggestion: Option<&str>) -> Error {
+fn unknown_parameter(name: &str, suggestion: Option<&str>) -> ParameterError {
     let hint = suggestion.map(|suggestion| format!("; did you mean {suggestion}?")).unwrap_or_default();
-    Error::new(name, format!("Unknown parameter: {name}{hint}"))
+    ParameterError::new(name, format!("Unknown parameter: {name}{hint}"))
 }
 
 /// The names that have no effect. A misspelt filter is an error instead: without it the client would get
 /// every killmail.
-fn list_ignored(request: RequestKind, parameters: &Parameters<'_>) -> Result<Vec<String>, Error> {
+fn list_ignored(request: RequestKind, parameters: &Parameters<'_>) -> Result<Vec<String>, ParameterError> {
     let suggest = if request == RequestKind::Channel { unknown::suggest_list } else { unknown::suggest };
     match parameters.unknown().iter().find_map(|name| Some((name, suggest(name)?))) {
         Some((name, suggestion)) => Err(unknown_parameter(name, Some(suggestion))),
@@ -366,7 +373,7 @@ fn read_lists(
     request: RequestKind,
     parameters: &Parameters<'_>,
     limits: ListLimits,
-) -> Result<Vec<(Dimension, RequestedIds)>, Error> {
+) -> Result<Vec<(Dimension, RequestedIds)>, ParameterError> {
     let lenient = !matches!(request, RequestKind::History | RequestKind::Count);
     let mut lists = Vec::new();
     for dimension in dimensions_in_order().filter(|dimension| {
@@ -375,7 +382,7 @@ fn read_lists(
         let field = parameter_name(dimension);
         let ids = parameters.ids(&field, limits.max_ids(dimension))?;
         if !lenient && ids.has_impossible() {
-            return Err(Error::new(&field, format!("{field} must be positive and fit 32 bits")));
+            return Err(ParameterError::new(&field, format!("{field} must be positive and fit 32 bits")));
         }
         if !ids.is_empty() {
             lists.push((dimension, ids));
@@ -391,20 +398,20 @@ fn to_filter_id(id: RequestedId) -> u32 {
     }
 }
 
-fn check_counts(lists: &[(Dimension, RequestedIds)], limits: ListLimits) -> Result<(), Error> {
+fn check_counts(lists: &[(Dimension, RequestedIds)], limits: ListLimits) -> Result<(), ParameterError> {
     for (dimension, ids) in lists {
         let most = limits.max_ids(*dimension);
         if ids.len() > most {
-            return Err(Error::too_many(&parameter_name(*dimension), most));
+            return Err(ParameterError::too_many(&parameter_name(*dimension), most));
         }
     }
     Ok(())
 }
 
-fn read_restrictions(parameters: &Parameters<'_>) -> Result<Filter, Error> {
+fn read_restrictions(parameters: &Parameters<'_>) -> Result<Filter, ParameterError> {
     let labels = parameters.texts("labels", LABELS_MAX)?;
     if labels.len() > LABELS_MAX {
-        return Err(Error::too_many("labels", LABELS_MAX));
+        return Err(ParameterError::too_many("labels", LABELS_MAX));
     }
     Ok(Filter {
         matching: parameters.word("match", MATCHES)?.unwrap_or_default(),

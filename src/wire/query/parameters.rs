@@ -27,7 +27,7 @@ const UNKNOWN_MAX: usize = 32;
 /// A parameter that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Error {
+pub struct ParameterError {
     /// Name of the parameter.
     pub field: String,
     /// What is wrong with it, for people.
@@ -36,7 +36,7 @@ pub struct Error {
     pub limit: Option<u64>,
 }
 
-impl Error {
+impl ParameterError {
     /// The list has too many elements.
     #[must_use]
     pub fn too_many(field: &str, most: usize) -> Self {
@@ -268,13 +268,14 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// It is not a string.
-    pub fn text(&self, field: &str) -> Result<Option<&str>, Error> {
+    pub fn text(&self, field: &str) -> Result<Option<&str>, ParameterError> {
         match self.get(field) {
             None => Ok(None),
             Some(RawParameter::Text(text)) => Ok(Some(text)),
-            Some(RawParameter::Json(value)) => {
-                Err(Error::new(field, format!("Invalid {field}: {} is not a string", describe(value))))
-            }
+            Some(RawParameter::Json(value)) => Err(ParameterError::new(
+                field,
+                format!("Invalid {field}: {} is not a string", describe(value)),
+            )),
         }
     }
 
@@ -283,10 +284,11 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// An element is not an integer, or the value is not a list.
-    pub fn ids(&self, field: &str, most: usize) -> Result<RequestedIds, Error> {
-        let not_a_list = || Error::new(field, format!("{field} must be a comma-separated list of integers"));
+    pub fn ids(&self, field: &str, most: usize) -> Result<RequestedIds, ParameterError> {
+        let not_a_list =
+            || ParameterError::new(field, format!("{field} must be a comma-separated list of integers"));
         let (mut ids, mut first_error) = (RequestedIds::default(), None);
-        let mut push = |id: Result<RequestedId, Error>| match id {
+        let mut push = |id: Result<RequestedId, ParameterError>| match id {
             Ok(id) if ids.len() <= most => ids.push(id),
             Ok(_) => {}
             Err(error) => drop(first_error.get_or_insert(error)),
@@ -312,7 +314,7 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// The value is not a list of strings.
-    pub fn texts(&self, field: &str, most: usize) -> Result<Vec<String>, Error> {
+    pub fn texts(&self, field: &str, most: usize) -> Result<Vec<String>, ParameterError> {
         let mut texts: Vec<String> = self
             .earlier(field)
             .flat_map(|text| text.split(',').flat_map(label_variants))
@@ -332,7 +334,7 @@ impl<'a> Parameters<'a> {
                     None => all_strings = false,
                 });
                 if !(is_list && all_strings) {
-                    return Err(Error::new(field, format!("{field} must be a list of strings")));
+                    return Err(ParameterError::new(field, format!("{field} must be a list of strings")));
                 }
             }
         }
@@ -343,7 +345,7 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// It is negative, or not a number.
-    pub fn amount(&self, field: &str) -> Result<Option<f64>, Error> {
+    pub fn amount(&self, field: &str) -> Result<Option<f64>, ParameterError> {
         let amount = match self.get(field) {
             None => return Ok(None),
             Some(RawParameter::Text(text)) => parse_number(text).ok_or_else(|| truncate(text)),
@@ -352,11 +354,14 @@ impl<'a> Parameters<'a> {
             }
         };
         match amount {
-            Ok(amount) if amount < 0.0 => {
-                Err(Error::new(field, format!("{field} must be non-negative, got {}", format_float(amount))))
-            }
+            Ok(amount) if amount < 0.0 => Err(ParameterError::new(
+                field,
+                format!("{field} must be non-negative, got {}", format_float(amount)),
+            )),
             Ok(amount) => Ok(Some(amount)),
-            Err(given) => Err(Error::new(field, format!("Invalid {field}: '{given}' is not a valid number"))),
+            Err(given) => {
+                Err(ParameterError::new(field, format!("Invalid {field}: '{given}' is not a valid number")))
+            }
         }
     }
 
@@ -364,29 +369,31 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// It is negative, or not an integer.
-    pub fn count(&self, field: &str, most: u32) -> Result<Option<u32>, Error> {
+    pub fn count(&self, field: &str, most: u32) -> Result<Option<u32>, ParameterError> {
         match self.integer(field)? {
-            Some(count) if count < 0 => Err(Error::new(field, format!("{field} must be non-negative"))),
+            Some(count) if count < 0 => {
+                Err(ParameterError::new(field, format!("{field} must be non-negative")))
+            }
             count => Ok(count.map(|count| u32::try_from(count).unwrap_or(most).min(most))),
         }
     }
 
-    fn integer(&self, field: &str) -> Result<Option<i128>, Error> {
+    fn integer(&self, field: &str) -> Result<Option<i128>, ParameterError> {
         let integer = match self.get(field) {
             None => return Ok(None),
             Some(RawParameter::Text(text)) => parse_integer(text).ok_or_else(|| truncate(text)),
             Some(RawParameter::Json(value)) => json_integer(value).ok_or_else(|| describe(value)),
         };
-        integer
-            .map(Some)
-            .map_err(|given| Error::new(field, format!("Invalid {field}: '{given}' is not a valid integer")))
+        integer.map(Some).map_err(|given| {
+            ParameterError::new(field, format!("Invalid {field}: '{given}' is not a valid integer"))
+        })
     }
 
     /// An integer within a range.
     ///
     /// # Errors
     /// It is outside of the range, or not an integer.
-    pub fn integer_in(&self, field: &str, range: RangeInclusive<u32>) -> Result<Option<u32>, Error> {
+    pub fn integer_in(&self, field: &str, range: RangeInclusive<u32>) -> Result<Option<u32>, ParameterError> {
         let Some(number) = self.integer(field)? else { return Ok(None) };
         let (least, most) = (*range.start(), *range.end());
         match u32::try_from(number) {
@@ -395,7 +402,7 @@ impl<'a> Parameters<'a> {
                 // The upper end is more useful, unless the number is below a lower end that is not obvious.
                 let limit = if number < i128::from(least) && least > 1 { least } else { most };
                 let message = format!("{field} must be between {least} and {most}");
-                Err(Error::over(field, message, u64::from(limit)))
+                Err(ParameterError::over(field, message, u64::from(limit)))
             }
         }
     }
@@ -404,7 +411,7 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// It is neither.
-    pub fn flag(&self, field: &str) -> Result<Option<bool>, Error> {
+    pub fn flag(&self, field: &str) -> Result<Option<bool>, ParameterError> {
         let given = match self.get(field) {
             None => return Ok(None),
             Some(RawParameter::Text(text)) => (text.as_ref(), truncate(text)),
@@ -413,9 +420,10 @@ impl<'a> Parameters<'a> {
         match given {
             ("true", _) => Ok(Some(true)),
             ("false", _) => Ok(Some(false)),
-            (_, shown) => {
-                Err(Error::new(field, format!("Invalid {field}: '{shown}' is neither true nor false")))
-            }
+            (_, shown) => Err(ParameterError::new(
+                field,
+                format!("Invalid {field}: '{shown}' is neither true nor false"),
+            )),
         }
     }
 
@@ -423,12 +431,12 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// It is another word.
-    pub fn word<T: Copy>(&self, field: &str, words: &[(&str, T)]) -> Result<Option<T>, Error> {
+    pub fn word<T: Copy>(&self, field: &str, words: &[(&str, T)]) -> Result<Option<T>, ParameterError> {
         let Some(given) = self.text(field)? else { return Ok(None) };
         let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let found = words.iter().find(|(word, _)| *word == given).map(|(_, value)| *value);
         found.map(Some).ok_or_else(|| {
-            Error::new(
+            ParameterError::new(
                 field,
                 format!("Invalid {field}: '{}' is not one of {}", truncate(given), known.join(", ")),
             )
@@ -439,9 +447,9 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// It is none of these.
-    pub fn time(&self, field: &str) -> Result<Option<i64>, Error> {
+    pub fn time(&self, field: &str) -> Result<Option<i64>, ParameterError> {
         let invalid = |given: &str| {
-            Error::new(
+            ParameterError::new(
                 field,
                 format!("Invalid {field}: '{given}' is neither an RFC 3339 time nor unix seconds"),
             )
@@ -462,7 +470,7 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// It is longer than `most_bytes`, or not JSON.
-    pub fn json(&self, field: &str, most_bytes: usize) -> Result<Option<Value>, Error> {
+    pub fn json(&self, field: &str, most_bytes: usize) -> Result<Option<Value>, ParameterError> {
         let text = match self.get(field) {
             None => return Ok(None),
             Some(RawParameter::Json(value)) => value.get(),
@@ -470,10 +478,10 @@ impl<'a> Parameters<'a> {
         };
         if text.len() > most_bytes {
             let message = format!("{field} is {} bytes as sent; at most {most_bytes}", text.len());
-            return Err(Error::over(field, message, most_bytes as u64));
+            return Err(ParameterError::over(field, message, most_bytes as u64));
         }
         serde_json::from_str(text)
             .map(Some)
-            .map_err(|error| Error::new(field, format!("Invalid {field}: not JSON: {error}")))
+            .map_err(|error| ParameterError::new(field, format!("Invalid {field}: not JSON: {error}")))
     }
 }

@@ -54,6 +54,9 @@ pub struct Reference {
     pub unreadable: UnreadableMembers,
 }
 
+/// The reason of a document that only names a killmail.
+pub const NO_BODY: &str = "no_body";
+
 /// A document that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {message}")]
