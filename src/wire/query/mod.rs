@@ -7,8 +7,6 @@
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
-use serde::ser::{Serialize, SerializeSeq, Serializer};
-use serde_json::Number;
 use serde_json::value::RawValue;
 
 use crate::domain::filter::{Filter, Match};
@@ -16,6 +14,7 @@ use crate::domain::subscription::{MAX_AGE_SECS, PluginUse, Subscription};
 use crate::domain::term::{Dimension, Role};
 use crate::store::query::Order;
 use crate::wire::batch_key::BatchKey;
+use crate::wire::query::ids_as_given::IdsAsGiven;
 use crate::wire::query::limits::Limits;
 use crate::wire::query::parameters::{KnownNames, ParameterError, Parameters, RequestedId, RequestedIds};
 use crate::wire::query::plugin_use::read_plugin_use;
@@ -466,31 +465,9 @@ fn encode_filters(
     out.done()
 }
 
-/// Writes ids as the client gave them, as far as JSON numbers allow.
-struct IdsAsGiven<'a>(&'a RequestedIds);
-
-impl Serialize for IdsAsGiven<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut list = serializer.serialize_seq(Some(self.0.len()))?;
-        for id in self.0.iter() {
-            match id {
-                RequestedId::Id(id) => list.serialize_element(&id)?,
-                #[expect(
-                    clippy::cast_precision_loss,
-                    reason = "an integer larger than any id is echoed approximately"
-                )]
-                RequestedId::Impossible(number) => match Number::from_i128(number) {
-                    Some(number) => list.serialize_element(&number)?,
-                    None => list.serialize_element(&(number as f64))?,
-                },
-            }
-        }
-        list.end()
-    }
-}
-
 pub mod filter_echo;
 pub mod given_value;
+mod ids_as_given;
 pub mod limits;
 pub mod origin;
 pub mod parameters;
