@@ -129,6 +129,6 @@ impl Facts {
     pub fn terms(&self) -> impl Iterator<Item = Term> {
         Dimension::ALL
             .into_iter()
-            .flat_map(move |kind| self.ids(kind, Role::Any).map(move |id| Term { kind, id }))
+            .flat_map(move |dimension| self.ids(dimension, Role::Any).map(move |id| Term { dimension, id }))
     }
 }

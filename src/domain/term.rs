@@ -79,7 +79,7 @@ impl fmt::Display for Dimension {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Term {
     /// Dimension of the id.
-    pub kind: Dimension,
+    pub dimension: Dimension,
     /// Never 0.
     pub id: u32,
 }

@@ -256,9 +256,9 @@ impl Filters {
     fn hash(&self, dimensions: &[IdsIn], indexed: bool) -> u64 {
         let mut hasher = self.hashing.build_hasher();
         indexed.hash(&mut hasher);
-        for dimension in dimensions {
-            dimension.kind.hash(&mut hasher);
-            dimension.ids.as_slice().hash(&mut hasher);
+        for listed in dimensions {
+            listed.dimension.hash(&mut hasher);
+            listed.ids.as_slice().hash(&mut hasher);
         }
         hasher.finish()
     }
@@ -353,9 +353,9 @@ mod tests {
         assert_eq!(filters.bytes(), 0);
     }
 
-    fn wanting(kind: Dimension, ids: impl IntoIterator<Item = u32>) -> Subscription {
+    fn wanting(dimension: Dimension, ids: impl IntoIterator<Item = u32>) -> Subscription {
         let mut filter = Filter::default();
-        filter.set_ids(kind, ids.into_iter().collect());
+        filter.set_ids(dimension, ids.into_iter().collect());
         Subscription { filter, ..Subscription::default() }
     }
 

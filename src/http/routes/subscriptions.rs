@@ -73,10 +73,10 @@ fn subscription_parts(reader: &OpenReader, epoch: Epoch, head: Seq, trusted: boo
     // The closing brace follows after the lists.
     text.pop();
     let mut parts = vec![Part::Text(text.into())];
-    for (at, kind) in Dimension::ALL.into_iter().enumerate() {
+    for (at, dimension) in Dimension::ALL.into_iter().enumerate() {
         let before = if at == 0 { "" } else { "]" };
-        parts.push(Part::Text(format!(r#"{before},"{}_ids":["#, kind.word()).into()));
-        parts.extend(subscription.filter.ids(kind).map(|ids| Part::Ids { ids: ids.clone(), next: 0 }));
+        parts.push(Part::Text(format!(r#"{before},"{}_ids":["#, dimension.word()).into()));
+        parts.extend(subscription.filter.ids(dimension).map(|ids| Part::Ids { ids: ids.clone(), next: 0 }));
     }
     parts.push(Part::Text(Bytes::from_static(b"]}")));
     parts
@@ -95,10 +95,10 @@ pub async fn stats(State(state): State<Arc<HttpState>>) -> Result<Json, Error> {
                 Transport::Websocket => sockets += 1,
             }
             bytes += size_of::<OpenReader>();
-            for dimension in &now.subscription.filter.dimensions {
-                let ids = dimension.ids.as_slice();
+            for listed in &now.subscription.filter.dimensions {
+                let ids = listed.ids.as_slice();
                 bytes += size_of_val(ids);
-                match dimension.kind {
+                match listed.dimension {
                     Dimension::System => systems.extend(ids.iter().copied()),
                     Dimension::Character => characters.extend(ids.iter().copied()),
                     _ => {}

@@ -136,28 +136,28 @@ pub fn values(killmail: &Killmail) -> types::IskValues {
 
 /// One property of the participants in a role, a row each, 0 where absent.
 #[must_use]
-pub fn column(entry: &Entry, kind: Dimension, role: Role) -> Vec<u32> {
-    if let Some(place) = entry.facts.place(kind) {
+pub fn column(entry: &Entry, dimension: Dimension, role: Role) -> Vec<u32> {
+    if let Some(place) = entry.facts.place(dimension) {
         return vec![place];
     }
     let attackers = &entry.killmail.attackers;
     let mut rows = Vec::with_capacity(attackers.len() + 1);
     if matches!(role, Role::Any | Role::Victim) {
-        rows.push(victim_id(&entry.killmail, kind));
+        rows.push(victim_id(&entry.killmail, dimension));
     }
     match role {
         Role::Victim => {}
-        Role::Any | Role::Attacker => rows.extend(attackers.iter().map(|a| attacker_id(a, kind))),
+        Role::Any | Role::Attacker => rows.extend(attackers.iter().map(|a| attacker_id(a, dimension))),
         Role::FinalBlow => {
-            rows.extend(attackers.iter().filter(|a| a.final_blow).map(|a| attacker_id(a, kind)))
+            rows.extend(attackers.iter().filter(|a| a.final_blow).map(|a| attacker_id(a, dimension)))
         }
     }
     rows
 }
 
-fn victim_id(killmail: &Killmail, kind: Dimension) -> u32 {
+fn victim_id(killmail: &Killmail, dimension: Dimension) -> u32 {
     let victim = &killmail.victim;
-    let id = match kind {
+    let id = match dimension {
         Dimension::Character => victim.character_id,
         Dimension::Corporation => victim.corporation_id,
         Dimension::Alliance => victim.alliance_id,
@@ -169,8 +169,8 @@ fn victim_id(killmail: &Killmail, kind: Dimension) -> u32 {
     id.unwrap_or(0)
 }
 
-fn attacker_id(attacker: &Attacker, kind: Dimension) -> u32 {
-    let id = match kind {
+fn attacker_id(attacker: &Attacker, dimension: Dimension) -> u32 {
+    let id = match dimension {
         Dimension::Character => attacker.character_id,
         Dimension::Corporation => attacker.corporation_id,
         Dimension::Alliance => attacker.alliance_id,
@@ -185,11 +185,11 @@ fn attacker_id(attacker: &Attacker, kind: Dimension) -> u32 {
 
 /// Whether a participant in the role, or the place, has one of the ids.
 #[must_use]
-pub fn involves(facts: &Facts, kind: Dimension, role: Role, ids: &[u32]) -> bool {
-    if let Some(place) = facts.place(kind) {
+pub fn involves(facts: &Facts, dimension: Dimension, role: Role, ids: &[u32]) -> bool {
+    if let Some(place) = facts.place(dimension) {
         return place != 0 && ids.contains(&place);
     }
-    facts.columns(role).into_iter().flatten().map(|columns| columns.ids(kind)).any(|column| {
+    facts.columns(role).into_iter().flatten().map(|columns| columns.ids(dimension)).any(|column| {
         // The column is sorted and contains no 0, so 0 is never found.
         !column.is_empty() && ids.iter().any(|id| column.binary_search(id).is_ok())
     })
@@ -227,7 +227,7 @@ pub const fn role(role: types::Role) -> Role {
 #[must_use]
 pub fn role_clause(of: types::Kind, in_role: types::Role, mut ids: Vec<u32>) -> RoleClause {
     ids.retain(|id| *id != 0);
-    RoleClause { kind: dimension(of), role: role(in_role), ids: IdSet::new(ids) }
+    RoleClause { dimension: dimension(of), role: role(in_role), ids: IdSet::new(ids) }
 }
 
 /// Terms with a time range, unix seconds; 0 is no bound.

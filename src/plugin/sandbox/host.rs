@@ -208,14 +208,14 @@ impl killmail::Host for State {
     }
 
     fn involves(&mut self, of: WitKind, role: WitRole, ids: Vec<EveId>) -> Result<bool> {
-        let (kind, role) = (convert::dimension(of), convert::role(role));
+        let (dimension, role) = (convert::dimension(of), convert::role(role));
         self.charge((ids.len() as u64).saturating_mul(INVOLVED_ID), || {
             format!("a list of {} ids", ids.len())
         })?;
         if ids.len() <= LONG_LIST {
-            return Ok(convert::involves(&self.current_entry()?.facts, kind, role, &ids));
+            return Ok(convert::involves(&self.current_entry()?.facts, dimension, role, &ids));
         }
-        self.run_counted(|state| Ok(convert::involves(&state.current_entry()?.facts, kind, role, &ids)))
+        self.run_counted(|state| Ok(convert::involves(&state.current_entry()?.facts, dimension, role, &ids)))
     }
 
     fn json(&mut self) -> Result<String> {

@@ -90,7 +90,7 @@ pub fn write(dir: &Path, memory: &RwLock<Resident>, mark: &Mark) -> io::Result<(
     for shard in 0..SHARDS {
         let mut bytes = Vec::new();
         for (term, postings) in memory.read().index.shard(shard) {
-            bytes.push(term.kind as u8);
+            bytes.push(term.dimension as u8);
             bytes.extend_from_slice(&term.id.to_le_bytes());
             postings.encode(&mut bytes);
         }
@@ -267,8 +267,8 @@ fn decode_terms(bytes: &[u8]) -> Result<Vec<(Term, Postings)>, Malformed> {
     let mut cursor = Cursor::new(bytes);
     let mut found = Vec::new();
     while cursor.remaining() > 0 {
-        let kind = *Dimension::ALL.get(usize::from(cursor.u8()?)).ok_or(Malformed)?;
-        found.push((Term { kind, id: cursor.u32()? }, Postings::decode(&mut cursor)?));
+        let dimension = *Dimension::ALL.get(usize::from(cursor.u8()?)).ok_or(Malformed)?;
+        found.push((Term { dimension, id: cursor.u32()? }, Postings::decode(&mut cursor)?));
     }
     Ok(found)
 }
