@@ -15,6 +15,7 @@
 //! | 0 | [`tasks`] | the only place that starts tasks and threads |
 //! | 0 | [`clock`] | the wall clock |
 //! | 0 | [`budget`] | a limit in bytes shared by many |
+//! | 0 | `enum_with_all` | a macro for enums that list their variants |
 //! | 1 | [`store`] | the log on disk, its index in memory, checks and repairs |
 //! | 1 | [`plugin`] | the WebAssembly sandbox: uploads are scanned, compiled and run within limits |
 //! | 1 | [`telemetry`] | status of the sources and counters, written anywhere and reported by `http` |
@@ -55,6 +56,9 @@
 //! assert!(!found.is_empty());
 //! # Ok::<(), killstream::wire::query::parameters::ParameterError>(())
 //! ```
+
+#[macro_use]
+mod enum_with_all;
 
 pub mod body_requests;
 pub mod budget;

@@ -29,6 +29,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("tasks", 0),
     ("clock", 0),
     ("budget", 0),
+    ("enum_with_all", 0),
     ("quota", 1),
     ("sample", 1),
     ("telemetry", 1),

@@ -165,7 +165,7 @@ impl Search<'_> {
     }
 
     fn system_of(&self, hit: Hit) -> Result<Option<u32>, FeedError> {
-        Ok(self.store.entry(hit.seq)?.map(|entry| entry.facts.system))
+        Ok(self.store.entry(hit.seq)?.map(|entry| entry.facts.system()))
     }
 
     /// Cuts the killmails of each system, newest first, into portions.

@@ -242,6 +242,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::facts::Places;
     use crate::domain::filter::IdSet;
 
     fn systems(ids: &[u32]) -> Vec<IdsIn> {
@@ -249,7 +250,7 @@ mod tests {
     }
 
     fn killmail_in(id: u32) -> Facts {
-        Facts { system: id, ..Facts::default() }
+        Facts { places: Places::default().with(Dimension::System, id), ..Facts::default() }
     }
 
     #[test]

@@ -391,14 +391,14 @@ impl Channel {
         if !self.is_first(facts.killmail_id, now_ms) {
             return None;
         }
-        self.note_recent(facts.system, now_ms);
+        self.note_recent(facts.system(), now_ms);
         let text = encode(kept);
         if text.len() < SHARED_BYTES_MIN {
-            return Some(Effect::Send(self.update_of(facts.system, &[text], Some(id), now_ms)));
+            return Some(Effect::Send(self.update_of(facts.system(), &[text], Some(id), now_ms)));
         }
         // Many clients want a large killmail at once: a copy for each of thousands would take gigabytes.
         const HERE: &[u8] = b"\0";
-        let whole = self.update_of(facts.system, &[Bytes::from_static(HERE)], Some(id), now_ms);
+        let whole = self.update_of(facts.system(), &[Bytes::from_static(HERE)], Some(id), now_ms);
         let at = whole.iter().position(|byte| HERE.contains(byte))?;
         let (head, tail) = (whole.slice(..at), whole.slice(at + HERE.len()..));
         Some(Effect::SendShared { head, killmail: text, tail })

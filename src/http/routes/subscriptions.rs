@@ -75,7 +75,7 @@ fn subscription_parts(reader: &OpenReader, epoch: Epoch, head: Seq, trusted: boo
     let mut parts = vec![Part::Text(text.into())];
     for (at, dimension) in Dimension::ALL.into_iter().enumerate() {
         let before = if at == 0 { "" } else { "]" };
-        parts.push(Part::Text(format!(r#"{before},"{}_ids":["#, dimension.word()).into()));
+        parts.push(Part::Text(format!(r#"{before},"{}":["#, dimension.parameter()).into()));
         parts.extend(subscription.filter.ids(dimension).map(|ids| Part::Ids { ids: ids.clone(), next: 0 }));
     }
     parts.push(Part::Text(Bytes::from_static(b"]}")));

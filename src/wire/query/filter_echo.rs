@@ -52,7 +52,7 @@ impl Serialize for FilterEcho<'_> {
         let Self { filter, plugin } = self;
         let mut map = serializer.serialize_map(None)?;
         for listed in &filter.dimensions {
-            map.serialize_entry(&format!("{}_ids", listed.dimension.word()), listed.ids.as_slice())?;
+            map.serialize_entry(listed.dimension.parameter(), listed.ids.as_slice())?;
         }
         map.serialize_entry("match", match_word(filter.matching))?;
         if filter.role != Role::Any {
