@@ -65,7 +65,8 @@ pub async fn publish_part(
         sleep(APART).await;
     }
     let begun = Instant::now();
-    while !streams.iter().all(|stream| stream.seen.lock().iter().rev().any(|(id, _)| ids.last() == Some(id))) {
+    while !streams.iter().all(|stream| stream.seen.lock().iter().rev().any(|(id, _)| ids.last() == Some(id)))
+    {
         ensure!(begun.elapsed() < Duration::from_secs(60), "a stream misses killmails");
         sleep(Duration::from_millis(20)).await;
     }

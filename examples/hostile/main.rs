@@ -2,13 +2,13 @@
 //! like a minute later.
 //!
 //!     cargo build --release && cargo run --release --example hostile -- [connections|plugins|fair|load]
-//!     [--program PATH] [--only NAME] [--after-secs 60]
+//!     [--program PATH] [--settings FILE] [--only NAME] [--after-secs 60]
 //!
 //! Everything runs on this machine: each attack gets a new server as a child process (`--program`, else the
-//! `killstream` beside this program), on a port of the loopback interface. Each attack has a time limit and
-//! prints one row of a table. `fair` measures how long streams of a well-behaved plugin wait beside two
-//! hundred that loop, and `load` how long a thousand streams wait while uploads are attempted; both in
-//! `--rounds 2`.
+//! `killstream` beside this program) with the default settings and those of `--settings`, on a port of the
+//! loopback interface. Each attack has a time limit and prints one row of a table. `fair` measures how long
+//! streams of a well-behaved plugin wait beside two hundred that loop, and `load` how long a thousand streams
+//! wait while uploads are attempted; both in `--rounds 2`.
 
 #[path = "attacks.rs"]
 mod attacks;
