@@ -48,9 +48,6 @@ use crate::plugins::plugin_quota::{Limits, PluginQuota};
 use crate::store::Store;
 use crate::store::incoming::{Appended, Checkpoint, Incoming};
 use crate::tasks;
-use crate::telemetry::channel_counters::ChannelCounters;
-use crate::telemetry::fallback_status::FallbackStatus;
-use crate::telemetry::source_status::SourceStatus;
 use crate::telemetry::unreadable_members::{Found, Unreadable};
 
 /// The log with its writer and its readers.
@@ -66,20 +63,22 @@ pub struct Feed {
     moved: watch::Sender<Seq>,
     closing: watch::Sender<bool>,
     counters: Arc<Counters>,
-    source_status: Arc<SourceStatus>,
-    channel_counters: ChannelCounters,
-    fallback_status: FallbackStatus,
     plugin_quota: Arc<PluginQuota>,
     reads: Arc<Semaphore>,
-    unreadable: Unreadable,
+    unreadable: Arc<Unreadable>,
 }
 
 impl Feed {
-    /// Starts the writer.
+    /// Starts the writer. Fields of published killmails that could not be read are counted in `unreadable`.
     ///
     /// # Errors
     /// The writer's thread could not be started.
-    pub fn start(store: Arc<Store>, plugins: Arc<Plugins>, config: Config) -> std::io::Result<Arc<Self>> {
+    pub fn start(
+        store: Arc<Store>,
+        plugins: Arc<Plugins>,
+        unreadable: Arc<Unreadable>,
+        config: Config,
+    ) -> std::io::Result<Arc<Self>> {
         let announced = Arc::new(AtomicU64::new(store.head().0));
         let wakeups = Arc::new(Wakeups::default());
         let counters = Arc::new(Counters::default());
@@ -93,7 +92,6 @@ impl Feed {
         };
         let writer = Writer::start(parts, config.writer_queue)?;
         let (closing, _) = watch::channel(false);
-        let source_status = Arc::new(SourceStatus::default());
         Ok(Arc::new(Self {
             store,
             plugins,
@@ -102,16 +100,13 @@ impl Feed {
             config,
             wakeups,
             registry: Registry::default(),
-            channel_counters: ChannelCounters::default(),
             plugin_quota: Arc::default(),
             writer,
             announced,
             moved,
             closing,
             counters,
-            source_status,
-            fallback_status: FallbackStatus::default(),
-            unreadable: Unreadable::default(),
+            unreadable,
         }))
     }
 
@@ -150,11 +145,6 @@ impl Feed {
         &self.counters
     }
 
-    /// The state of the first source.
-    pub const fn source_status(&self) -> &Arc<SourceStatus> {
-        &self.source_status
-    }
-
     /// What each client address uses of plugins, over all transports.
     pub const fn plugin_quota(&self) -> &Arc<PluginQuota> {
         &self.plugin_quota
@@ -190,21 +180,6 @@ impl Feed {
             done
         };
         Ok(tasks::blocking(name, work).await?)
-    }
-
-    /// The counters of channels.
-    pub const fn channel_counters(&self) -> &ChannelCounters {
-        &self.channel_counters
-    }
-
-    /// The state of the fallback sources.
-    pub const fn fallback_status(&self) -> &FallbackStatus {
-        &self.fallback_status
-    }
-
-    /// Killmail fields that could not be read.
-    pub const fn unreadable(&self) -> &Unreadable {
-        &self.unreadable
     }
 
     /// The newest announced number.

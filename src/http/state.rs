@@ -23,12 +23,15 @@ use crate::http::stream::batch_cache::BatchCache;
 use crate::http::stream::stream_limits::StreamLimits;
 use crate::plugins::plugin_quota::{EvaluatorPermit, QuotaExceeded, RequestPermit};
 use crate::plugins::uploads::Uploads;
+use crate::telemetry::Telemetry;
 use crate::wire::query::limits::Limits;
 
 /// What [`HttpState`] is made from, and the routes the router adds.
 pub struct HttpDependencies {
     /// Readers, history and what stands behind them.
     pub feed: Arc<Feed>,
+    /// What the server reports about itself.
+    pub telemetry: Telemetry,
     /// The queue of bodies to fetch, for references that are added.
     pub body_requests: Arc<BodyRequests>,
     /// The settings of the HTTP API.
@@ -49,6 +52,8 @@ pub struct HttpDependencies {
 pub struct HttpState {
     /// Readers, history and what stands behind them.
     pub feed: Arc<Feed>,
+    /// What the server reports about itself.
+    pub telemetry: Telemetry,
     /// The queue of bodies to fetch, for references that are added.
     pub body_requests: Arc<BodyRequests>,
     /// The settings of the HTTP API.
@@ -83,12 +88,23 @@ impl HttpState {
     /// State of a server that has served nothing yet. `tokens`: those created over the API.
     #[must_use]
     pub fn new(dependencies: HttpDependencies, tokens: Vec<ApiToken>) -> Self {
-        let HttpDependencies { feed, body_requests, config, token, started, connections, in_flight, .. } =
-            dependencies;
+        let HttpDependencies {
+            feed,
+            telemetry,
+            body_requests,
+            config,
+            token,
+            started,
+            connections,
+            in_flight,
+            ..
+        } = dependencies;
         let plugins = Arc::clone(feed.plugins());
         Self {
             mirror: MirrorState::new(&config.mirror),
+            rates: Arc::new(Rates::new(telemetry.clone())),
             feed,
+            telemetry,
             body_requests,
             config,
             tokens: ApiTokens::new(&token, tokens),
@@ -101,7 +117,6 @@ impl HttpState {
             stream_events: AtomicU64::new(0),
             killmail_hits: AtomicU64::new(0),
             killmail_misses: AtomicU64::new(0),
-            rates: Arc::default(),
         }
     }
 

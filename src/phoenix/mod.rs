@@ -49,6 +49,7 @@ use crate::phoenix::socket::Socket;
 use crate::plugins::plugin_quota;
 use crate::quota::{Lease, LimitReached, Quota, QuotaLimits};
 use crate::tasks;
+use crate::telemetry::channel_counters::ChannelCounters;
 use crate::wire::query::limits::Limits;
 use crate::wire::query::origin;
 use crate::wire::text;
@@ -79,6 +80,8 @@ pub type CallerLookup = Box<dyn Fn(&Parts) -> Caller + Send + Sync>;
 pub struct ChannelState {
     /// The feed.
     pub feed: Arc<Feed>,
+    /// What connections and channels count.
+    pub counters: Arc<ChannelCounters>,
     /// The settings.
     pub config: Arc<Config>,
     /// When the server started.
@@ -91,10 +94,16 @@ pub struct ChannelState {
 impl ChannelState {
     /// Creates the transport. `caller_lookup` finds out who connects, for the limits per address.
     #[must_use]
-    pub fn new(feed: Arc<Feed>, config: Config, caller_lookup: CallerLookup) -> Arc<Self> {
+    pub fn new(
+        feed: Arc<Feed>,
+        counters: Arc<ChannelCounters>,
+        config: Config,
+        caller_lookup: CallerLookup,
+    ) -> Arc<Self> {
         let options = options(&config);
         Arc::new(Self {
             feed,
+            counters,
             config: Arc::new(config),
             started: SystemTime::now(),
             caller_lookup,
@@ -138,7 +147,7 @@ impl ChannelState {
             Err((StatusCode::FORBIDDEN, "this origin may not connect (channels.origins)".to_owned()))
         };
         if lease.is_err() {
-            self.feed.channel_counters().refused.fetch_add(1, Ordering::Relaxed);
+            self.counters.refused.fetch_add(1, Ordering::Relaxed);
         }
         lease
     }
@@ -257,7 +266,7 @@ async fn start(
     // The client may never read the response that completes the upgrade.
     match timeout(state.config.handshake(), socket).await {
         Ok(Ok(socket)) => {
-            state.feed.channel_counters().opened.fetch_add(1, Ordering::Relaxed);
+            state.counters.opened.fetch_add(1, Ordering::Relaxed);
             let counted = Counted(Arc::clone(&state));
             Some(
                 Connection::new(state, Socket::new(socket), session, held)
@@ -282,7 +291,7 @@ struct Counted(Arc<ChannelState>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.feed.channel_counters().closed.fetch_add(1, Ordering::Relaxed);
+        self.0.counters.closed.fetch_add(1, Ordering::Relaxed);
     }
 }
 

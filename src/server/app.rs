@@ -30,7 +30,8 @@ use crate::plugins::plugin_history::StoreHistory;
 use crate::server::{Error, token};
 use crate::store::Store;
 use crate::store::facts::facts;
-use crate::telemetry::source_status::Doing;
+use crate::telemetry::Telemetry;
+use crate::telemetry::source_status::{Doing, SourceStatus};
 use crate::wire::read::package;
 use crate::{clock, http, phoenix, sample, tasks, wire};
 
@@ -41,6 +42,7 @@ const PROBE_STEP: usize = 31;
 /// The application without sockets.
 pub struct App {
     feed: Arc<Feed>,
+    telemetry: Telemetry,
     body_requests: Arc<BodyRequests>,
     router: Router,
     channels: Arc<phoenix::ChannelState>,
@@ -92,17 +94,21 @@ impl App {
         .await??;
         plugins.prepare();
         let body_requests = Arc::new(BodyRequests::new(Arc::clone(&store), bodies_max));
-        let feed = Feed::start(store, plugins, config.feed)?;
+        let telemetry = Telemetry::default();
+        let feed = Feed::start(store, plugins, Arc::clone(&telemetry.unreadable), config.feed)?;
         let proxies = config.http.trusted_proxies.clone();
         let caller_lookup = Box::new(move |parts: &Parts| phoenix::Caller {
             address: address::client_address(parts, &proxies),
             judged: address::plugin_caller(parts, &proxies),
         });
-        let channels = phoenix::ChannelState::new(Arc::clone(&feed), config.channels, caller_lookup);
+        let counters = Arc::clone(&telemetry.channel_counters);
+        let channels =
+            phoenix::ChannelState::new(Arc::clone(&feed), counters, config.channels, caller_lookup);
         let in_flight = Arc::new(Budget::new(config.http.in_flight_max_bytes));
         let dependencies = http::state::HttpDependencies {
             config: config.http,
             feed: Arc::clone(&feed),
+            telemetry: telemetry.clone(),
             body_requests: Arc::clone(&body_requests),
             token: token.clone(),
             started: SystemTime::now(),
@@ -110,13 +116,20 @@ impl App {
             in_flight: Arc::clone(&in_flight),
             other_routes: channels.router(),
         };
-        Ok(Self { router: http::router(dependencies), feed, body_requests, channels, token, in_flight })
+        let router = http::router(dependencies);
+        Ok(Self { router, feed, telemetry, body_requests, channels, token, in_flight })
     }
 
     /// The feed.
     #[must_use]
     pub const fn feed(&self) -> &Arc<Feed> {
         &self.feed
+    }
+
+    /// What the server reports about itself.
+    #[must_use]
+    pub const fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
     }
 
     /// The queue of bodies to fetch.
@@ -211,11 +224,11 @@ pub fn probe_killmails() -> Vec<SharedEntry> {
 
 /// Opens the configured first source. A source that may not run or cannot start is reported in the log and in
 /// `/health`; the server runs without it.
-pub async fn open_source(config: &ingest::Config, feed: &Arc<Feed>) -> Source {
-    *feed.source_status().kind.lock() = config.source;
-    open::open_first(config, feed).await.unwrap_or_else(|why| {
+pub async fn open_source(config: &ingest::Config, feed: &Arc<Feed>, status: &Arc<SourceStatus>) -> Source {
+    *status.kind.lock() = config.source;
+    open::open_first(config, feed, Arc::clone(status)).await.unwrap_or_else(|why| {
         tracing::error!("source {} stays off: {why}", config.source.word());
-        feed.source_status().note(Doing::Refused(why), clock::now_ms());
+        status.note(Doing::Refused(why), clock::now_ms());
         Source::None
     })
 }

@@ -57,7 +57,7 @@ impl House {
         let plugins = Plugins::open(Arc::clone(&store), engine, Vec::new()).unwrap();
         // No tick: whoever wakes was rung.
         let config = feed::config::Config { tick_ms: 3_600_000, ..feed::config::Config::default() };
-        Self { feed: Feed::start(store, plugins, config).unwrap(), _folder: folder }
+        Self { feed: Feed::start(store, plugins, Arc::default(), config).unwrap(), _folder: folder }
     }
 
     async fn reader(&self, subscription: Subscription) -> Reader {

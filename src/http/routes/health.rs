@@ -41,7 +41,7 @@ pub async fn ready(State(state): State<Arc<HttpState>>) -> Result<Response, Erro
     let store =
         tasks::blocking("ready", move || (feed.store().failure(), feed.store().lack_of_space())).await;
     let (failure, no_space) = store.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
-    let source_status = state.feed.source_status();
+    let source_status = &state.telemetry.source_status;
     let (doing, _) = source_status.doing();
     let silence = silence(source_status, &state.config.health.limits(), now_secs());
     let reason = match (failure, no_space, no_source_reason(&state, &doing), silence) {
@@ -74,7 +74,7 @@ pub async fn ready(State(state): State<Arc<HttpState>>) -> Result<Response, Erro
 
 /// Why no killmails can arrive: none of the sources that should run is usable.
 fn no_source_reason(state: &HttpState, doing: &Doing) -> Option<String> {
-    let sources = state.feed.fallback_status().sources.read();
+    let sources = state.telemetry.fallback_status.sources.read();
     let others: Vec<(String, Doing)> = sources
         .iter()
         .filter(|other| should_run(other))
@@ -122,7 +122,7 @@ pub async fn health(State(state): State<Arc<HttpState>>) -> Result<Json, Error> 
 pub fn check(state: &HttpState) -> (StatusCode, Value) {
     let (failure, no_space) = (state.feed.store().failure(), state.feed.store().lack_of_space());
     // Read once, so that the state and its reason belong together.
-    let now = state.feed.source_status().doing();
+    let now = state.telemetry.source_status.doing();
     let health = match assess(&now, failure.as_deref(), &state.config.health) {
         // Damaged records are not served; all others are.
         Health::Ok
@@ -143,8 +143,8 @@ pub fn check(state: &HttpState) -> (StatusCode, Value) {
 fn refuses_everything(state: &HttpState) -> bool {
     let max = state.config.health.refused_documents;
     let is_long = |source_status: &SourceStatus| max > 0 && source_status.refused_run.lock().count >= max;
-    is_long(state.feed.source_status())
-        || state.feed.fallback_status().sources.read().iter().any(|other| is_long(&other.status))
+    is_long(&state.telemetry.source_status)
+        || state.telemetry.fallback_status.sources.read().iter().any(|other| is_long(&other.status))
 }
 
 /// The last documents of a source that were refused in a row: why, and how many.
@@ -191,7 +191,7 @@ fn health_json(state: &HttpState, health: Health, now: &Now, storage: Storage) -
         Health::Degraded => "degraded",
         Health::Error => "error",
     };
-    let source_status = state.feed.source_status();
+    let source_status = &state.telemetry.source_status;
     json!({
         "healthy": health != Health::Error,
         "status": word,
@@ -203,7 +203,7 @@ fn health_json(state: &HttpState, health: Health, now: &Now, storage: Storage) -
 }
 
 fn details_json(state: &HttpState, (doing, since_ms): &Now, Storage { failure, no_space }: Storage) -> Value {
-    let source_status = state.feed.source_status();
+    let source_status = &state.telemetry.source_status;
     let stats = state.feed.store().stats();
     let process = Process::read();
     let characters = dimension_json(state, Dimension::Character, "character_count");
@@ -234,7 +234,7 @@ fn details_json(state: &HttpState, (doing, since_ms): &Now, Storage { failure, n
             "refused_in_a_row": refused_run_json(source_status),
             "fallback": active_fallback(state),
         },
-        "sources": state.feed.fallback_status().sources.read().iter().map(|other| other_source_json(other)).collect::<Vec<_>>(),
+        "sources": state.telemetry.fallback_status.sources.read().iter().map(|other| other_source_json(other)).collect::<Vec<_>>(),
         "character_subscriptions": characters,
         "system_subscriptions": systems,
         "unknown": { "character_subscriptions": characters, "system_subscriptions": systems },
@@ -243,7 +243,7 @@ fn details_json(state: &HttpState, (doing, since_ms): &Now, Storage { failure, n
 
 /// The name of the fallback that is active, if one is.
 fn active_fallback(state: &HttpState) -> Option<String> {
-    let sources = state.feed.fallback_status().sources.read();
+    let sources = state.telemetry.fallback_status.sources.read();
     sources
         .iter()
         .find(|other| other.fallback && other.active.load(Ordering::Relaxed))

@@ -19,6 +19,7 @@ use crate::plugin::engine::Engine;
 use crate::plugin::limits;
 use crate::plugins::plugin_history::StoreHistory;
 use crate::store::Store;
+use crate::telemetry::Telemetry;
 use crate::wire::killmail;
 
 const HIGH_VALUE: &[u8] = include_bytes!("../../../plugins/prebuilt/high-value.wasm");
@@ -46,10 +47,11 @@ fn api(limits: limits::Config) -> Api {
     .unwrap();
     let body_requests = Arc::new(BodyRequests::new(store.clone(), 0));
     let plugins = Plugins::open(store.clone(), engine, Vec::new()).unwrap();
-    let feed = Feed::start(store, plugins, feed::config::Config::default()).unwrap();
+    let feed = Feed::start(store, plugins, Arc::default(), feed::config::Config::default()).unwrap();
     let (config, token) = (http::config::Config::default(), "secret".to_owned());
     let dependencies = http::state::HttpDependencies {
         feed,
+        telemetry: Telemetry::default(),
         body_requests,
         config,
         token,

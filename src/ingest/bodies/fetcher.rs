@@ -93,13 +93,20 @@ pub struct Fetcher {
     requests: Arc<BodyRequests>,
     esi: Arc<Esi>,
     limits: FetchRetries,
+    counters: Arc<FallbackStatus>,
     retries: HashMap<u32, Retry>,
 }
 
 impl Fetcher {
     #[must_use]
-    pub fn new(feed: Arc<Feed>, requests: Arc<BodyRequests>, esi: Arc<Esi>, limits: FetchRetries) -> Self {
-        Self { feed, requests, esi, limits, retries: HashMap::new() }
+    pub fn new(
+        feed: Arc<Feed>,
+        requests: Arc<BodyRequests>,
+        esi: Arc<Esi>,
+        limits: FetchRetries,
+        counters: Arc<FallbackStatus>,
+    ) -> Self {
+        Self { feed, requests, esi, limits, counters, retries: HashMap::new() }
     }
 
     /// Fetches until `stop` is set.
@@ -114,7 +121,7 @@ impl Fetcher {
         loop {
             let ids = self.requested_ids().await;
             self.retries.retain(|id, _| ids.binary_search(id).is_ok());
-            self.counters().fetch_waiting.store(ids.len() as u64, Ordering::Relaxed);
+            self.counters.fetch_waiting.store(ids.len() as u64, Ordering::Relaxed);
             let is_due = |id: &u32| self.retries.get(id).is_none_or(|retry| retry.at <= Instant::now());
             let due: Vec<u32> = ids.into_iter().filter(is_due).collect();
             if due.is_empty() {
@@ -131,10 +138,6 @@ impl Fetcher {
                 }
             }
         }
-    }
-
-    fn counters(&self) -> &FallbackStatus {
-        self.feed.fallback_status()
     }
 
     async fn requested_ids(&self) -> Vec<u32> {
@@ -166,12 +169,12 @@ impl Fetcher {
         }
         let outcome = self.attempt(&request).await;
         if matches!(outcome, Outcome::GaveUp(_) | Outcome::Unmatched(_) | Outcome::Failed(_)) {
-            self.counters().fetch_failures.fetch_add(1, Ordering::Relaxed);
+            self.counters.fetch_failures.fetch_add(1, Ordering::Relaxed);
         }
         match outcome {
             Outcome::Closing => return false,
             Outcome::Stored => {
-                self.counters().fetched.fetch_add(1, Ordering::Relaxed);
+                self.counters.fetched.fetch_add(1, Ordering::Relaxed);
                 self.remove(id).await;
             }
             Outcome::GaveUp(why) => self.give_up(request, &why).await,
@@ -259,7 +262,7 @@ impl Fetcher {
 
     async fn fetch(&self, reference: &Reference) -> Result<Killmail, Outcome> {
         let Reference { killmail_id, hash, .. } = reference;
-        let bytes = match self.esi.killmail(*killmail_id, hash, &self.counters().esi).await {
+        let bytes = match self.esi.killmail(*killmail_id, hash, &self.counters.esi).await {
             Ok(bytes) => bytes,
             Err(error @ esi::Error::Unmatched) => return Err(Outcome::Unmatched(error.to_string())),
             Err(error) if error.is_final() => return Err(Outcome::GaveUp(error.to_string())),
@@ -294,7 +297,7 @@ impl Fetcher {
     async fn give_up(&mut self, request: Wanted, why: &str) {
         let id = request.killmail_id;
         tracing::warn!(killmail.id = id, "killmail {id} of {} is given up: {why}", request.source);
-        self.counters().fetch_given_up.fetch_add(1, Ordering::Relaxed);
+        self.counters.fetch_given_up.fetch_add(1, Ordering::Relaxed);
         let Wanted { source, at_ms, raw, .. } = request;
         let refused = Refused {
             reason: NO_BODY.to_owned(),

@@ -32,12 +32,15 @@ const REAL_ESI: &str = "evetech.net";
 ///
 /// # Errors
 /// Why it may not run or cannot start, as a message for the operator.
-pub async fn open_first(config: &Config, feed: &Arc<Feed>) -> Result<Source, String> {
+pub async fn open_first(
+    config: &Config,
+    feed: &Arc<Feed>,
+    status: Arc<SourceStatus>,
+) -> Result<Source, String> {
     match config.source {
         SourceKind::R2z2 => {
             require_contact(config)?;
             let checkpoint = read_checkpoint(feed, r2z2::NAME).await?;
-            let status = Arc::clone(feed.source_status());
             open_r2z2(config, r2z2::NAME, is_stored(feed), status, checkpoint)
         }
         SourceKind::Replay => open_replay(config),

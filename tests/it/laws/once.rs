@@ -157,7 +157,7 @@ impl Case {
             ..feed::config::Config::default()
         };
         let config = feed::config::Config { batch_bytes: 4000, batch_pause_ms: 0, ..small };
-        let feed = Feed::start(store, plugins, config).unwrap();
+        let feed = Feed::start(store, plugins, Arc::default(), config).unwrap();
         Self {
             feed,
             log: Vec::new(),
