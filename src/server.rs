@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
-use crate::feed::{Feed, scrub, silence, space};
+use crate::feed::{Feed, scrub, space};
 use crate::http::request::connections::Connections;
 use crate::ingest::bodies::esi::Esi;
 use crate::ingest::bodies::fetcher::{FetchRetries, Fetcher};
@@ -34,6 +34,7 @@ use crate::plugins::error::PluginsError;
 use crate::server::acceptor::Acceptor;
 use crate::server::app::App;
 use crate::server::watcher::Watcher;
+use crate::telemetry::silence;
 use crate::{ingest, plugin, store, tasks};
 
 /// Connections the system queues until they are accepted.

@@ -19,7 +19,6 @@ pub mod preload;
 pub mod reader;
 pub mod registry;
 pub mod scrub;
-pub mod silence;
 pub mod space;
 pub mod start;
 pub mod subscription_plugin;

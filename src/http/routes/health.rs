@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 
 use crate::clock::now_secs;
 use crate::domain::term::Dimension;
-use crate::feed::silence::{Silence, silence};
 use crate::http::answer::error::Error;
 use crate::http::answer::success::Json;
 use crate::http::numbers::process::Process;
@@ -22,6 +21,7 @@ use crate::http::routes::health_config::Config;
 use crate::http::state::HttpState;
 use crate::tasks;
 use crate::telemetry::fallback_status::FallbackSource;
+use crate::telemetry::silence::{Silence, silence};
 use crate::telemetry::source_status::{Doing, SourceStatus};
 use crate::wire::{text, time};
 
