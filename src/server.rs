@@ -119,11 +119,11 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let router = app.router();
     let http = stoppable("http", |stop| listen::run(acceptor, watcher, router, stop));
     let ingest = start_ingest(&ingest, &app, esi).await;
-    let source_status = Arc::clone(&app.telemetry().source_status);
-    tasks::spawn("silence", silence::watch(source_status, limits, app.feed().closing()));
-    tasks::spawn("space", space::watch(Arc::clone(app.feed())));
+    let (source_status, closing) = (Arc::clone(&app.telemetry().source_status), app.feed().closing());
+    tasks::spawn("silence", silence::watch(source_status, limits, closing.clone()));
+    tasks::spawn("space", space::watch(Arc::clone(app.store()), closing.clone()));
     tasks::spawn("memory", memory_trim::trim_periodically());
-    tasks::spawn("scrub", scrub::run(Arc::clone(app.feed()), scrub_per_sec, scrub_pause));
+    tasks::spawn("scrub", scrub::run(Arc::clone(app.store()), scrub_per_sec, scrub_pause, closing));
     Ok(Running { addr, token: app.token().to_owned(), grace, app, http, ingest })
 }
 
@@ -158,10 +158,12 @@ async fn start_ingest(
     app: &App,
     esi: Result<Arc<Esi>, String>,
 ) -> Vec<StoppableTask> {
-    let (feed, telemetry, body_requests) = (app.feed(), app.telemetry(), app.body_requests());
-    let source = app::open_source(config, feed, &telemetry.source_status).await;
+    let (feed, store, telemetry, body_requests) =
+        (app.feed(), app.store(), app.telemetry(), app.body_requests());
+    let source = app::open_source(config, store, &telemetry.source_status).await;
     let context = RunContext {
         feed: Arc::clone(feed),
+        store: Arc::clone(store),
         telemetry: telemetry.clone(),
         status: Arc::clone(&telemetry.source_status),
         body_requests: Arc::clone(body_requests),
@@ -177,8 +179,9 @@ async fn start_ingest(
         FetchRetries { max: config.esi_tries_max, unmatched_ms: config.esi_unmatched_retry_ms.clone() };
     match esi {
         Ok(esi) => {
-            let status = Arc::clone(&telemetry.fallback_status);
-            let fetcher = Fetcher::new(Arc::clone(feed), Arc::clone(body_requests), esi, tries, status);
+            let (feed, store, requests) = (Arc::clone(feed), Arc::clone(store), Arc::clone(body_requests));
+            let fetcher =
+                Fetcher::new(feed, store, requests, esi, tries, Arc::clone(&telemetry.fallback_status));
             all.push(stoppable("fetcher", |stop| fetcher.run(stop)));
         }
         Err(why) if !config.sources.is_empty() => {

@@ -49,7 +49,8 @@ use crate::store::incoming::{Appended, Checkpoint, Incoming};
 use crate::tasks;
 use crate::telemetry::unreadable_members::{Found, Unreadable};
 
-/// The log with its writer and its readers.
+/// The log with its writer and its readers. The store and the plugins are private: who needs them without a reader is
+/// given them by the application.
 pub struct Feed {
     store: Arc<Store>,
     plugins: Arc<Plugins>,
@@ -107,16 +108,6 @@ impl Feed {
             counters,
             unreadable,
         }))
-    }
-
-    /// The store.
-    pub const fn store(&self) -> &Arc<Store> {
-        &self.store
-    }
-
-    /// The plugins that subscriptions can use.
-    pub const fn plugins(&self) -> &Arc<Plugins> {
-        &self.plugins
     }
 
     /// The settings.

@@ -32,7 +32,7 @@ use crate::tasks;
 /// `ConnectInfo<SocketAddr>` to requests.
 pub fn router(dependencies: HttpDependencies) -> Router {
     let other_routes = dependencies.other_routes.clone();
-    let tokens = tokens::load(dependencies.feed.store());
+    let tokens = tokens::load(&dependencies.store);
     let state = Arc::new(HttpState::new(dependencies, tokens));
     let sampling = rates::sample_until_closed(Arc::downgrade(&state.rates), state.feed.closing());
     drop(tasks::spawn("rates", sampling));

@@ -254,7 +254,7 @@ impl Connection {
             }
             Effect::Preload { key, request, terms } => self.preload(key, request, terms),
             Effect::Count { key, system } => {
-                let count = self.state.feed.store().count_in_system(system, now_secs() - DAY_SECS);
+                let count = self.state.store.count_in_system(system, now_secs() - DAY_SECS);
                 let sent = self.session.count(key, system, count, now_ms(), &mut self.effects);
                 add(&self.state.counters.counts, u64::from(sent));
             }

@@ -37,10 +37,9 @@ pub async fn live() -> Json {
 
 /// `GET /health/ready`: killmails arrive at the usual rate and can be stored.
 pub async fn ready(State(state): State<Arc<HttpState>>) -> Result<Response, Error> {
-    let feed = Arc::clone(&state.feed);
-    let store =
-        tasks::blocking("ready", move || (feed.store().failure(), feed.store().lack_of_space())).await;
-    let (failure, no_space) = store.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
+    let store = Arc::clone(&state.store);
+    let checked = tasks::blocking("ready", move || (store.failure(), store.lack_of_space())).await;
+    let (failure, no_space) = checked.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
     let source_status = &state.telemetry.source_status;
     let (doing, _) = source_status.doing();
     let silence = silence(source_status, &state.config.health.limits(), now_secs());
@@ -120,14 +119,14 @@ pub async fn health(State(state): State<Arc<HttpState>>) -> Result<Json, Error> 
 
 /// Checks the health; returns the status and the body of the response. Blocks for a moment.
 pub fn check(state: &HttpState) -> (StatusCode, Value) {
-    let (failure, no_space) = (state.feed.store().failure(), state.feed.store().lack_of_space());
+    let (failure, no_space) = (state.store.failure(), state.store.lack_of_space());
     // Read once, so that the state and its reason belong together.
     let now = state.telemetry.source_status.doing();
     let health = match assess(&now, failure.as_deref(), &state.config.health) {
         // Damaged records are not served; all others are.
         Health::Ok
             if no_space.is_some()
-                || state.feed.store().damaged() > 0
+                || state.store.damaged() > 0
                 || refuses_everything(state)
                 || no_source_reason(state, &now.0).is_some() =>
         {
@@ -204,7 +203,7 @@ fn health_json(state: &HttpState, health: Health, now: &Now, storage: Storage) -
 
 fn details_json(state: &HttpState, (doing, since_ms): &Now, Storage { failure, no_space }: Storage) -> Value {
     let source_status = &state.telemetry.source_status;
-    let stats = state.feed.store().stats();
+    let stats = state.store.stats();
     let process = Process::read();
     let characters = dimension_json(state, Dimension::Character, "character_count");
     let systems = dimension_json(state, Dimension::System, "system_count");

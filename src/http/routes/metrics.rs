@@ -66,7 +66,7 @@ fn load(counter: &AtomicU64) -> u64 {
 }
 
 fn metrics_json(state: &HttpState) -> Value {
-    let stats = state.feed.store().stats();
+    let stats = state.store.stats();
     let process = Process::read();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     json!({
@@ -169,7 +169,7 @@ fn exposition(state: &HttpState, dialect: Dialect) -> String {
 }
 
 fn store(state: &HttpState, text: &mut Exposition) {
-    let store = state.feed.store();
+    let store = &state.store;
     let stats = store.stats();
     text.gauge("store_killmails", "Killmails stored.", stats.killmails);
     text.gauge("store_head", "The newest number in the log.", store.head().0);
@@ -215,7 +215,7 @@ fn feed(state: &HttpState, text: &mut Exposition) {
 }
 
 fn plugins(state: &HttpState, text: &mut Exposition) {
-    let plugins = state.feed.plugins();
+    let plugins = &state.plugins;
     let (all, each) = (plugins.engine().counts(), plugins.counts());
     let of = |count: fn(&Counts) -> u64| {
         each.iter().map(move |(name, counts)| (name.as_str(), count(counts))).collect::<Vec<_>>()

@@ -44,7 +44,7 @@ fn dashboard_json(state: &HttpState) -> Value {
             "memory_mb": process.memory_mb(),
             "process_count": process.threads,
             "hit_rate": state.hit_rate(),
-            "cache_size": state.feed.store().stats().killmails,
+            "cache_size": state.store.stats().killmails,
         },
         "raw_health": health::check(state).1,
         "unified_status": { "system_memory": system["memory"], "system_processes": system["processes"] },
@@ -52,7 +52,7 @@ fn dashboard_json(state: &HttpState) -> Value {
 }
 
 fn status_json(state: &HttpState) -> Value {
-    let stats = state.feed.store().stats();
+    let stats = state.store.stats();
     let process = Process::read();
     let source_status = &state.telemetry.source_status;
     json!({
@@ -216,7 +216,7 @@ fn sse_json(state: &HttpState) -> Value {
 
 /// What plugins use of their shared limits.
 fn plugins_json(state: &HttpState) -> Value {
-    let engine = state.feed.plugins().engine();
+    let engine = state.plugins.engine();
     let capacity = engine.capacity();
     let evaluators = Class::ALL.map(|class| {
         let (kept, max) = capacity.evaluators(class);

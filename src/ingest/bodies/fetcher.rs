@@ -24,6 +24,7 @@ use crate::ingest::backoff::doubled_ms;
 use crate::ingest::bodies::esi::{self, Esi};
 use crate::ingest::bodies::unmatched;
 use crate::ingest::r2z2::feed_document;
+use crate::store::Store;
 use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 use crate::store::refused::list::Refused;
 use crate::store::wanted::Wanted;
@@ -90,6 +91,7 @@ pub struct FetchRetries {
 /// Works through the requested bodies.
 pub struct Fetcher {
     feed: Arc<Feed>,
+    store: Arc<Store>,
     requests: Arc<BodyRequests>,
     esi: Arc<Esi>,
     limits: FetchRetries,
@@ -101,12 +103,13 @@ impl Fetcher {
     #[must_use]
     pub fn new(
         feed: Arc<Feed>,
+        store: Arc<Store>,
         requests: Arc<BodyRequests>,
         esi: Arc<Esi>,
         limits: FetchRetries,
         counters: Arc<FallbackStatus>,
     ) -> Self {
-        Self { feed, requests, esi, limits, counters, retries: HashMap::new() }
+        Self { feed, store, requests, esi, limits, counters, retries: HashMap::new() }
     }
 
     /// Fetches until `stop` is set.
@@ -141,7 +144,7 @@ impl Fetcher {
     }
 
     async fn requested_ids(&self) -> Vec<u32> {
-        let store = Arc::clone(self.feed.store());
+        let store = Arc::clone(&self.store);
         match tasks::blocking("read body requests", move || store.wanted_ids()).await {
             Ok(Ok(ids)) => ids,
             Ok(Err(error)) => {
@@ -154,7 +157,7 @@ impl Fetcher {
 
     /// Attempts one request; `false` when the server is stopping.
     async fn process(&mut self, id: u32) -> bool {
-        let store = Arc::clone(self.feed.store());
+        let store = Arc::clone(&self.store);
         let Ok(Ok(Some(request))) = tasks::blocking("read body request", move || store.wanted(id)).await
         else {
             return true;
@@ -215,7 +218,7 @@ impl Fetcher {
             "killmail {id} could not be fetched, next try in {} s: {why}",
             left.as_secs()
         );
-        let store = Arc::clone(self.feed.store());
+        let store = Arc::clone(&self.store);
         let stored = tasks::blocking("update body request", move || store.update_wanted(&request)).await;
         if let Err(error) = flatten(stored) {
             tracing::error!(killmail.id = id, "cannot store when killmail {id} is retried: {error}");
@@ -279,7 +282,7 @@ impl Fetcher {
     }
 
     async fn stored(&self, killmail_id: u32) -> Option<Killmail> {
-        let store = Arc::clone(self.feed.store());
+        let store = Arc::clone(&self.store);
         let entry =
             tasks::blocking("read killmail", move || store.killmail(killmail_id)).await.ok()?.ok()??;
         Some(entry.killmail.clone())
@@ -287,7 +290,7 @@ impl Fetcher {
 
     async fn remove(&mut self, id: u32) {
         self.retries.remove(&id);
-        let store = Arc::clone(self.feed.store());
+        let store = Arc::clone(&self.store);
         if let Ok(Err(error)) = tasks::blocking("remove body request", move || store.remove_wanted(id)).await
         {
             tracing::error!(killmail.id = id, "cannot remove the request for killmail {id}: {error}");
@@ -306,7 +309,7 @@ impl Fetcher {
             raw: raw.into(),
             at_ms,
         };
-        let store = Arc::clone(self.feed.store());
+        let store = Arc::clone(&self.store);
         match flatten(tasks::blocking("refuse", move || store.add_refused(&refused)).await) {
             Ok(()) => self.remove(id).await,
             Err(error) => {

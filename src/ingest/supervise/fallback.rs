@@ -134,7 +134,7 @@ impl Fallback {
         let status = Arc::clone(&self.shown.status);
         self.set_active(true);
         let (stop, stopped) = watch::channel(false);
-        let task = match open::open_fallback(&self.config, config, &first.feed, Arc::clone(&status)).await {
+        let task = match open::open_fallback(&self.config, config, &first.store, Arc::clone(&status)).await {
             Ok(source) => {
                 let checkpoint_name = Some(open::checkpoint_name(&self.config));
                 let context = RunContext { status, checkpoint_name, ..first.clone() };

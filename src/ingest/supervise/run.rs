@@ -20,6 +20,7 @@ use crate::ingest::arrival::Arrival;
 use crate::ingest::bodies::fetcher::body_request;
 use crate::ingest::r2z2::feed_document::PLACEHOLDER;
 use crate::ingest::source::Source;
+use crate::store::Store;
 use crate::store::error::StoreError;
 use crate::store::incoming::{Appended, Incoming};
 use crate::store::refused::list::Refused;
@@ -37,6 +38,8 @@ const RETRY_MAX_MS: u64 = 60_000;
 pub struct RunContext {
     /// Where killmails go.
     pub feed: Arc<Feed>,
+    /// Where refused documents are kept, and checkpoints are read from.
+    pub store: Arc<Store>,
     /// What the server reports about itself.
     pub telemetry: Telemetry,
     /// The status of this source.
@@ -208,7 +211,7 @@ async fn refuse(
     lower_rank: Option<SourceKind>,
     mut stop: watch::Receiver<bool>,
 ) -> bool {
-    let RunContext { feed, status, space_check_ms, .. } = context;
+    let RunContext { store, status, space_check_ms, .. } = context;
     if document.reason == NO_BODY {
         match request_body(context, &document, lower_rank, stop.clone()).await {
             BodyRequest::Added => return true,
@@ -229,7 +232,7 @@ async fn refuse(
         document.reason
     );
     loop {
-        let (store, document) = (Arc::clone(feed.store()), document.clone());
+        let (store, document) = (Arc::clone(store), document.clone());
         match tasks::blocking("refuse", move || store.add_refused(&document)).await {
             Ok(Ok(())) => return true,
             Ok(Err(error @ StoreError::NoSpace { .. })) => note_no_space(status, &error),
