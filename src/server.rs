@@ -9,6 +9,8 @@ pub mod listen;
 pub mod memory_trim;
 pub mod progress;
 pub mod request_head;
+pub mod scrub;
+pub mod space;
 pub mod token;
 pub mod watcher;
 
@@ -23,7 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
-use crate::feed::{Feed, scrub, space};
+use crate::feed::Feed;
 use crate::http::request::connections::Connections;
 use crate::ingest::bodies::esi::Esi;
 use crate::ingest::bodies::fetcher::{FetchRetries, Fetcher};

@@ -18,8 +18,6 @@ pub mod pace;
 pub mod preload;
 pub mod reader;
 pub mod registry;
-pub mod scrub;
-pub mod space;
 pub mod start;
 pub mod subscription_plugin;
 pub mod wake_terms;
