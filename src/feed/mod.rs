@@ -47,8 +47,8 @@ use crate::store::incoming::{Appended, Checkpoint, Incoming};
 use crate::tasks;
 use crate::telemetry::unreadable_members::{Found, Unreadable};
 
-/// The log with its writer and its readers. The store and the plugins are private: who needs them without a reader is
-/// given them by the application.
+/// The log with its writer and its readers. Parts that need the store or the plugins themselves get them from
+/// `server/app`.
 pub struct Feed {
     store: Arc<Store>,
     plugins: Arc<Plugins>,
@@ -91,6 +91,7 @@ impl Feed {
         let writer = Writer::start(parts, config.writer_queue)?;
         let (closing, _) = watch::channel(false);
         Ok(Arc::new(Self {
+            plugin_quota: Arc::new(PluginQuota::new(plugin_limits(&plugins, &config))),
             store,
             plugins,
             filters: Filters::new(wakeups.clone(), config.filters_max_bytes),
@@ -98,7 +99,6 @@ impl Feed {
             config,
             wakeups,
             registry: Registry::default(),
-            plugin_quota: Arc::default(),
             writer,
             announced,
             moved,
@@ -136,18 +136,6 @@ impl Feed {
     /// What each client address uses of plugins, over all transports.
     pub const fn plugin_quota(&self) -> &Arc<PluginQuota> {
         &self.plugin_quota
-    }
-
-    /// What one client address may use of plugins.
-    pub fn plugin_limits(&self) -> Limits {
-        let plugin = self.plugins.engine().config();
-        Limits {
-            evaluators_per_address: plugin.evaluators_per_address_max,
-            evaluators_total: plugin.evaluators_max,
-            memory_bytes: self.plugins.engine().capacity().memory().max() / 2,
-            requests_per_address: self.config.judged_requests_per_address_max,
-            requests_total: self.config.judged_requests_max,
-        }
     }
 
     /// Reads from disk for history, at most `history_reads_max` at a time, so that other blocking work always finds a
@@ -231,5 +219,17 @@ impl Feed {
 
     pub(crate) fn closing(&self) -> watch::Receiver<bool> {
         self.closing.subscribe()
+    }
+}
+
+/// What one client address may use of plugins.
+fn plugin_limits(plugins: &Plugins, config: &Config) -> Limits {
+    let plugin = plugins.engine().config();
+    Limits {
+        evaluators_per_address: plugin.evaluators_per_address_max,
+        evaluators_total: plugin.evaluators_max,
+        memory_bytes: plugins.engine().capacity().memory().max() / 2,
+        requests_per_address: config.judged_requests_per_address_max,
+        requests_total: config.judged_requests_max,
     }
 }

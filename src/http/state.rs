@@ -149,11 +149,7 @@ impl HttpState {
         subscription: &Subscription,
     ) -> Result<Option<EvaluatorPermit>, QuotaExceeded> {
         let caller = address::plugin_caller(parts, &self.config.trusted_proxies);
-        self.feed.plugin_quota().acquire_evaluator(
-            &self.feed.plugin_limits(),
-            caller,
-            subscription.plugin.as_ref(),
-        )
+        self.feed.plugin_quota().acquire_evaluator(caller, subscription.plugin.as_ref())
     }
 
     /// Counts a history request with a plugin against its quota; `None` without a plugin.
@@ -167,7 +163,7 @@ impl HttpState {
     ) -> Result<Option<RequestPermit>, QuotaExceeded> {
         let caller = address::plugin_caller(parts, &self.config.trusted_proxies)
             .filter(|_| subscription.plugin.is_some());
-        self.feed.plugin_quota().acquire_request(&self.feed.plugin_limits(), caller)
+        self.feed.plugin_quota().acquire_request(caller)
     }
 
     /// Share of killmails by id that were found in memory, percent with two decimals; 0 before the first

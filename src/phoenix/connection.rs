@@ -273,11 +273,8 @@ impl Connection {
         let last_event_id = resume_from.or(place);
         replaces.into_iter().for_each(|key| self.close(key));
         let feed = Arc::clone(&self.state.feed);
-        let hold = match feed.plugin_quota().acquire_evaluator(
-            &feed.plugin_limits(),
-            self.caller.judged,
-            subscription.plugin.as_ref(),
-        ) {
+        let plugin = subscription.plugin.as_ref();
+        let hold = match feed.plugin_quota().acquire_evaluator(self.caller.judged, plugin) {
             Ok(hold) => hold,
             Err(refused) => return self.session.refused(key, &refused.to_string(), &mut self.effects),
         };
