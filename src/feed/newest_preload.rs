@@ -198,7 +198,7 @@ impl NewestPreload {
                     return Ok(None);
                 };
                 // Microseconds, from memory: not worth leaving the event loop.
-                let count = self.feed.store().count_in_system(system, self.newest.counted_since);
+                let count = self.feed.store.count_in_system(system, self.newest.counted_since);
                 Ok(Some(PreloadEvent::Count { system, count }))
             }
         }
@@ -211,7 +211,7 @@ impl NewestPreload {
         Box::pin(async move {
             let chosen = tasks::blocking("preload-selection", move || {
                 let search =
-                    Search { store: feed.store(), newest: &newest, interest: interest.as_ref(), head };
+                    Search { store: &feed.store, newest: &newest, interest: interest.as_ref(), head };
                 search.choose(&subscription.filter)
             });
             chosen.await?
@@ -225,7 +225,7 @@ impl NewestPreload {
         if let Some(Portion { system, hits }) = selection.portions.pop_front() {
             let feed = self.feed.clone();
             let entries = async move {
-                Ok(tasks::blocking("preload-portion", move || feed.store().entries(&hits)).await??)
+                Ok(tasks::blocking("preload-portion", move || feed.store.entries(&hits)).await??)
             };
             self.stage = Stage::Reading { selection, system, entries: Box::pin(entries) };
             return None;
