@@ -1,18 +1,18 @@
 //! The composition root: opens the app, listens, starts the sources, and shuts everything down in order.
 
-pub mod acceptor;
-pub mod app;
-pub mod connection;
-pub mod connection_error;
+pub(crate) mod acceptor;
+pub(crate) mod app;
+pub(crate) mod connection;
+pub(crate) mod connection_error;
 pub mod files;
-pub mod listen;
-pub mod memory_trim;
-pub mod progress;
-pub mod request_head;
-pub mod scrub;
-pub mod space;
-pub mod token;
-pub mod watcher;
+pub(crate) mod listen;
+pub(crate) mod memory_trim;
+pub(crate) mod progress;
+pub(crate) mod request_head;
+pub(crate) mod scrub;
+pub(crate) mod space;
+pub(crate) mod token;
+pub(crate) mod watcher;
 
 use std::io;
 use std::net::SocketAddr;

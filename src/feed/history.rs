@@ -46,7 +46,6 @@ pub struct Lookup {
 /// The newest killmails of one id.
 #[derive(Debug, Clone, Copy)]
 pub struct Latest {
-    /// The id.
     pub term: Term,
     /// Oldest killmail time, unix seconds.
     pub since: Option<i64>,
@@ -57,7 +56,6 @@ pub struct Latest {
 /// A killmail of a page.
 #[derive(Debug, Clone)]
 pub struct Chosen {
-    /// Its numbers.
     pub hit: Hit,
     /// Plugin name and JSON object.
     pub annotations: Vec<(String, Arc<str>)>,

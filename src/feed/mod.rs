@@ -7,22 +7,22 @@
 //! Must not know: SSE, channels, webhooks, HTTP.
 
 pub mod config;
-pub mod counters;
-pub mod error;
+pub(crate) mod counters;
+pub(crate) mod error;
 pub mod event;
-pub mod filters;
-pub mod history;
-pub mod newest;
-pub mod newest_preload;
-pub mod pace;
-pub mod preload;
+pub(crate) mod filters;
+pub(crate) mod history;
+pub(crate) mod newest;
+pub(crate) mod newest_preload;
+pub(crate) mod pace;
+pub(crate) mod preload;
 pub mod reader;
-pub mod registry;
+pub(crate) mod registry;
 pub mod start;
-pub mod subscription_plugin;
-pub mod wake_terms;
+pub(crate) mod subscription_plugin;
+pub(crate) mod wake_terms;
 pub mod wakeups;
-pub mod writer;
+pub(crate) mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

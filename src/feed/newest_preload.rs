@@ -28,12 +28,7 @@ use crate::tasks;
 #[derive(Debug)]
 pub enum PreloadEvent {
     /// Killmails of one system, newest first. The caller reports to [`NewestPreload::note_sent`] how many it sent.
-    Portion {
-        /// The system.
-        system: u32,
-        /// The killmails.
-        kept: Vec<Delivered>,
-    },
+    Portion { system: u32, kept: Vec<Delivered> },
     /// All portions were sent.
     Complete {
         /// Systems covered: those asked for, and others in which killmails were found.
@@ -42,12 +37,7 @@ pub enum PreloadEvent {
         left_out: u64,
     },
     /// The number of killmails of a system that had a portion.
-    Count {
-        /// The system.
-        system: u32,
-        /// The killmails.
-        count: u64,
-    },
+    Count { system: u32, count: u64 },
 }
 
 /// A running preload.

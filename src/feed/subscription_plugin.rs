@@ -32,7 +32,6 @@ pub enum Outcome {
     Fault(Failure, SharedEntry),
 }
 
-/// The plugin of one subscription.
 #[derive(Clone)]
 pub struct SubscriptionPlugin {
     plugins: Arc<Plugins>,

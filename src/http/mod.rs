@@ -2,13 +2,13 @@
 //!
 //! Must not know: which killmails a subscription gets, or how anything is stored.
 
-pub mod answer;
-pub mod config;
-pub mod numbers;
-pub mod request;
-pub mod routes;
-pub mod state;
-pub mod stream;
+pub(crate) mod answer;
+pub(crate) mod config;
+pub(crate) mod numbers;
+pub(crate) mod request;
+pub(crate) mod routes;
+pub(crate) mod state;
+pub(crate) mod stream;
 
 use std::sync::Arc;
 

@@ -41,7 +41,6 @@ use crate::wire::event as wire_event;
 
 type Opening = BoxFuture<'static, Result<Box<OpenChannel>, feed::error::FeedError>>;
 
-/// A connection.
 pub struct Connection {
     state: Arc<ChannelState>,
     socket: Socket,
@@ -205,7 +204,6 @@ impl Connection {
         None
     }
 
-    /// The next deadline.
     fn next_deadline(&self) -> Instant {
         let wait_ms = u64::try_from(self.session.next_tick_ms() - now_ms()).unwrap_or(0);
         let tick = Instant::now() + Duration::from_millis(wait_ms);

@@ -31,7 +31,6 @@ pub struct Ids {
 }
 
 impl Ids {
-    /// None yet.
     #[must_use]
     pub fn new(kind: Dimension, max: usize) -> Self {
         Self {

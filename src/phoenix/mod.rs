@@ -2,21 +2,21 @@
 //!
 //! Must not know: which killmail goes to whom, how anything is stored, the other transports.
 
-pub mod channel;
+pub(crate) mod channel;
 pub mod config;
-pub mod connection;
-pub mod deflate;
-pub mod delivered_ids;
+pub(crate) mod connection;
+pub(crate) mod deflate;
+pub(crate) mod delivered_ids;
 pub mod effect;
 pub mod frame;
-pub mod ids;
-pub mod info;
-pub mod join;
-pub mod open_channel;
-pub mod payloads;
+pub(crate) mod ids;
+pub(crate) mod info;
+pub(crate) mod join;
+pub(crate) mod open_channel;
+pub(crate) mod payloads;
 pub mod session;
-pub mod socket;
-pub mod upgrade;
+pub(crate) mod socket;
+pub(crate) mod upgrade;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -17,11 +17,8 @@ use crate::feed::reader::Reader;
 use crate::plugins::plugin_quota::EvaluatorPermit;
 use crate::telemetry::channel_counters::ChannelCounters;
 
-/// An open channel.
 pub struct OpenChannel {
-    /// The channel.
     pub key: u64,
-    /// Its reader.
     pub reader: Reader,
     /// The first one runs, the others wait.
     preloads: VecDeque<NewestPreload>,

@@ -104,7 +104,6 @@ pub enum QuotaExceeded {
         "{max} pairs of plugin and configuration are in use from this address, the most it may have ({setting})"
     )]
     Evaluators {
-        /// The limit.
         max: usize,
         /// The setting it follows from.
         setting: &'static str,
@@ -112,7 +111,6 @@ pub enum QuotaExceeded {
     /// As many requests for judged history are open as may be.
     #[error("{max} requests for history judged by a plugin are under way{}, the most there may be ({setting})", if *from_this_address { " from this address" } else { "" })]
     Requests {
-        /// The limit.
         max: usize,
         /// The setting it follows from.
         setting: &'static str,

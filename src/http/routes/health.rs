@@ -25,7 +25,6 @@ use crate::telemetry::silence::{Silence, silence};
 use crate::telemetry::source_status::{Doing, SourceStatus};
 use crate::wire::{text, time};
 
-/// `GET /ping`.
 pub async fn ping() -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/plain; charset=utf-8")], "pong")
 }

@@ -43,7 +43,6 @@ const PAGE: &str = r#"<!doctype html>
 </html>
 "#;
 
-/// `GET /`.
 pub async fn page(State(state): State<Arc<HttpState>>) -> impl IntoResponse {
     let killmails = state.store.count().to_string();
     let page = PAGE.replace("{version}", env!("CARGO_PKG_VERSION")).replace("{killmails}", &killmails);

@@ -3,10 +3,10 @@
 //!
 //! Must not know: which killmails a reader delivers.
 
-pub mod batch_cache;
-pub mod sse;
-pub mod stream_config;
-pub mod stream_limits;
+pub(crate) mod batch_cache;
+pub(crate) mod sse;
+pub(crate) mod stream_config;
+pub(crate) mod stream_limits;
 
 use std::collections::VecDeque;
 use std::io;

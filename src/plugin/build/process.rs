@@ -29,13 +29,11 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// The most that is kept of its stderr, bytes.
 const STDERR_BYTES_MAX: u64 = 4 << 10;
 
-/// One component in one process.
 pub struct CompileProcess<'a> {
     /// The program to start.
     pub program: PathBuf,
     /// The request to send.
     pub request: &'a BuildRequest,
-    /// The component.
     pub file: &'a Path,
     /// Where compiled code is written.
     pub code: Option<&'a Path>,

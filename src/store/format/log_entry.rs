@@ -31,7 +31,6 @@ const VALUED: u8 = 8;
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogEntry {
     pub facts: Facts,
-    /// Unix milliseconds.
     pub received_at_ms: i64,
     pub origin: Origin,
     /// Age of the killmail on arrival, seconds.
