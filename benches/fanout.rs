@@ -195,7 +195,7 @@ fn measure_delivery(ledger: &mut Ledger, readers: usize) {
     let feed = runtime.block_on(async {
         let engine = Engine::new(limits::Config::default(), Arc::new(NoHistory), json).expect("an engine");
         let plugins = Plugins::open(Arc::clone(&store), engine, Vec::new()).expect("no plugins");
-        let feed = Feed::start(store, plugins, Config::default()).expect("a writer");
+        let feed = Feed::start(store, plugins, Arc::default(), Config::default()).expect("a writer");
         open_readers(&feed, &filters, &deliveries).await;
         feed
     });

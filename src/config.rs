@@ -5,7 +5,7 @@
 //! a test compares it with the defaults.
 
 mod locations;
-pub mod renamed;
+pub(crate) mod renamed;
 mod serde_message;
 mod unknown;
 

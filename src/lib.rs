@@ -16,6 +16,7 @@
 //! | 0 | [`clock`] | the wall clock |
 //! | 0 | [`budget`] | a limit in bytes shared by many |
 //! | 0 | `enum_with_all` | a macro for enums that list their variants |
+//! | 1 | [`quota`] | limits per key, such as connections per address |
 //! | 1 | [`store`] | the log on disk, its index in memory, checks and repairs |
 //! | 1 | [`plugin`] | the WebAssembly sandbox: uploads are scanned, compiled and run within limits |
 //! | 1 | [`telemetry`] | status of the sources and counters, written anywhere and reported by `http` |
@@ -60,19 +61,19 @@
 #[macro_use]
 mod enum_with_all;
 
-pub mod body_requests;
-pub mod budget;
+mod body_requests;
+mod budget;
 pub mod cli;
-pub mod clock;
+mod clock;
 pub mod config;
 pub mod domain;
 pub mod feed;
-pub mod http;
-pub mod ingest;
+mod http;
+mod ingest;
 pub mod phoenix;
 pub mod plugin;
 pub mod plugins;
-pub mod quota;
+mod quota;
 pub mod sample;
 pub mod server;
 pub mod store;

@@ -24,15 +24,9 @@ pub struct QuotaLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitReached {
     /// All places are taken.
-    Total {
-        /// The limit.
-        max: usize,
-    },
+    Total { max: usize },
     /// This key has as many as it may.
-    PerKey {
-        /// The limit.
-        max: usize,
-    },
+    PerKey { max: usize },
 }
 
 /// Counts the leases held now.

@@ -1,16 +1,18 @@
 //! The composition root: opens the app, listens, starts the sources, and shuts everything down in order.
 
-pub mod acceptor;
-pub mod app;
-pub mod connection;
-pub mod connection_error;
+pub(crate) mod acceptor;
+pub(crate) mod app;
+pub(crate) mod connection;
+pub(crate) mod connection_error;
 pub mod files;
-pub mod listen;
-pub mod memory_trim;
-pub mod progress;
-pub mod request_head;
-pub mod token;
-pub mod watcher;
+pub(crate) mod listen;
+pub(crate) mod memory_trim;
+pub(crate) mod progress;
+pub(crate) mod request_head;
+pub(crate) mod scrub;
+pub(crate) mod space;
+pub(crate) mod token;
+pub(crate) mod watcher;
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,16 +25,18 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
-use crate::feed::{Feed, scrub, silence, space};
+use crate::feed::Feed;
 use crate::http::request::connections::Connections;
 use crate::ingest::bodies::esi::Esi;
 use crate::ingest::bodies::fetcher::{FetchRetries, Fetcher};
+use crate::ingest::supervise::fallback::Supervisor;
+use crate::ingest::supervise::open;
 use crate::ingest::supervise::run::{self, RunContext};
-use crate::ingest::supervise::{fallback, open};
 use crate::plugins::error::PluginsError;
 use crate::server::acceptor::Acceptor;
 use crate::server::app::App;
 use crate::server::watcher::Watcher;
+use crate::telemetry::silence;
 use crate::{ingest, plugin, store, tasks};
 
 /// Connections the system queues until they are accepted.
@@ -117,10 +121,11 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let router = app.router();
     let http = stoppable("http", |stop| listen::run(acceptor, watcher, router, stop));
     let ingest = start_ingest(&ingest, &app, esi).await;
-    tasks::spawn("silence", silence::watch(Arc::clone(app.feed()), limits));
-    tasks::spawn("space", space::watch(Arc::clone(app.feed())));
+    let (source_status, closing) = (Arc::clone(&app.telemetry().source_status), app.feed().closing());
+    tasks::spawn("silence", silence::watch(source_status, limits, closing.clone()));
+    tasks::spawn("space", space::watch(Arc::clone(app.store()), closing.clone()));
     tasks::spawn("memory", memory_trim::trim_periodically());
-    tasks::spawn("scrub", scrub::run(Arc::clone(app.feed()), scrub_per_sec, scrub_pause));
+    tasks::spawn("scrub", scrub::run(Arc::clone(app.store()), scrub_per_sec, scrub_pause, closing));
     Ok(Running { addr, token: app.token().to_owned(), grace, app, http, ingest })
 }
 
@@ -155,25 +160,30 @@ async fn start_ingest(
     app: &App,
     esi: Result<Arc<Esi>, String>,
 ) -> Vec<StoppableTask> {
-    let (feed, body_requests) = (app.feed(), app.body_requests());
-    let source = app::open_source(config, feed).await;
-    let source_status = Arc::clone(feed.source_status());
-    let runs = RunContext {
+    let (feed, store, telemetry, body_requests) =
+        (app.feed(), app.store(), app.telemetry(), app.body_requests());
+    let source = app::open_source(config, store, &telemetry.source_status).await;
+    let context = RunContext {
         feed: Arc::clone(feed),
-        status: source_status,
+        store: Arc::clone(store),
+        telemetry: telemetry.clone(),
+        status: Arc::clone(&telemetry.source_status),
         body_requests: Arc::clone(body_requests),
         checkpoint_name: None,
         space_check_ms: config.space_check_ms,
     };
-    let mut all = vec![stoppable("source", |stop| run::run(source, runs, stop))];
-    all.push(stoppable("fallback sources", |stop| {
-        fallback::run(config.clone(), Arc::clone(feed), Arc::clone(body_requests), stop)
-    }));
+    let fallbacks = Supervisor::new(config.clone(), context.clone());
+    let mut all = vec![
+        stoppable("source", |stop| run::run(source, context, stop)),
+        stoppable("fallback sources", |stop| fallbacks.run(stop)),
+    ];
     let tries =
         FetchRetries { max: config.esi_tries_max, unmatched_ms: config.esi_unmatched_retry_ms.clone() };
     match esi {
         Ok(esi) => {
-            let fetcher = Fetcher::new(Arc::clone(feed), Arc::clone(body_requests), esi, tries);
+            let (feed, store, requests) = (Arc::clone(feed), Arc::clone(store), Arc::clone(body_requests));
+            let fetcher =
+                Fetcher::new(feed, store, requests, esi, tries, Arc::clone(&telemetry.fallback_status));
             all.push(stoppable("fetcher", |stop| fetcher.run(stop)));
         }
         Err(why) if !config.sources.is_empty() => {

@@ -17,12 +17,15 @@ pub struct Attack {
     /// Killmails in the server's store.
     pub killmails: u32,
     /// Attacks the server and describes the outcome.
-    pub run: fn(SocketAddr) -> BoxFuture<'static, String>,
+    pub run: Box<dyn Fn(SocketAddr) -> BoxFuture<'static, String>>,
 }
 
 /// An attack on a server without killmails and without a limit of open files.
-pub const fn attack(name: &'static str, run: fn(SocketAddr) -> BoxFuture<'static, String>) -> Attack {
-    Attack { name, files: None, killmails: 0, run }
+pub fn attack(
+    name: &'static str,
+    run: impl Fn(SocketAddr) -> BoxFuture<'static, String> + 'static,
+) -> Attack {
+    Attack { name, files: None, killmails: 0, run: Box::new(run) }
 }
 
 /// Shorthand for [`Duration::from_secs`].

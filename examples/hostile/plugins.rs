@@ -14,23 +14,25 @@ use crate::attacks::{Attack, attack, seconds};
 use crate::guests::{self, Text};
 use crate::target::TOKEN;
 
+/// A component to upload, by its name in the table.
+pub type Upload = (&'static str, fn() -> Vec<u8>);
+
+/// Uploads that may cost a compiler or its caller too much, and a good one.
+pub const UPLOADS: [Upload; 8] = [
+    ("upload: a good plugin, 3 kB", || guests::evaluating(guests::KEEP)),
+    ("upload: eight levels of eight instances, 16.7 million", nested_instances),
+    ("upload: component types 1,250 deep", || nested_types(1_250)),
+    ("upload: 400 dense images of 16 MiB", || images(400)),
+    ("upload: a br_table over 1,000 blocks of 1,000 results", || wide_table(1_000)),
+    ("upload: 20 functions of 1,000 nested loops", || nested_loops(20, 1_000)),
+    ("upload: 20,000 nested loops", || nested_loops(1, 20_000)),
+    ("upload: 50,000 types", || types(50_000)),
+];
+
 /// What uploads and guests can do.
 pub fn plugins() -> Vec<Attack> {
-    vec![
-        attack("upload: a good plugin, 3 kB", |to| upload(to, guests::evaluating(guests::KEEP)).boxed()),
-        attack("upload: eight levels of eight instances, 16.7 million", |to| {
-            upload(to, nested_instances()).boxed()
-        }),
-        attack("upload: component types 1,250 deep", |to| upload(to, nested_types(1_250)).boxed()),
-        attack("upload: 400 dense images of 16 MiB", |to| upload(to, images(400)).boxed()),
-        attack("upload: a br_table over 1,000 blocks of 1,000 results", |to| {
-            upload(to, wide_table(1_000)).boxed()
-        }),
-        attack("upload: 20 functions of 1,000 nested loops", |to| {
-            upload(to, nested_loops(20, 1_000)).boxed()
-        }),
-        attack("upload: 20,000 nested loops", |to| upload(to, nested_loops(1, 20_000)).boxed()),
-        attack("upload: 50,000 types", |to| upload(to, types(50_000)).boxed()),
+    let uploads = UPLOADS.into_iter().map(|(name, make)| attack(name, move |to| upload(to, make()).boxed()));
+    let others = [
         attack("a good upload beside 8 that take long to compile", |to| good_beside_slow(to).boxed()),
         Attack {
             killmails: 500,
@@ -50,7 +52,8 @@ pub fn plugins() -> Vec<Attack> {
                 looping_streams(to).boxed()
             })
         },
-    ]
+    ];
+    uploads.chain(others).collect()
 }
 
 /// A client with a timeout of some minutes.
@@ -165,7 +168,7 @@ fn types(count: usize) -> Vec<u8> {
 }
 
 /// Takes some seconds to compile: many functions of medium size.
-fn slow_to_compile(salt: usize) -> Vec<u8> {
+pub fn slow_to_compile(salt: usize) -> Vec<u8> {
     let body = "(drop (i32.add (i32.const 1) (i32.const 2)))".repeat(60);
     let functions: String =
         (0..2_000).map(|n| format!("(func (result i32) {body} (i32.const {}))", n + salt)).collect();

@@ -10,6 +10,8 @@ use killstream::sample::document;
 use killstream::sample::generate::Recipe;
 use tempfile::TempDir;
 
+use crate::argument;
+
 /// The server's API token.
 pub const TOKEN: &str = "hostile";
 
@@ -51,7 +53,11 @@ impl Target {
     async fn configured(program: &Path, files: Option<u32>, config: &str) -> anyhow::Result<Self> {
         let folder = TempDir::with_prefix("killstream-hostile-")?;
         let settings = folder.path().join("killstream.toml");
-        std::fs::write(&settings, config)?;
+        let further = match argument("--settings") {
+            Some(path) => std::fs::read_to_string(&path).with_context(|| path.clone())?,
+            None => String::new(),
+        };
+        std::fs::write(&settings, format!("{config}\n{further}"))?;
         let limit = files.map(|files| format!("ulimit -n {files} && ")).unwrap_or_default();
         let mut child = Command::new("sh")
             .args(["-c", &format!("{limit}exec \"$0\" \"$@\"")])

@@ -48,7 +48,6 @@ enum Command {
     },
     /// Make an uploaded version active
     Promote {
-        /// The plugin.
         name: String,
         /// The version's digest, `sha256:<hex>`, or at least its first 8 hex digits
         digest: String,
@@ -57,7 +56,6 @@ enum Command {
     },
     /// Delete a plugin and all its versions; streams and channels that use it are closed
     Delete {
-        /// The plugin.
         name: String,
         #[command(flatten)]
         target: Target,

@@ -2,7 +2,7 @@
 //!
 //! Must not know: where the derived ids (constellation, region, ship group) come from.
 
-use crate::domain::term::{Dimension, Role, Slot, Term};
+use crate::domain::term::{Dimension, FactsField, Role, Term};
 
 /// Where a killmail happened: an id for each dimension of place, 0 if unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -12,7 +12,7 @@ impl Places {
     /// The same with another id in a dimension of place; unchanged for dimensions of parties.
     #[must_use]
     pub const fn with(mut self, dimension: Dimension, id: u32) -> Self {
-        if let Slot::Place(at) = dimension.slot() {
+        if let FactsField::Place(at) = dimension.facts_field() {
             self.0[at] = id;
         }
         self
@@ -28,9 +28,9 @@ impl Columns {
     /// The column of a dimension; empty for dimensions of place.
     #[must_use]
     pub fn ids(&self, dimension: Dimension) -> &[u32] {
-        match dimension.slot() {
-            Slot::Party(at) => &self.0[at],
-            Slot::Place(_) => &[],
+        match dimension.facts_field() {
+            FactsField::Party(at) => &self.0[at],
+            FactsField::Place(_) => &[],
         }
     }
 
@@ -46,7 +46,7 @@ impl Columns {
 
     /// Replaces the column of a dimension by ids that are sorted and distinct, and contain no 0.
     pub fn set_sorted(&mut self, dimension: Dimension, ids: Vec<u32>) {
-        if let Slot::Party(at) = dimension.slot() {
+        if let FactsField::Party(at) = dimension.facts_field() {
             self.0[at] = ids;
         }
     }
@@ -87,9 +87,9 @@ impl Facts {
     /// The id of a dimension of place (0: unknown); `None` for dimensions of parties.
     #[must_use]
     pub const fn place(&self, dimension: Dimension) -> Option<u32> {
-        match dimension.slot() {
-            Slot::Place(at) => Some(self.places.0[at]),
-            Slot::Party(_) => None,
+        match dimension.facts_field() {
+            FactsField::Place(at) => Some(self.places.0[at]),
+            FactsField::Party(_) => None,
         }
     }
 

@@ -44,7 +44,7 @@ enum Subject {
 
 /// Where [`Facts`](crate::domain::facts::Facts) keep the ids of a dimension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Slot {
+pub enum FactsField {
     /// The number of the place.
     Place(usize),
     /// The number of the column of parties.
@@ -74,19 +74,19 @@ impl Dimension {
         }
         names
     };
-    /// `slot` of every dimension.
-    const SLOTS: [Slot; COUNT] = {
-        let (mut at, mut parties, mut slots) = (0, 0, [Slot::Place(0); COUNT]);
+    /// `facts_field` of every dimension.
+    const FACTS_FIELDS: [FactsField; COUNT] = {
+        let (mut at, mut parties, mut fields) = (0, 0, [FactsField::Place(0); COUNT]);
         while at < COUNT {
             if Self::ALL[at].is_party() {
-                slots[at] = Slot::Party(parties);
+                fields[at] = FactsField::Party(parties);
                 parties += 1;
             } else {
-                slots[at] = Slot::Place(at - parties);
+                fields[at] = FactsField::Place(at - parties);
             }
             at += 1;
         }
-        slots
+        fields
     };
 
     /// What it is about, its word, and the name of its list of ids in parameters.
@@ -125,8 +125,8 @@ impl Dimension {
 
     /// Where facts keep its ids.
     #[must_use]
-    pub const fn slot(self) -> Slot {
-        Self::SLOTS[self as usize]
+    pub const fn facts_field(self) -> FactsField {
+        Self::FACTS_FIELDS[self as usize]
     }
 }
 

@@ -15,10 +15,8 @@ pub enum FeedError {
     /// The plugin cannot judge for this subscription.
     #[error(transparent)]
     Plugin(#[from] PluginsError),
-    /// The preload is too large.
     #[error("the preload selects {count} killmails, more than preload_max_killmails {max}")]
     PreloadTooLarge {
-        /// The limit.
         max: u64,
         /// Killmails it selects.
         count: u64,

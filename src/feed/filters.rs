@@ -33,7 +33,6 @@ pub const MANY_IDS: usize = 10_000;
     "the filters of all open streams and channels may take {max_bytes} bytes together (feed.filters_max_bytes); ask for fewer ids, or later"
 )]
 pub struct Full {
-    /// The limit.
     pub max_bytes: u64,
 }
 

@@ -46,7 +46,6 @@ pub struct Lookup {
 /// The newest killmails of one id.
 #[derive(Debug, Clone, Copy)]
 pub struct Latest {
-    /// The id.
     pub term: Term,
     /// Oldest killmail time, unix seconds.
     pub since: Option<i64>,
@@ -57,7 +56,6 @@ pub struct Latest {
 /// A killmail of a page.
 #[derive(Debug, Clone)]
 pub struct Chosen {
-    /// Its numbers.
     pub hit: Hit,
     /// Plugin name and JSON object.
     pub annotations: Vec<(String, Arc<str>)>,
@@ -151,7 +149,7 @@ impl Feed {
         let feed = self.clone();
         let read = self.read("history-read", move || -> Result<Vec<Delivered>, FeedError> {
             let hits: Vec<Hit> = chosen.iter().map(|one| one.hit).collect();
-            let entries = feed.store().entries(&hits)?;
+            let entries = feed.store.entries(&hits)?;
             let kept = entries
                 .into_iter()
                 .zip(chosen)
@@ -173,7 +171,7 @@ impl Feed {
         let feed = self.clone();
         let counted = self.read("history-count", move || {
             let filter = &subscription.filter;
-            feed.store().count_matching(&HistoryQuery {
+            feed.store.count_matching(&HistoryQuery {
                 filter,
                 interest: None,
                 order: Order::Newest,
@@ -208,7 +206,7 @@ impl Search<'_> {
             hits.truncate(lookup.limit);
             let mut bytes = 0;
             let first = hits.iter().take_while(|hit| is_read_first(&feed, &mut bytes, hit.seq)).count();
-            let entries = feed.store().entries(&hits[..first])?;
+            let entries = feed.store.entries(&hits[..first])?;
             Ok((hits, entries, more))
         });
         let (hits, entries, more) = page.await??;
@@ -292,7 +290,7 @@ impl Search<'_> {
         let (feed, lookup, interest) = (self.feed.clone(), self.lookup.clone(), plugin.interest().cloned());
         let page = self.feed.read("history-page", move || {
             let hits = select(&feed, &lookup, interest.as_ref(), limit)?;
-            feed.store().entries(&hits)
+            feed.store.entries(&hits)
         });
         Ok(page.await??)
     }
@@ -301,7 +299,7 @@ impl Search<'_> {
 /// Whether a killmail is among the first of a page, with `bytes` of JSON before it.
 fn is_read_first(feed: &Feed, bytes: &mut u64, seq: Seq) -> bool {
     let before = *bytes;
-    *bytes += u64::from(feed.store().weight_of(seq));
+    *bytes += u64::from(feed.store.weight_of(seq));
     before < FIRST_READ_BYTES
 }
 
@@ -312,7 +310,7 @@ fn select(
     limit: usize,
 ) -> Result<Vec<Hit>, store::error::StoreError> {
     let filter = &lookup.subscription.filter;
-    feed.store().select(&HistoryQuery {
+    feed.store.select(&HistoryQuery {
         filter,
         interest,
         order: lookup.order,

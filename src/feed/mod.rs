@@ -7,25 +7,22 @@
 //! Must not know: SSE, channels, webhooks, HTTP.
 
 pub mod config;
-pub mod counters;
-pub mod error;
+pub(crate) mod counters;
+pub(crate) mod error;
 pub mod event;
-pub mod filters;
-pub mod history;
-pub mod newest;
-pub mod newest_preload;
-pub mod pace;
-pub mod preload;
+pub(crate) mod filters;
+pub(crate) mod history;
+pub(crate) mod newest;
+pub(crate) mod newest_preload;
+pub(crate) mod pace;
+pub(crate) mod preload;
 pub mod reader;
-pub mod registry;
-pub mod scrub;
-pub mod silence;
-pub mod space;
+pub(crate) mod registry;
 pub mod start;
-pub mod subscription_plugin;
-pub mod wake_terms;
+pub(crate) mod subscription_plugin;
+pub(crate) mod wake_terms;
 pub mod wakeups;
-pub mod writer;
+pub(crate) mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,12 +45,10 @@ use crate::plugins::plugin_quota::{Limits, PluginQuota};
 use crate::store::Store;
 use crate::store::incoming::{Appended, Checkpoint, Incoming};
 use crate::tasks;
-use crate::telemetry::channel_counters::ChannelCounters;
-use crate::telemetry::fallback_status::FallbackStatus;
-use crate::telemetry::source_status::SourceStatus;
 use crate::telemetry::unreadable_members::{Found, Unreadable};
 
-/// The log with its writer and its readers.
+/// The log with its writer and its readers. Parts that need the store or the plugins themselves get them from
+/// `server/app`.
 pub struct Feed {
     store: Arc<Store>,
     plugins: Arc<Plugins>,
@@ -66,20 +61,22 @@ pub struct Feed {
     moved: watch::Sender<Seq>,
     closing: watch::Sender<bool>,
     counters: Arc<Counters>,
-    source_status: Arc<SourceStatus>,
-    channel_counters: ChannelCounters,
-    fallback_status: FallbackStatus,
     plugin_quota: Arc<PluginQuota>,
     reads: Arc<Semaphore>,
-    unreadable: Unreadable,
+    unreadable: Arc<Unreadable>,
 }
 
 impl Feed {
-    /// Starts the writer.
+    /// Starts the writer. Fields of published killmails that could not be read are counted in `unreadable`.
     ///
     /// # Errors
     /// The writer's thread could not be started.
-    pub fn start(store: Arc<Store>, plugins: Arc<Plugins>, config: Config) -> std::io::Result<Arc<Self>> {
+    pub fn start(
+        store: Arc<Store>,
+        plugins: Arc<Plugins>,
+        unreadable: Arc<Unreadable>,
+        config: Config,
+    ) -> std::io::Result<Arc<Self>> {
         let announced = Arc::new(AtomicU64::new(store.head().0));
         let wakeups = Arc::new(Wakeups::default());
         let counters = Arc::new(Counters::default());
@@ -93,8 +90,8 @@ impl Feed {
         };
         let writer = Writer::start(parts, config.writer_queue)?;
         let (closing, _) = watch::channel(false);
-        let source_status = Arc::new(SourceStatus::default());
         Ok(Arc::new(Self {
+            plugin_quota: Arc::new(PluginQuota::new(plugin_limits(&plugins, &config))),
             store,
             plugins,
             filters: Filters::new(wakeups.clone(), config.filters_max_bytes),
@@ -102,27 +99,13 @@ impl Feed {
             config,
             wakeups,
             registry: Registry::default(),
-            channel_counters: ChannelCounters::default(),
-            plugin_quota: Arc::default(),
             writer,
             announced,
             moved,
             closing,
             counters,
-            source_status,
-            fallback_status: FallbackStatus::default(),
-            unreadable: Unreadable::default(),
+            unreadable,
         }))
-    }
-
-    /// The store.
-    pub const fn store(&self) -> &Arc<Store> {
-        &self.store
-    }
-
-    /// The plugins that subscriptions can use.
-    pub const fn plugins(&self) -> &Arc<Plugins> {
-        &self.plugins
     }
 
     /// The settings.
@@ -150,26 +133,9 @@ impl Feed {
         &self.counters
     }
 
-    /// The state of the first source.
-    pub const fn source_status(&self) -> &Arc<SourceStatus> {
-        &self.source_status
-    }
-
     /// What each client address uses of plugins, over all transports.
     pub const fn plugin_quota(&self) -> &Arc<PluginQuota> {
         &self.plugin_quota
-    }
-
-    /// What one client address may use of plugins.
-    pub fn plugin_limits(&self) -> Limits {
-        let plugin = self.plugins.engine().config();
-        Limits {
-            evaluators_per_address: plugin.evaluators_per_address_max,
-            evaluators_total: plugin.evaluators_max,
-            memory_bytes: self.plugins.engine().capacity().memory().max() / 2,
-            requests_per_address: self.config.judged_requests_per_address_max,
-            requests_total: self.config.judged_requests_max,
-        }
     }
 
     /// Reads from disk for history, at most `history_reads_max` at a time, so that other blocking work always finds a
@@ -190,21 +156,6 @@ impl Feed {
             done
         };
         Ok(tasks::blocking(name, work).await?)
-    }
-
-    /// The counters of channels.
-    pub const fn channel_counters(&self) -> &ChannelCounters {
-        &self.channel_counters
-    }
-
-    /// The state of the fallback sources.
-    pub const fn fallback_status(&self) -> &FallbackStatus {
-        &self.fallback_status
-    }
-
-    /// Killmail fields that could not be read.
-    pub const fn unreadable(&self) -> &Unreadable {
-        &self.unreadable
     }
 
     /// The newest announced number.
@@ -268,5 +219,17 @@ impl Feed {
 
     pub(crate) fn closing(&self) -> watch::Receiver<bool> {
         self.closing.subscribe()
+    }
+}
+
+/// What one client address may use of plugins.
+fn plugin_limits(plugins: &Plugins, config: &Config) -> Limits {
+    let plugin = plugins.engine().config();
+    Limits {
+        evaluators_per_address: plugin.evaluators_per_address_max,
+        evaluators_total: plugin.evaluators_max,
+        memory_bytes: plugins.engine().capacity().memory().max() / 2,
+        requests_per_address: config.judged_requests_per_address_max,
+        requests_total: config.judged_requests_max,
     }
 }

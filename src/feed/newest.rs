@@ -17,7 +17,6 @@ use crate::store::query::{HistoryQuery, Hit, Order};
 /// A preload as the client asks for it.
 #[derive(Debug, Clone)]
 pub struct Newest {
-    /// The terms.
     pub terms: Vec<Term>,
     /// Killmails per term, before any plugin judges them.
     pub limit: usize,
@@ -54,7 +53,6 @@ impl Newest {
 /// Killmails of one system that are read and sent together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Portion {
-    /// The system.
     pub system: u32,
     /// The killmails, newest first.
     pub hits: Vec<Hit>,
@@ -103,9 +101,7 @@ impl Selection {
 
 /// A search over all terms.
 pub struct Search<'a> {
-    /// The store.
     pub store: &'a Store,
-    /// The preload.
     pub newest: &'a Newest,
     /// What the plugin needs to see.
     pub interest: Option<&'a Interest>,

@@ -28,12 +28,7 @@ use crate::tasks;
 #[derive(Debug)]
 pub enum PreloadEvent {
     /// Killmails of one system, newest first. The caller reports to [`NewestPreload::note_sent`] how many it sent.
-    Portion {
-        /// The system.
-        system: u32,
-        /// The killmails.
-        kept: Vec<Delivered>,
-    },
+    Portion { system: u32, kept: Vec<Delivered> },
     /// All portions were sent.
     Complete {
         /// Systems covered: those asked for, and others in which killmails were found.
@@ -42,12 +37,7 @@ pub enum PreloadEvent {
         left_out: u64,
     },
     /// The number of killmails of a system that had a portion.
-    Count {
-        /// The system.
-        system: u32,
-        /// The killmails.
-        count: u64,
-    },
+    Count { system: u32, count: u64 },
 }
 
 /// A running preload.
@@ -198,7 +188,7 @@ impl NewestPreload {
                     return Ok(None);
                 };
                 // Microseconds, from memory: not worth leaving the event loop.
-                let count = self.feed.store().count_in_system(system, self.newest.counted_since);
+                let count = self.feed.store.count_in_system(system, self.newest.counted_since);
                 Ok(Some(PreloadEvent::Count { system, count }))
             }
         }
@@ -211,7 +201,7 @@ impl NewestPreload {
         Box::pin(async move {
             let chosen = tasks::blocking("preload-selection", move || {
                 let search =
-                    Search { store: feed.store(), newest: &newest, interest: interest.as_ref(), head };
+                    Search { store: &feed.store, newest: &newest, interest: interest.as_ref(), head };
                 search.choose(&subscription.filter)
             });
             chosen.await?
@@ -225,7 +215,7 @@ impl NewestPreload {
         if let Some(Portion { system, hits }) = selection.portions.pop_front() {
             let feed = self.feed.clone();
             let entries = async move {
-                Ok(tasks::blocking("preload-portion", move || feed.store().entries(&hits)).await??)
+                Ok(tasks::blocking("preload-portion", move || feed.store.entries(&hits)).await??)
             };
             self.stage = Stage::Reading { selection, system, entries: Box::pin(entries) };
             return None;

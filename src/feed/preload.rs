@@ -32,7 +32,6 @@ pub struct Preload {
     pub head: Seq,
     /// The last killmail id taken.
     pub after: u32,
-    /// Batches taken.
     pub taken: u64,
     /// Batches in all.
     pub total: u64,
@@ -58,7 +57,6 @@ impl Preload {
 pub struct Plan {
     /// Killmails, before any plugin judged them.
     pub killmails: u64,
-    /// Batches.
     pub batches: u64,
 }
 

@@ -48,9 +48,7 @@ pub struct OpenReader {
 /// The last fault of a subscription's plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastFault {
-    /// The plugin.
     pub plugin: String,
-    /// The fault.
     pub failure: Failure,
     /// The killmail this subscription missed because of it.
     pub killmail_id: u32,
@@ -61,11 +59,9 @@ pub struct LastFault {
 /// What may change about an open reader.
 #[derive(Debug, Clone)]
 pub struct ReaderState {
-    /// Its subscription.
     pub subscription: Arc<Subscription>,
     /// When the subscription last changed, unix milliseconds.
     pub updated_at_ms: i64,
-    /// The transport.
     pub through: Transport,
     /// The client's name, as the transport knows it.
     pub subscriber: Option<Arc<str>>,
@@ -78,7 +74,6 @@ pub struct ReaderState {
 /// The client of a reader, as its transport knows it.
 #[derive(Debug, Clone)]
 pub struct Client {
-    /// The transport.
     pub through: Transport,
     /// The client's name.
     pub subscriber: Option<Arc<str>>,
@@ -103,7 +98,6 @@ impl OpenReader {
         self.state.lock().clone()
     }
 
-    /// Its progress.
     pub fn progress(&self) -> Progress {
         *self.progress.lock()
     }
@@ -113,7 +107,6 @@ impl OpenReader {
         self.last_fault.lock().clone()
     }
 
-    /// Its subscription.
     pub fn subscription(&self) -> Arc<Subscription> {
         self.state.lock().subscription.clone()
     }
@@ -168,7 +161,6 @@ impl Registry {
 
 /// A reader's entry in the registry, removed on drop.
 pub struct Registration {
-    /// The entry.
     pub reader: Arc<OpenReader>,
     readers: Arc<Mutex<hashbrown::HashMap<String, Arc<OpenReader>>>>,
 }
@@ -181,7 +173,6 @@ impl Registration {
         state.updated_at_ms = now_ms();
     }
 
-    /// Sets the client.
     pub fn set_client(&self, client: Client) {
         let mut state = self.reader.state.lock();
         let Client { through, subscriber, address, connected_at_ms } = client;

@@ -32,7 +32,6 @@ pub enum Outcome {
     Fault(Failure, SharedEntry),
 }
 
-/// The plugin of one subscription.
 #[derive(Clone)]
 pub struct SubscriptionPlugin {
     plugins: Arc<Plugins>,
@@ -49,7 +48,7 @@ impl SubscriptionPlugin {
     /// # Errors
     /// There is no such plugin, or it refuses its configuration.
     pub async fn open(feed: &Feed, using: &PluginUse) -> Result<Self, FeedError> {
-        Self::resolve(feed.plugins().clone(), feed.plugin_quota().clone(), using.clone()).await
+        Self::resolve(feed.plugins.clone(), feed.plugin_quota().clone(), using.clone()).await
     }
 
     /// The same for readers, which can wait: accepts a plugin that is still being prepared, see
@@ -59,7 +58,7 @@ impl SubscriptionPlugin {
     /// As [`SubscriptionPlugin::open`].
     pub async fn open_unready(feed: &Feed, using: &PluginUse) -> Result<Self, FeedError> {
         let (plugins, quota, changes) =
-            (feed.plugins().clone(), feed.plugin_quota().clone(), feed.plugins().watch());
+            (feed.plugins.clone(), feed.plugin_quota().clone(), feed.plugins.watch());
         match Self::resolve(plugins.clone(), quota.clone(), using.clone()).await {
             Err(error) if is_preparing(&error) => {
                 Ok(Self { plugins, quota, using: using.clone(), evaluator: None, changes })

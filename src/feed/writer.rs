@@ -31,7 +31,6 @@ pub struct Parts {
     pub announced: Arc<AtomicU64>,
     /// Tells those who wait for any change, new or revised.
     pub moved: watch::Sender<Seq>,
-    /// What is counted.
     pub counters: Arc<Counters>,
 }
 

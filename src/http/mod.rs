@@ -2,13 +2,13 @@
 //!
 //! Must not know: which killmails a subscription gets, or how anything is stored.
 
-pub mod answer;
-pub mod config;
-pub mod numbers;
-pub mod request;
-pub mod routes;
-pub mod state;
-pub mod stream;
+pub(crate) mod answer;
+pub(crate) mod config;
+pub(crate) mod numbers;
+pub(crate) mod request;
+pub(crate) mod routes;
+pub(crate) mod state;
+pub(crate) mod stream;
 
 use std::sync::Arc;
 
@@ -32,12 +32,10 @@ use crate::tasks;
 /// `ConnectInfo<SocketAddr>` to requests.
 pub fn router(dependencies: HttpDependencies) -> Router {
     let other_routes = dependencies.other_routes.clone();
-    let tokens = tokens::load(dependencies.feed.store());
+    let tokens = tokens::load(&dependencies.store);
     let state = Arc::new(HttpState::new(dependencies, tokens));
-    drop(tasks::spawn(
-        "rates",
-        rates::sample_until_closed(Arc::downgrade(&state.rates), Arc::downgrade(&state.feed)),
-    ));
+    let sampling = rates::sample_until_closed(Arc::downgrade(&state.rates), state.feed.closing());
+    drop(tasks::spawn("rates", sampling));
     let routes = table()
         .layer(from_fn_with_state(Arc::clone(&state), body::set_body_limits))
         .with_state(Arc::clone(&state));

@@ -21,18 +21,29 @@ use crate::http::request::connections::Connections;
 use crate::http::routes::mirror_state::MirrorState;
 use crate::http::stream::batch_cache::BatchCache;
 use crate::http::stream::stream_limits::StreamLimits;
+use crate::plugins::Plugins;
 use crate::plugins::plugin_quota::{EvaluatorPermit, QuotaExceeded, RequestPermit};
 use crate::plugins::uploads::Uploads;
+use crate::store::Store;
+use crate::telemetry::Telemetry;
 use crate::wire::query::limits::Limits;
 
 /// What [`HttpState`] is made from, and the routes the router adds.
 pub struct HttpDependencies {
-    /// Readers, history and what stands behind them.
+    /// Readers and history.
     pub feed: Arc<Feed>,
+    /// The store.
+    pub store: Arc<Store>,
+    /// The plugins that subscriptions can use.
+    pub plugins: Arc<Plugins>,
+    /// What the server reports about itself.
+    pub telemetry: Telemetry,
     /// The queue of bodies to fetch, for references that are added.
     pub body_requests: Arc<BodyRequests>,
     /// The settings of the HTTP API.
     pub config: Config,
+    /// The limits of parameters that come from settings of others.
+    pub query_limits: Limits,
     /// The token with every scope.
     pub token: String,
     /// When the server started.
@@ -47,12 +58,20 @@ pub struct HttpDependencies {
 
 /// State shared by all handlers.
 pub struct HttpState {
-    /// Readers, history and what stands behind them.
+    /// Readers and history.
     pub feed: Arc<Feed>,
+    /// The store.
+    pub store: Arc<Store>,
+    /// The plugins that subscriptions can use.
+    pub plugins: Arc<Plugins>,
+    /// What the server reports about itself.
+    pub telemetry: Telemetry,
     /// The queue of bodies to fetch, for references that are added.
     pub body_requests: Arc<BodyRequests>,
     /// The settings of the HTTP API.
     pub config: Config,
+    /// The limits of parameters that come from settings of others.
+    pub query_limits: Limits,
     /// Tokens and their scopes.
     pub tokens: ApiTokens,
     /// When the server started.
@@ -83,32 +102,41 @@ impl HttpState {
     /// State of a server that has served nothing yet. `tokens`: those created over the API.
     #[must_use]
     pub fn new(dependencies: HttpDependencies, tokens: Vec<ApiToken>) -> Self {
-        let HttpDependencies { feed, body_requests, config, token, started, connections, in_flight, .. } =
-            dependencies;
-        let plugins = Arc::clone(feed.plugins());
-        Self {
-            mirror: MirrorState::new(&config.mirror),
+        let HttpDependencies {
             feed,
+            store,
+            plugins,
+            telemetry,
             body_requests,
             config,
+            query_limits,
+            token,
+            started,
+            connections,
+            in_flight,
+            ..
+        } = dependencies;
+        Self {
+            mirror: MirrorState::new(&config.mirror),
+            rates: Arc::new(Rates::new(telemetry.clone())),
+            uploads: Uploads::new(Arc::clone(&plugins)),
+            feed,
+            store,
+            plugins,
+            telemetry,
+            body_requests,
+            config,
+            query_limits,
             tokens: ApiTokens::new(&token, tokens),
             started,
             connections,
             in_flight,
-            uploads: Uploads::new(Arc::clone(&plugins)),
             streams: Arc::default(),
             batch_cache: Arc::default(),
             stream_events: AtomicU64::new(0),
             killmail_hits: AtomicU64::new(0),
             killmail_misses: AtomicU64::new(0),
-            rates: Arc::default(),
         }
-    }
-
-    /// The limits of parameters that come from settings.
-    #[must_use]
-    pub fn query_limits(&self) -> Limits {
-        Limits { plugin_config_bytes: self.feed.plugins().engine().config().config_bytes }
     }
 
     /// Counts a subscription's plugin against the quota of the client's address; `None` without a plugin.
@@ -121,11 +149,7 @@ impl HttpState {
         subscription: &Subscription,
     ) -> Result<Option<EvaluatorPermit>, QuotaExceeded> {
         let caller = address::plugin_caller(parts, &self.config.trusted_proxies);
-        self.feed.plugin_quota().acquire_evaluator(
-            &self.feed.plugin_limits(),
-            caller,
-            subscription.plugin.as_ref(),
-        )
+        self.feed.plugin_quota().acquire_evaluator(caller, subscription.plugin.as_ref())
     }
 
     /// Counts a history request with a plugin against its quota; `None` without a plugin.
@@ -139,7 +163,7 @@ impl HttpState {
     ) -> Result<Option<RequestPermit>, QuotaExceeded> {
         let caller = address::plugin_caller(parts, &self.config.trusted_proxies)
             .filter(|_| subscription.plugin.is_some());
-        self.feed.plugin_quota().acquire_request(&self.feed.plugin_limits(), caller)
+        self.feed.plugin_quota().acquire_request(caller)
     }
 
     /// Share of killmails by id that were found in memory, percent with two decimals; 0 before the first

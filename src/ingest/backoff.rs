@@ -20,7 +20,6 @@ pub const FAILED_MAX_TIMES: u32 = 60;
 pub struct Waits {
     /// After a 429 without `Retry-After`.
     pub limited_ms: u64,
-    /// After a 403.
     pub forbidden_ms: u64,
     /// After any other failure.
     pub failed_ms: u64,
@@ -31,7 +30,6 @@ pub struct Waits {
 pub enum Trouble {
     /// 429, with the wait it asks for.
     Limited(Option<Duration>),
-    /// 401 or 403.
     Forbidden,
     /// No connection, a timeout, 5xx, a response that makes no sense.
     Failed,

@@ -7,7 +7,7 @@ pub(crate) mod arrival;
 pub(crate) mod backoff;
 pub(crate) mod bodies;
 pub(crate) mod client;
-pub mod config;
+pub(crate) mod config;
 pub(crate) mod fallback_config;
 pub(crate) mod files;
 pub(crate) mod package;

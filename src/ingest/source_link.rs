@@ -36,7 +36,6 @@ impl SourceLink {
         Self { name, kind, backoff: Backoff::new(waits), status }
     }
 
-    /// Counts a request.
     pub fn count_request(&self) {
         self.status.requests.fetch_add(1, Ordering::Relaxed);
     }

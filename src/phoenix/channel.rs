@@ -45,13 +45,11 @@ pub struct Channel {
     pub key: u64,
     /// The form of its frames.
     pub form: Form,
-    /// The topic.
     pub topic: String,
     /// The join ref of its frames.
     pub join_ref: Ref,
     /// The name of its subscription.
     pub subscription_id: String,
-    /// Its subscription.
     pub subscription: Arc<Subscription>,
     /// The killmails it has received.
     pub sent: DeliveredIds,
@@ -68,7 +66,6 @@ pub struct Channel {
 /// What replies need beyond the channel.
 #[derive(Clone, Copy)]
 pub struct ChannelContext<'a> {
-    /// The limits.
     pub config: &'a Config,
     /// The connection's name.
     pub user_id: &'a str,

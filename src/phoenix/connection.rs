@@ -41,7 +41,6 @@ use crate::wire::event as wire_event;
 
 type Opening = BoxFuture<'static, Result<Box<OpenChannel>, feed::error::FeedError>>;
 
-/// A connection.
 pub struct Connection {
     state: Arc<ChannelState>,
     socket: Socket,
@@ -205,7 +204,6 @@ impl Connection {
         None
     }
 
-    /// The next deadline.
     fn next_deadline(&self) -> Instant {
         let wait_ms = u64::try_from(self.session.next_tick_ms() - now_ms()).unwrap_or(0);
         let tick = Instant::now() + Duration::from_millis(wait_ms);
@@ -254,17 +252,13 @@ impl Connection {
             }
             Effect::Preload { key, request, terms } => self.preload(key, request, terms),
             Effect::Count { key, system } => {
-                let count = self.state.feed.store().count_in_system(system, now_secs() - DAY_SECS);
+                let count = self.state.store.count_in_system(system, now_secs() - DAY_SECS);
                 let sent = self.session.count(key, system, count, now_ms(), &mut self.effects);
-                self.count(|state| &state.feed.channel_counters().counts, u64::from(sent));
+                add(&self.state.counters.counts, u64::from(sent));
             }
             Effect::Close { key } => self.close(key),
-            Effect::Refused => self.count(|state| &state.feed.channel_counters().join_refused, 1),
+            Effect::Refused => add(&self.state.counters.join_refused, 1),
         }
-    }
-
-    fn count(&self, counter: impl FnOnce(&ChannelState) -> &AtomicU64, by: u64) {
-        counter(&self.state).fetch_add(by, Ordering::Relaxed);
     }
 
     fn open(&mut self, open: Open) {
@@ -277,18 +271,16 @@ impl Connection {
         let last_event_id = resume_from.or(place);
         replaces.into_iter().for_each(|key| self.close(key));
         let feed = Arc::clone(&self.state.feed);
-        let hold = match feed.plugin_quota().acquire_evaluator(
-            &feed.plugin_limits(),
-            self.caller.judged,
-            subscription.plugin.as_ref(),
-        ) {
+        let plugin = subscription.plugin.as_ref();
+        let hold = match feed.plugin_quota().acquire_evaluator(self.caller.judged, plugin) {
             Ok(hold) => hold,
             Err(refused) => return self.session.refused(key, &refused.to_string(), &mut self.effects),
         };
         let start = Start { last_event_id, ..Start::default() };
+        let counters = Arc::clone(&self.state.counters);
         let opening = async move {
-            let reader = Reader::open(feed.clone(), (*subscription).clone(), start).await?;
-            Ok(Box::new(OpenChannel::new(feed, key, reader, hold)))
+            let reader = Reader::open(feed, (*subscription).clone(), start).await?;
+            Ok(Box::new(OpenChannel::new(counters, key, reader, hold)))
         };
         self.opening.push((key, Box::pin(opening)));
     }
@@ -357,7 +349,7 @@ impl Connection {
                     debug_span!(target: DELIVERY, "delivery", killmail.id = killmail_id, event.id = %id);
                 let _entered = span.entered();
                 let pushed = self.session.killmail(key, &kept, &id, now_ms(), &mut self.effects);
-                self.count(|state| &state.feed.channel_counters().pushed, u64::from(pushed));
+                add(&self.state.counters.pushed, u64::from(pushed));
             }
             ChannelEvent::Live(Some(Event::Backfilled { span, id })) => {
                 self.session.gap(key, &wire_event::backfilled(&span, &id), &mut self.effects)
@@ -382,7 +374,7 @@ impl Connection {
         match event {
             newest_preload::PreloadEvent::Portion { system, kept } => {
                 let pushed = self.session.portion(key, (system, kept), now_ms(), &mut self.effects);
-                self.count(|state| &state.feed.channel_counters().preloaded, pushed as u64);
+                add(&self.state.counters.preloaded, pushed as u64);
                 self.open_channel(key).into_iter().for_each(|channel| channel.note_sent(pushed));
             }
             newest_preload::PreloadEvent::Complete { systems, left_out } => {
@@ -396,10 +388,14 @@ impl Connection {
             }
             newest_preload::PreloadEvent::Count { system, count } => {
                 let sent = self.session.preload_count(key, (system, count), now_ms(), &mut self.effects);
-                self.count(|state| &state.feed.channel_counters().counts, u64::from(sent));
+                add(&self.state.counters.counts, u64::from(sent));
             }
         }
     }
+}
+
+fn add(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Ordering::Relaxed);
 }
 
 /// Why a reader cannot be opened, in the form clients parse.

@@ -31,7 +31,6 @@ pub struct Ids {
 }
 
 impl Ids {
-    /// None yet.
     #[must_use]
     pub fn new(dimension: Dimension, max: usize) -> Self {
         Self {

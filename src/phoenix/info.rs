@@ -61,7 +61,7 @@ pub async fn status(State(state): State<Arc<ChannelState>>) -> Response {
     json_response(&json!({
         "status": word,
         "active_connections": open,
-        "active_subscriptions": state.feed.channel_counters().subscribed(),
+        "active_subscriptions": state.counters.subscribed(),
         "uptime_seconds": state.started.elapsed().map_or(0, |time| time.as_secs()),
         "timestamp": iso_micros_now(),
     }))

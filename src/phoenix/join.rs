@@ -35,7 +35,6 @@ pub enum JoinError {
     /// Upstream does not serve such topics. Its reply carries no join ref.
     #[error("unmatched topic")]
     Unmatched,
-    /// Everything else.
     #[error("{0}")]
     Refused(String),
 }
@@ -46,14 +45,12 @@ impl From<String> for JoinError {
     }
 }
 
-/// A topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Topic {
     /// Killmails the payload selects.
     Lobby,
     /// The same, and every killmail with this id.
     Id(Dimension, u32),
-    /// Every killmail.
     All,
 }
 
@@ -95,7 +92,6 @@ impl PreloadRequest {
     pub const DEFAULT: Self =
         Self { limit: 5, since_hours: 24, batch: None, interval_ms: None, every_kind: false };
 
-    /// Parses `preload`.
     #[must_use]
     pub fn read(value: Option<&Value>) -> Preload {
         let empty = Map::new();
@@ -128,7 +124,6 @@ impl PreloadRequest {
     }
 }
 
-/// The members of a preload.
 const PRELOAD_MEMBERS: [&str; 5] =
     ["enabled", "limit_per_system", "since_hours", "delivery_batch_size", "delivery_interval_ms"];
 
@@ -184,7 +179,6 @@ pub struct Join {
     pub systems: Vec<u32>,
     /// The characters, in the order given.
     pub characters: Vec<u32>,
-    /// The preload.
     pub preload: Option<PreloadRequest>,
     /// The event id to resume after.
     pub resume_from: Option<String>,

@@ -2,21 +2,21 @@
 //!
 //! Must not know: which killmail goes to whom, how anything is stored, the other transports.
 
-pub mod channel;
+pub(crate) mod channel;
 pub mod config;
-pub mod connection;
-pub mod deflate;
-pub mod delivered_ids;
+pub(crate) mod connection;
+pub(crate) mod deflate;
+pub(crate) mod delivered_ids;
 pub mod effect;
 pub mod frame;
-pub mod ids;
-pub mod info;
-pub mod join;
-pub mod open_channel;
-pub mod payloads;
+pub(crate) mod ids;
+pub(crate) mod info;
+pub(crate) mod join;
+pub(crate) mod open_channel;
+pub(crate) mod payloads;
 pub mod session;
-pub mod socket;
-pub mod upgrade;
+pub(crate) mod socket;
+pub(crate) mod upgrade;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -48,7 +48,9 @@ use crate::phoenix::session::Session;
 use crate::phoenix::socket::Socket;
 use crate::plugins::plugin_quota;
 use crate::quota::{Lease, LimitReached, Quota, QuotaLimits};
+use crate::store::Store;
 use crate::tasks;
+use crate::telemetry::channel_counters::ChannelCounters;
 use crate::wire::query::limits::Limits;
 use crate::wire::query::origin;
 use crate::wire::text;
@@ -79,22 +81,38 @@ pub type CallerLookup = Box<dyn Fn(&Parts) -> Caller + Send + Sync>;
 pub struct ChannelState {
     /// The feed.
     pub feed: Arc<Feed>,
+    /// The store, for the number of killmails in a system.
+    pub store: Arc<Store>,
+    /// What connections and channels count.
+    pub counters: Arc<ChannelCounters>,
     /// The settings.
     pub config: Arc<Config>,
     /// When the server started.
     pub started: SystemTime,
+    query_limits: Limits,
     caller_lookup: CallerLookup,
     connections: Arc<Quota<IpAddr>>,
     options: Options,
 }
 
 impl ChannelState {
-    /// Creates the transport. `caller_lookup` finds out who connects, for the limits per address.
+    /// Creates the transport. `query_limits` bound the parameters of joins; `caller_lookup` finds out who connects,
+    /// for the limits per address.
     #[must_use]
-    pub fn new(feed: Arc<Feed>, config: Config, caller_lookup: CallerLookup) -> Arc<Self> {
+    pub fn new(
+        feed: Arc<Feed>,
+        store: Arc<Store>,
+        counters: Arc<ChannelCounters>,
+        query_limits: Limits,
+        config: Config,
+        caller_lookup: CallerLookup,
+    ) -> Arc<Self> {
         let options = options(&config);
         Arc::new(Self {
             feed,
+            store,
+            counters,
+            query_limits,
             config: Arc::new(config),
             started: SystemTime::now(),
             caller_lookup,
@@ -138,7 +156,7 @@ impl ChannelState {
             Err((StatusCode::FORBIDDEN, "this origin may not connect (channels.origins)".to_owned()))
         };
         if lease.is_err() {
-            self.feed.channel_counters().refused.fetch_add(1, Ordering::Relaxed);
+            self.counters.refused.fetch_add(1, Ordering::Relaxed);
         }
         lease
     }
@@ -212,10 +230,9 @@ async fn connect(State(state): State<Arc<ChannelState>>, request: Request) -> Re
     };
     match upgrade {
         Ok((response, socket)) => {
-            let limits = Limits { plugin_config_bytes: state.feed.plugins().engine().config().config_bytes };
             let session = Session::new(
                 Arc::clone(&state.config),
-                limits,
+                state.query_limits,
                 upgrade::user_id(&pairs).into(),
                 form,
                 now_ms(),
@@ -257,7 +274,7 @@ async fn start(
     // The client may never read the response that completes the upgrade.
     match timeout(state.config.handshake(), socket).await {
         Ok(Ok(socket)) => {
-            state.feed.channel_counters().opened.fetch_add(1, Ordering::Relaxed);
+            state.counters.opened.fetch_add(1, Ordering::Relaxed);
             let counted = Counted(Arc::clone(&state));
             Some(
                 Connection::new(state, Socket::new(socket), session, held)
@@ -282,7 +299,7 @@ struct Counted(Arc<ChannelState>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.feed.channel_counters().closed.fetch_add(1, Ordering::Relaxed);
+        self.0.counters.closed.fetch_add(1, Ordering::Relaxed);
     }
 }
 

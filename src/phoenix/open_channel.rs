@@ -9,18 +9,16 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use crate::domain::subscription::Subscription;
+use crate::feed;
 use crate::feed::event::Event;
 use crate::feed::newest::Newest;
 use crate::feed::newest_preload::{self, NewestPreload};
 use crate::feed::reader::Reader;
-use crate::feed::{self, Feed};
 use crate::plugins::plugin_quota::EvaluatorPermit;
+use crate::telemetry::channel_counters::ChannelCounters;
 
-/// An open channel.
 pub struct OpenChannel {
-    /// The channel.
     pub key: u64,
-    /// Its reader.
     pub reader: Reader,
     /// The first one runs, the others wait.
     preloads: VecDeque<NewestPreload>,
@@ -30,11 +28,11 @@ pub struct OpenChannel {
 }
 
 /// Counts a channel as left, however it ends.
-struct Counted(Arc<Feed>);
+struct Counted(Arc<ChannelCounters>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.channel_counters().left.fetch_add(1, Ordering::Relaxed);
+        self.0.left.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -49,9 +47,14 @@ pub enum ChannelEvent {
 impl OpenChannel {
     /// Creates a channel without preloads.
     #[must_use]
-    pub fn new(feed: Arc<Feed>, key: u64, reader: Reader, hold: Option<EvaluatorPermit>) -> Self {
-        feed.channel_counters().joined.fetch_add(1, Ordering::Relaxed);
-        Self { key, reader, preloads: VecDeque::new(), _counted: Counted(feed), _hold: hold }
+    pub fn new(
+        counters: Arc<ChannelCounters>,
+        key: u64,
+        reader: Reader,
+        hold: Option<EvaluatorPermit>,
+    ) -> Self {
+        counters.joined.fetch_add(1, Ordering::Relaxed);
+        Self { key, reader, preloads: VecDeque::new(), _counted: Counted(counters), _hold: hold }
     }
 
     /// Adds a preload of killmails before the reader's place.

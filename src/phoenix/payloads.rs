@@ -12,7 +12,6 @@ use crate::wire::query::filter_echo::FilterEcho;
 use crate::wire::text::JsonBuffer;
 use crate::wire::time::iso_micros;
 
-/// `{}`.
 pub const EMPTY: &[u8] = b"{}";
 
 /// The payload of a refusal.
@@ -42,7 +41,6 @@ pub enum Resumed {
     No,
     /// Where it asked to.
     From(EventId),
-    /// Elsewhere.
     Gap(Gap),
 }
 
@@ -59,7 +57,6 @@ pub struct Joined<'a> {
     pub event_id: EventId,
     /// How that relates to the request.
     pub resumed: &'a Resumed,
-    /// Its subscription.
     pub subscription: &'a Subscription,
     /// Members of the payload without effect.
     pub ignored: &'a [String],
@@ -158,7 +155,6 @@ pub fn update_tail(now_ms: i64, event_id: Option<&EventId>) -> Bytes {
     })
 }
 
-/// `preload_complete`.
 #[must_use]
 pub fn preload_complete(total_kills: u64, systems_processed: u64, errors: &[String]) -> Bytes {
     let mut out = JsonBuffer::default();

@@ -15,12 +15,10 @@ use yawc::{Frame, HttpWebSocket, OpCode, WebSocketError};
 
 /// Frames that may wait for the client. Beyond this it is not read either, so that replies cannot pile up.
 const WAITING_MAX: usize = 64;
-/// Bytes of a fragment.
 const FRAGMENT_BYTES: usize = 16 << 10;
 /// Pings in a row whose pongs may wait, for the same reason.
 const PONGS_MAX: usize = 16;
 
-/// A WebSocket.
 pub struct Socket {
     socket: HttpWebSocket,
     waiting: VecDeque<Frame>,

@@ -17,7 +17,6 @@ pub enum Class {
 }
 
 impl Class {
-    /// Both classes.
     pub const ALL: [Self; 2] = [Self::Small, Self::Scripting];
 
     /// The name in the API.

@@ -74,7 +74,6 @@ pub struct Counts {
     pub faults: BTreeMap<&'static str, u64>,
     /// Log lines that were cut or dropped.
     pub log_lines_cut: u64,
-    /// Instances created.
     pub instances: u64,
     /// The latest fault.
     pub last_fault: Option<LastFault>,

@@ -94,7 +94,6 @@ pub enum Refusal {
     /// In its trial a call took more CPU time than it may, even when repeated alone.
     #[error("{message}")]
     Deadline {
-        /// Which call.
         message: String,
         /// The limit, milliseconds.
         limit: u64,
@@ -111,16 +110,12 @@ pub enum Refusal {
     #[error(
         "{max} pairs of plugin and configuration are in use, the most there may be (plugin.evaluators_max)"
     )]
-    TooMany {
-        /// The limit.
-        max: usize,
-    },
+    TooMany { max: usize },
     /// Another budget that all evaluators share is used up: memory, or slots of the pool.
     #[error("{message}")]
     Full {
         /// What is used up, and the setting.
         message: String,
-        /// The limit.
         limit: u64,
     },
     /// The memory that one address may have is used up by what only that address uses.
@@ -133,10 +128,7 @@ pub enum Refusal {
     },
     /// Too many configurations wait to be tried.
     #[error("{max} configurations wait to be tried, the most there may be (plugin.trials_waiting_max)")]
-    TooManyTrials {
-        /// The limit.
-        max: usize,
-    },
+    TooManyTrials { max: usize },
 }
 
 impl Refusal {

@@ -315,7 +315,7 @@ const DEFAULT: Config = Config {
     rest_secs: 30,
     rest_max_secs: 3_600,
     proof_calls: 20,
-    faults_cpu_ms_per_sec: 10,
+    faults_cpu_ms_per_sec: 4,
     workers: 0,
     queue_live_max: 1_024,
     queue_history_max: 64,

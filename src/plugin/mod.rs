@@ -2,16 +2,16 @@
 //!
 //! Must not know: where killmails come from or go, names and versions of plugins, transports.
 
-pub mod build;
-pub mod class;
-pub mod component_info;
-pub mod counters;
+pub(crate) mod build;
+pub(crate) mod class;
+pub(crate) mod component_info;
+pub(crate) mod counters;
 pub mod engine;
-pub mod error;
+pub(crate) mod error;
 pub mod history;
 pub mod judging;
 pub mod limits;
-pub mod resources;
+pub(crate) mod resources;
 pub mod sandbox;
 mod scan;
 

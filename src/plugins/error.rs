@@ -61,10 +61,7 @@ pub enum PluginsError {
     },
     /// There are too many plugins.
     #[error("there are {max} plugins, the most there may be")]
-    TooManyNames {
-        /// The limit.
-        max: u64,
-    },
+    TooManyNames { max: u64 },
     /// The upload or the configuration is refused.
     #[error("{0}")]
     Refused(#[from] Refusal),
@@ -84,17 +81,13 @@ pub enum PluginsError {
     },
     /// Too many uploads are in progress.
     #[error("{max} uploads are in progress, the most there may be (plugin.uploads_max); try again later")]
-    TooManyUploads {
-        /// The limit.
-        max: usize,
-    },
+    TooManyUploads { max: usize },
     /// The client that uploaded it disconnected.
     #[error("the upload was given up because its client disconnected before it got an answer")]
     GivenUp,
     /// The server failed to compile it.
     #[error("{0}")]
     Internal(String),
-    /// The disk is full.
     #[error("{0}")]
     DiskFull(String),
     /// A background task was lost.

@@ -45,7 +45,6 @@ pub struct Manifest {
 pub struct Version {
     /// SHA-256 of the upload, 64 hex digits.
     pub digest: String,
-    /// Its size, bytes.
     pub size_bytes: usize,
     /// When it was uploaded, unix seconds.
     pub uploaded_at: i64,
@@ -64,7 +63,6 @@ pub struct Version {
     pub warnings: Vec<String>,
 }
 
-/// The state of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VersionState {
     /// It evaluates killmails.

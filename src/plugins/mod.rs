@@ -4,19 +4,19 @@
 //!
 //! Must not know: how guests run, how components are compiled, or which transport an upload came in on.
 
-pub mod components;
-pub mod error;
+pub(crate) mod components;
+pub(crate) mod error;
 #[cfg(test)]
 mod history_cost;
 #[cfg(test)]
 mod history_law;
-pub mod manifest;
+pub(crate) mod manifest;
 mod names;
 pub mod plugin_history;
-pub mod plugin_quota;
-pub mod summary;
+pub(crate) mod plugin_quota;
+pub(crate) mod summary;
 pub mod upload;
-pub mod uploads;
+pub(crate) mod uploads;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;

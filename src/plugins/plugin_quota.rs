@@ -85,8 +85,9 @@ impl Limits {
 }
 
 /// The evaluators and requests in use, by address.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PluginQuota {
+    limits: Limits,
     evaluators: Mutex<HashMap<IpAddr, KeyCounts<PluginUse>>>,
     /// The memory budget of each address, for as long as a permit or a kept evaluator of the address holds it.
     memory: Mutex<HashMap<IpAddr, Weak<Budget>>>,
@@ -103,7 +104,6 @@ pub enum QuotaExceeded {
         "{max} pairs of plugin and configuration are in use from this address, the most it may have ({setting})"
     )]
     Evaluators {
-        /// The limit.
         max: usize,
         /// The setting it follows from.
         setting: &'static str,
@@ -111,7 +111,6 @@ pub enum QuotaExceeded {
     /// As many requests for judged history are open as may be.
     #[error("{max} requests for history judged by a plugin are under way{}, the most there may be ({setting})", if *from_this_address { " from this address" } else { "" })]
     Requests {
-        /// The limit.
         max: usize,
         /// The setting it follows from.
         setting: &'static str,
@@ -131,18 +130,29 @@ impl QuotaExceeded {
 }
 
 impl PluginQuota {
+    /// A quota of which nothing is used.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            evaluators: Mutex::default(),
+            memory: Mutex::default(),
+            requests: Arc::default(),
+            warned: AtomicBool::new(false),
+        }
+    }
+
     /// Counts an evaluator against a caller. `None` without a plugin or a caller.
     ///
     /// # Errors
     /// The caller would use one more different evaluator than its address may.
     pub fn acquire_evaluator(
         self: &Arc<Self>,
-        limits: &Limits,
         caller: Option<Caller>,
         plugin: Option<&PluginUse>,
     ) -> Result<Option<EvaluatorPermit>, QuotaExceeded> {
         let (Some(caller), Some(plugin)) = (caller.map(Caller::normalized), plugin) else { return Ok(None) };
-        let SettingLimit { max, setting } = limits.evaluators_of(caller);
+        let SettingLimit { max, setting } = self.limits.evaluators_of(caller);
         let mut evaluators = self.evaluators.lock();
         let different = evaluators.get(&caller.address).map_or(0, KeyCounts::different);
         let is_new = evaluators.get(&caller.address).is_none_or(|counts| counts.of(plugin) == 0);
@@ -151,10 +161,10 @@ impl PluginQuota {
         }
         evaluators.entry(caller.address).or_default().add(plugin.clone());
         drop(evaluators);
-        if caller.is_shared && is_new && different >= limits.evaluators_per_address {
+        if caller.is_shared && is_new && different >= self.limits.evaluators_per_address {
             self.warn_shared_address(caller.address, max);
         }
-        let memory = self.memory_of(caller.address, limits.memory_bytes);
+        let memory = self.memory_of(caller.address);
         Ok(Some(EvaluatorPermit {
             quota: Arc::clone(self),
             address: caller.address,
@@ -163,13 +173,13 @@ impl PluginQuota {
         }))
     }
 
-    fn memory_of(&self, address: IpAddr, max: u64) -> AddressBudget {
+    fn memory_of(&self, address: IpAddr) -> AddressBudget {
         let mut memory = self.memory.lock();
         if let Some(budget) = memory.get(&address).and_then(Weak::upgrade) {
             return budget;
         }
         memory.retain(|_, budget| budget.strong_count() > 0);
-        let budget = Arc::new(Budget::new(max));
+        let budget = Arc::new(Budget::new(self.limits.memory_bytes));
         memory.insert(address, Arc::downgrade(&budget));
         budget
     }
@@ -190,14 +200,10 @@ impl PluginQuota {
     ///
     /// # Errors
     /// The address, or all of them together, have as many requests open as they may.
-    pub fn acquire_request(
-        &self,
-        limits: &Limits,
-        caller: Option<Caller>,
-    ) -> Result<Option<RequestPermit>, QuotaExceeded> {
+    pub fn acquire_request(&self, caller: Option<Caller>) -> Result<Option<RequestPermit>, QuotaExceeded> {
         let Some(caller) = caller.map(Caller::normalized) else { return Ok(None) };
-        let SettingLimit { max, setting } = limits.requests_of(caller);
-        let limits = QuotaLimits { total: limits.requests_total, per_key: Some(max) };
+        let SettingLimit { max, setting } = self.limits.requests_of(caller);
+        let limits = QuotaLimits { total: self.limits.requests_total, per_key: Some(max) };
         let permit = self.requests.acquire(limits, Some(caller.address));
         permit.map(Some).map_err(|limit| match limit {
             LimitReached::PerKey { max } => QuotaExceeded::Requests { max, setting, from_this_address: true },
@@ -264,10 +270,10 @@ mod tests {
 
     #[test]
     fn equal_evaluators_count_once_and_are_given_back() {
-        let quota = Arc::new(PluginQuota::default());
+        let quota = Arc::new(PluginQuota::new(LIMITS));
         let from = caller("1.2.3.4", false);
         let exceeded = |max| QuotaExceeded::Evaluators { max, setting: "plugin.evaluators_per_address_max" };
-        let acquire = |caller, config| quota.acquire_evaluator(&LIMITS, caller, Some(&plugin(config)));
+        let acquire = |caller, config| quota.acquire_evaluator(caller, Some(&plugin(config)));
         let one = acquire(from, "1").unwrap();
         let _same = acquire(from, "1").unwrap();
         let two = acquire(from, "2").unwrap();
@@ -277,35 +283,31 @@ mod tests {
         assert!(acquire(from, "3").is_err(), "an equal one is still in use");
         drop(two);
         assert!(acquire(from, "3").is_ok());
-        let none = Limits { evaluators_per_address: 0, ..LIMITS };
-        assert!(quota.acquire_evaluator(&none, from, None).unwrap().is_none());
-        assert!(quota.acquire_evaluator(&none, None, Some(&plugin("3"))).unwrap().is_none());
-        let elsewhere = caller("1.2.3.6", false);
-        let refused = quota.acquire_evaluator(&none, elsewhere, Some(&plugin("3"))).unwrap_err();
-        assert_eq!(refused, exceeded(0));
-        assert!(
-            elsewhere.is_some_and(|at| !quota.evaluators.lock().contains_key(&at.address)),
-            "a refused address takes no memory"
-        );
+        let none = Arc::new(PluginQuota::new(Limits { evaluators_per_address: 0, ..LIMITS }));
+        assert!(none.acquire_evaluator(from, None).unwrap().is_none());
+        assert!(none.acquire_evaluator(None, Some(&plugin("3"))).unwrap().is_none());
+        assert_eq!(none.acquire_evaluator(from, Some(&plugin("3"))).unwrap_err(), exceeded(0));
+        assert!(none.evaluators.lock().is_empty(), "a refused address takes no memory");
     }
 
     #[test]
     fn no_address_has_more_than_half_of_all_evaluators() {
-        let quota = Arc::new(PluginQuota::default());
+        let quota = Arc::new(PluginQuota::new(LIMITS));
         let proxy = caller("10.0.0.1", true);
-        let acquire = |limits: &Limits, caller, n: usize| {
-            quota.acquire_evaluator(limits, caller, Some(&plugin(&n.to_string())))
+        let acquire = |quota: &Arc<PluginQuota>, caller, n: usize| {
+            quota.acquire_evaluator(caller, Some(&plugin(&n.to_string())))
         };
-        let held: Vec<_> = (0..5).map(|n| acquire(&LIMITS, proxy, n).unwrap()).collect();
+        let held: Vec<_> = (0..5).map(|n| acquire(&quota, proxy, n).unwrap()).collect();
         assert!(quota.warned.load(Ordering::Relaxed), "the operator was told once");
         assert_eq!(
-            acquire(&LIMITS, proxy, 5).unwrap_err(),
+            acquire(&quota, proxy, 5).unwrap_err(),
             QuotaExceeded::Evaluators { max: 5, setting: "half of plugin.evaluators_max" }
         );
-        assert!(acquire(&LIMITS, caller("1.2.3.4", false), 5).is_ok(), "the other half is for others");
+        assert!(acquire(&quota, caller("1.2.3.4", false), 5).is_ok(), "the other half is for others");
         drop(held);
-        assert!(acquire(&LIMITS, proxy, 5).is_ok());
-        let few = Limits { evaluators_per_address: 16, evaluators_total: 4, ..LIMITS };
+        assert!(acquire(&quota, proxy, 5).is_ok());
+        let limits = Limits { evaluators_per_address: 16, evaluators_total: 4, ..LIMITS };
+        let few = Arc::new(PluginQuota::new(limits));
         let from = caller("1.2.3.4", false);
         let held: Vec<_> = (0..2).map(|n| acquire(&few, from, n).unwrap()).collect();
         assert_eq!(acquire(&few, from, 2).unwrap_err().max(), 2, "nor has any other");
@@ -314,10 +316,9 @@ mod tests {
 
     #[test]
     fn an_address_pays_for_the_evaluators_that_only_it_uses() {
-        let quota = Arc::new(PluginQuota::default());
-        let acquire = |address, config| {
-            quota.acquire_evaluator(&LIMITS, caller(address, false), Some(&plugin(config))).unwrap()
-        };
+        let quota = Arc::new(PluginQuota::new(LIMITS));
+        let acquire =
+            |address, config| quota.acquire_evaluator(caller(address, false), Some(&plugin(config))).unwrap();
         let own = acquire("1.1.1.1", "1");
         let payer = quota.payer(&plugin("1")).unwrap();
         assert_eq!(payer.max(), 100);
@@ -338,9 +339,9 @@ mod tests {
 
     #[test]
     fn a_network_of_ipv6_is_one_caller() {
-        let quota = Arc::new(PluginQuota::default());
-        let acquire = |at, config| quota.acquire_evaluator(&LIMITS, caller(at, false), Some(&plugin(config)));
-        let request = |at| quota.acquire_request(&LIMITS, caller(at, false));
+        let quota = Arc::new(PluginQuota::new(LIMITS));
+        let acquire = |at, config| quota.acquire_evaluator(caller(at, false), Some(&plugin(config)));
+        let request = |at| quota.acquire_request(caller(at, false));
         let _held = ["2001:db8:1:2::1", "2001:db8:1:2:ffff::9"]
             .map(|at| (acquire(at, at).unwrap(), request(at).unwrap()));
         let same = "2001:db8:1:2:3:4:5:6";
@@ -352,8 +353,8 @@ mod tests {
 
     #[test]
     fn requests_are_limited_by_address_and_in_total() {
-        let quota = Arc::new(PluginQuota::default());
-        let request = |address: &str, is_shared| quota.acquire_request(&LIMITS, caller(address, is_shared));
+        let quota = Arc::new(PluginQuota::new(LIMITS));
+        let request = |address: &str, is_shared| quota.acquire_request(caller(address, is_shared));
         let held = [request("1.1.1.1", false).unwrap(), request("1.1.1.1", false).unwrap()];
         let refused = request("1.1.1.1", false).unwrap_err();
         assert!(
@@ -366,7 +367,7 @@ mod tests {
         let setting = "feed.judged_requests_max";
         assert_eq!(refused, QuotaExceeded::Requests { max: 5, setting, from_this_address: false });
         drop((held, more));
-        assert!(request("2.2.2.2", false).is_ok() && quota.acquire_request(&LIMITS, None).unwrap().is_none());
+        assert!(request("2.2.2.2", false).is_ok() && quota.acquire_request(None).unwrap().is_none());
         assert_eq!(quota.requests.in_use(), 0);
     }
 }

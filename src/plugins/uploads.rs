@@ -39,7 +39,6 @@ pub enum UploadState {
     Refused(Arc<PluginsError>),
 }
 
-/// All uploads.
 #[derive(Debug)]
 pub struct Uploads {
     plugins: Arc<Plugins>,

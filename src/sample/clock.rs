@@ -15,7 +15,6 @@ const BATTLE: (f64, f64) = (3.3, 10.7);
 /// The time of one killmail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
-    /// Unix seconds.
     pub time: i64,
     /// The number of the battle it belongs to.
     pub battle: Option<u32>,

@@ -107,7 +107,6 @@ impl Attackers {
     }
 }
 
-/// `None` for 0.
 const fn id_or_none(id: u32) -> Option<u32> {
     if id == 0 { None } else { Some(id) }
 }

@@ -7,13 +7,13 @@
 //!
 //! Must not know: how upstream documents are parsed. The real ones are returned as lines of JSON as received.
 
-pub mod appraise;
+pub(crate) mod appraise;
 mod clock;
 pub mod document;
 mod fight;
 pub mod generate;
 mod loot;
-pub mod participants;
+pub(crate) mod participants;
 mod prices;
 pub mod rng;
 

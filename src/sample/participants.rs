@@ -70,11 +70,8 @@ const TURRETS: [u32; 3] = [53, 55, 74];
 /// A character and what it belongs to; 0 means none.
 #[derive(Debug, Clone, Copy)]
 pub struct Character {
-    /// Character id.
     pub id: u32,
-    /// Corporation id.
     pub corporation: u32,
-    /// Alliance id.
     pub alliance: u32,
     /// Faction id of the militia.
     pub faction: u32,
@@ -86,7 +83,6 @@ pub struct Character {
 #[derive(Debug, Default)]
 struct Fleet {
     members: Vec<u32>,
-    /// Cumulative weights.
     cumulative: Vec<f64>,
 }
 
@@ -109,7 +105,6 @@ impl Ranked {
         Self { table: AliasTable::new(&power_law_weights(points, ids.len())), ids }
     }
 
-    /// An id.
     pub fn draw(&self, dice: &mut Dice) -> u32 {
         self.ids[self.table.draw(dice)]
     }
@@ -123,7 +118,6 @@ pub struct Participants {
     fleets: Vec<Fleet>,
     /// The fleet of each character.
     fleet_of: Vec<u32>,
-    /// Solar systems.
     pub systems: Ranked,
     /// Ships of attackers.
     pub ships_flown: Ranked,
@@ -133,11 +127,9 @@ pub struct Participants {
     pub weapons: Ranked,
     /// Items that are fitted or carried.
     pub modules: Ranked,
-    /// Implants.
     pub implants: Vec<u32>,
     /// Structures and deployables.
     pub structures: Vec<u32>,
-    /// Ships of NPCs.
     pub npc_ships: Vec<u32>,
 }
 

@@ -1,6 +1,7 @@
 //! The application without sockets: store, plugin engine, feed and routes. The server listens on its behalf;
 //! commands on a data folder send it requests directly.
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -30,9 +31,11 @@ use crate::plugins::plugin_history::StoreHistory;
 use crate::server::{Error, token};
 use crate::store::Store;
 use crate::store::facts::facts;
-use crate::telemetry::source_status::Doing;
+use crate::telemetry::Telemetry;
+use crate::telemetry::source_status::{Doing, SourceStatus};
+use crate::wire::query::limits::Limits;
 use crate::wire::read::package;
-use crate::{clock, http, phoenix, sample, tasks, wire};
+use crate::{clock, http, phoenix, plugin, sample, tasks, wire};
 
 /// Every how many killmails of the sample one is used to probe uploads. The resulting 127 take little time, and
 /// even a plugin that uses up its CPU time on each is refused within seconds.
@@ -41,6 +44,8 @@ const PROBE_STEP: usize = 31;
 /// The application without sockets.
 pub struct App {
     feed: Arc<Feed>,
+    store: Arc<Store>,
+    telemetry: Telemetry,
     body_requests: Arc<BodyRequests>,
     router: Router,
     channels: Arc<phoenix::ChannelState>,
@@ -68,41 +73,40 @@ impl App {
         connections: Arc<Connections>,
         bodies_max: usize,
     ) -> Result<Self, Error> {
-        let data_dir = config.server.data_dir.clone();
         let store_config = config.store.clone();
         let open = move || Store::open(store_config, wire::killmail::encode);
         let store = tasks::blocking("open store", open).await??;
-        let token = match config.server.api_token.clone() {
+        let token = match config.server.api_token {
             Some(token) => token,
-            None => {
-                let error = |source| Error::Token { data_dir: data_dir.display().to_string(), source };
-                let (token, is_new) = token::read_or_create(&data_dir).map_err(error)?;
-                if is_new {
-                    tracing::warn!("created the admin token in {}", token::path(&data_dir).display());
-                }
-                token
-            }
+            None => read_or_create_token(&config.server.data_dir)?,
         };
-        let history = Arc::new(StoreHistory::new(&store));
-        let engine = Engine::new(config.plugin, history, wire::killmail::json)?;
-        let store_of_plugins = Arc::clone(&store);
-        let plugins = tasks::blocking("open plugins", move || {
-            Plugins::open(store_of_plugins, engine, probe_killmails())
-        })
-        .await??;
-        plugins.prepare();
+        let plugins = open_plugins(config.plugin, Arc::clone(&store)).await?;
+        let query_limits = Limits { plugin_config_bytes: plugins.engine().config().config_bytes };
         let body_requests = Arc::new(BodyRequests::new(Arc::clone(&store), bodies_max));
-        let feed = Feed::start(store, plugins, config.feed)?;
+        let telemetry = Telemetry::default();
+        let unreadable = Arc::clone(&telemetry.unreadable);
+        let feed = Feed::start(Arc::clone(&store), Arc::clone(&plugins), unreadable, config.feed)?;
         let proxies = config.http.trusted_proxies.clone();
         let caller_lookup = Box::new(move |parts: &Parts| phoenix::Caller {
             address: address::client_address(parts, &proxies),
             judged: address::plugin_caller(parts, &proxies),
         });
-        let channels = phoenix::ChannelState::new(Arc::clone(&feed), config.channels, caller_lookup);
+        let channels = phoenix::ChannelState::new(
+            Arc::clone(&feed),
+            Arc::clone(&store),
+            Arc::clone(&telemetry.channel_counters),
+            query_limits,
+            config.channels,
+            caller_lookup,
+        );
         let in_flight = Arc::new(Budget::new(config.http.in_flight_max_bytes));
         let dependencies = http::state::HttpDependencies {
             config: config.http,
+            query_limits,
             feed: Arc::clone(&feed),
+            store: Arc::clone(&store),
+            plugins,
+            telemetry: telemetry.clone(),
             body_requests: Arc::clone(&body_requests),
             token: token.clone(),
             started: SystemTime::now(),
@@ -110,13 +114,26 @@ impl App {
             in_flight: Arc::clone(&in_flight),
             other_routes: channels.router(),
         };
-        Ok(Self { router: http::router(dependencies), feed, body_requests, channels, token, in_flight })
+        let router = http::router(dependencies);
+        Ok(Self { router, feed, store, telemetry, body_requests, channels, token, in_flight })
     }
 
     /// The feed.
     #[must_use]
     pub const fn feed(&self) -> &Arc<Feed> {
         &self.feed
+    }
+
+    /// The store.
+    #[must_use]
+    pub const fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// What the server reports about itself.
+    #[must_use]
+    pub const fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
     }
 
     /// The queue of bodies to fetch.
@@ -175,7 +192,7 @@ impl App {
 
     /// Closes everything. Returns when the data folder is free, or after the grace period.
     pub async fn release(self, grace: Duration) {
-        let store = Arc::downgrade(self.feed.store());
+        let store = Arc::downgrade(&self.store);
         self.feed.close();
         drop(self);
         let released = async {
@@ -187,6 +204,27 @@ impl App {
             tracing::warn!("the store is still in use after {} ms", grace.as_millis());
         }
     }
+}
+
+/// The admin token of the data folder.
+fn read_or_create_token(data_dir: &Path) -> Result<String, Error> {
+    let error = |source| Error::Token { data_dir: data_dir.display().to_string(), source };
+    let (token, is_new) = token::read_or_create(data_dir).map_err(error)?;
+    if is_new {
+        tracing::warn!("created the admin token in {}", token::path(data_dir).display());
+    }
+    Ok(token)
+}
+
+/// Starts the plugin engine and reads the plugins of the store; those without kept code are compiled in the
+/// background.
+async fn open_plugins(config: plugin::limits::Config, store: Arc<Store>) -> Result<Arc<Plugins>, Error> {
+    let history = Arc::new(StoreHistory::new(&store));
+    let engine = Engine::new(config, history, wire::killmail::json)?;
+    let open = move || Plugins::open(store, engine, probe_killmails());
+    let plugins = tasks::blocking("open plugins", open).await??;
+    plugins.prepare();
+    Ok(plugins)
 }
 
 /// The killmails that uploads are probed with: a cross-section of the bundled sample, small and large. Their place
@@ -211,11 +249,11 @@ pub fn probe_killmails() -> Vec<SharedEntry> {
 
 /// Opens the configured first source. A source that may not run or cannot start is reported in the log and in
 /// `/health`; the server runs without it.
-pub async fn open_source(config: &ingest::Config, feed: &Arc<Feed>) -> Source {
-    *feed.source_status().kind.lock() = config.source;
-    open::open_first(config, feed).await.unwrap_or_else(|why| {
+pub async fn open_source(config: &ingest::Config, store: &Arc<Store>, status: &Arc<SourceStatus>) -> Source {
+    *status.kind.lock() = config.source;
+    open::open_first(config, store, Arc::clone(status)).await.unwrap_or_else(|why| {
         tracing::error!("source {} stays off: {why}", config.source.word());
-        feed.source_status().note(Doing::Refused(why), clock::now_ms());
+        status.note(Doing::Refused(why), clock::now_ms());
         Source::None
     })
 }

@@ -14,10 +14,7 @@ use crate::server::request_head::{TooLong, URL_MAX_BYTES};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionError {
     /// Too many connections are open.
-    Full {
-        /// The limit.
-        max: usize,
-    },
+    Full { max: usize },
     /// The head of the request was not complete in time.
     HeadTimeout,
     /// The head of the request is too long.

@@ -11,14 +11,12 @@ const LINE_BESIDE_URL_BYTES: usize = 64;
 /// The longest request line, bytes.
 pub const LINE_MAX_BYTES: usize = URL_MAX_BYTES + LINE_BESIDE_URL_BYTES;
 
-/// What is too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TooLong {
     /// The request line, because of the URL.
     RequestLine,
     /// All headers together, in bytes.
     Headers,
-    /// The number of headers.
     HeaderCount,
 }
 

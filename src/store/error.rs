@@ -44,7 +44,7 @@ pub enum StoreError {
     /// Only one of these runs at a time.
     #[error("{what} is already running; try again when it is done")]
     UnderWay {
-        /// What.
+        /// The operation.
         what: &'static str,
     },
     /// A newer killstream wrote this store.

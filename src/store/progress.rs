@@ -7,7 +7,6 @@
 pub struct Step {
     /// What is being done, for people.
     pub phase: &'static str,
-    /// Steps done.
     pub done: u64,
     /// Steps in total; 0 if that is not known.
     pub total: u64,

@@ -19,7 +19,6 @@ const TRANSACTION_MAX: usize = 500;
 /// A killmail whose body is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Wanted {
-    /// The killmail's id.
     pub killmail_id: u32,
     /// The source that named it.
     pub source: String,

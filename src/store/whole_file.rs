@@ -16,7 +16,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace(path, &temporary, File::create(&temporary)?, bytes)
 }
 
-/// As [`write`], for a file that only its owner may read.
+/// As [`write()`], for a file that only its owner may read.
 ///
 /// # Errors
 /// The file system.

@@ -11,9 +11,7 @@ pub struct ChannelCounters {
     pub closed: AtomicU64,
     /// Connections refused: too many, or from an origin that is not allowed.
     pub refused: AtomicU64,
-    /// Subscriptions started.
     pub joined: AtomicU64,
-    /// Subscriptions ended.
     pub left: AtomicU64,
     pub join_refused: AtomicU64,
     /// Live killmails pushed.

@@ -69,7 +69,6 @@ pub struct StillMissing {
 /// Documents refused in a row for the same reason, with no killmail accepted in between.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RefusedRun {
-    /// One word.
     pub reason: String,
     pub count: u64,
 }
@@ -108,9 +107,7 @@ pub struct SourceStatus {
     pub still_missing: Mutex<Vec<StillMissing>>,
     /// Killmails that came from archives.
     pub backfilled: AtomicU64,
-    /// Requests sent.
     pub requests: AtomicU64,
-    /// Failed requests.
     pub errors: AtomicU64,
     /// Requests that timed out.
     pub timeouts: AtomicU64,

@@ -6,16 +6,15 @@
 //! --release
 //! --example universe_pack -- DIR`.
 
-pub mod activity;
+pub(crate) mod activity;
 mod atlas;
 mod csv;
-pub mod format;
+pub(crate) mod format;
 pub mod pack;
 mod route;
 
 use crate::universe::atlas::atlas;
 
-/// Metres in a light year.
 const LIGHT_YEAR_M: f64 = 9.460_730_472_580_8e15;
 const POCHVEN: u32 = 10_000_070;
 /// Yasna Zakh, whose only system is Zarzakh: neither null security space nor a wormhole.

@@ -8,9 +8,7 @@ pub enum BatchKey {
     /// The killmails come twice, under both keys.
     #[default]
     Both,
-    /// `kills` only.
     Kills,
-    /// `killmails` only.
     Killmails,
 }
 

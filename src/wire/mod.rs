@@ -2,12 +2,12 @@
 //!
 //! Must not know: transports, how bytes are transferred, where killmails are stored.
 
-pub mod batch_key;
-pub mod event;
-pub mod keys;
+pub(crate) mod batch_key;
+pub(crate) mod event;
+pub(crate) mod keys;
 pub mod killmail;
 pub mod query;
 pub mod read;
-pub mod text;
-pub mod time;
-pub mod upstream;
+pub(crate) mod text;
+pub(crate) mod time;
+pub(crate) mod upstream;

@@ -35,6 +35,7 @@ const JITA: u32 = 30_000_142;
 
 struct House {
     feed: Arc<Feed>,
+    plugins: Arc<Plugins>,
     _folder: TempDir,
 }
 
@@ -57,7 +58,8 @@ impl House {
         let plugins = Plugins::open(Arc::clone(&store), engine, Vec::new()).unwrap();
         // No tick: whoever wakes was rung.
         let config = feed::config::Config { tick_ms: 3_600_000, ..feed::config::Config::default() };
-        Self { feed: Feed::start(store, plugins, config).unwrap(), _folder: folder }
+        let feed = Feed::start(store, Arc::clone(&plugins), Arc::default(), config).unwrap();
+        Self { feed, plugins, _folder: folder }
     }
 
     async fn reader(&self, subscription: Subscription) -> Reader {
@@ -156,7 +158,7 @@ async fn serializations_per_killmail_stay_one() {
 async fn with_an_interest_only_its_killmails_are_judged() {
     const ALLIANCE: u32 = 99_003_581;
     let house = House::open(wire::killmail::encode);
-    house.feed.plugins().upload("watchlist", WATCHLIST, UploadOptions::default()).unwrap();
+    house.plugins.upload("watchlist", WATCHLIST, UploadOptions::default()).unwrap();
     let mut reader = house.reader(judged("watchlist", &format!(r#"{{"alliances":[{ALLIANCE}]}}"#))).await;
     let killmails = (0..60_u32).map(|n| {
         let alliance = if n % 12 == 0 { ALLIANCE } else { 99_000_000 + n };
@@ -169,7 +171,7 @@ async fn with_an_interest_only_its_killmails_are_judged() {
         assert_eq!(kept.annotations[0].0, "watchlist");
         assert!(kept.annotations[0].1.contains("99003581"), "{:?}", kept.annotations);
     }
-    assert_eq!(house.feed.plugins().engine().counts().calls, 5);
+    assert_eq!(house.plugins.engine().counts().calls, 5);
     assert_eq!(
         house.feed.counters().woken.load(Ordering::Relaxed),
         5,
@@ -180,12 +182,12 @@ async fn with_an_interest_only_its_killmails_are_judged() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_equal_pairs_judge_once() {
     let house = House::open(wire::killmail::encode);
-    house.feed.plugins().upload("high-value", HIGH_VALUE, UploadOptions::default()).unwrap();
+    house.plugins.upload("high-value", HIGH_VALUE, UploadOptions::default()).unwrap();
     let mut readers = Vec::new();
     for _ in 0..100 {
         readers.push(house.reader(judged("high-value", r#"{"min_isk":5e8}"#)).await);
     }
-    let before = house.feed.plugins().engine().counts().calls;
+    let before = house.plugins.engine().counts().calls;
     house
         .publish(
             (0..10).map(|n| killmail(5000 + n).value(if n % 2 == 0 { 1e9 } else { 1e6 }).build()).collect(),
@@ -196,6 +198,6 @@ async fn a_hundred_equal_pairs_judge_once() {
             assert_eq!(kept(reader).await.entry.facts.killmail_id, expected);
         }
     }
-    let calls = house.feed.plugins().engine().counts().calls - before;
+    let calls = house.plugins.engine().counts().calls - before;
     assert!((5..=10).contains(&calls), "{calls} calls for 10 killmails and 100 readers");
 }

@@ -15,9 +15,7 @@ use crate::domain::zkb::Zkb;
 pub enum Part {
     /// The killmail itself.
     Killmail,
-    /// The victim.
     Victim,
-    /// One of the attackers.
     Attacker,
     /// One of the items, at any depth.
     Item,

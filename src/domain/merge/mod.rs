@@ -6,9 +6,9 @@
 //! Must not know: where copies come from, or how they are stored.
 
 pub mod compare;
-pub mod killmails;
-pub mod members;
-pub mod pairing;
-pub mod parts;
-pub mod ranked;
-pub mod renewal;
+pub(crate) mod killmails;
+pub(crate) mod members;
+pub(crate) mod pairing;
+pub(crate) mod parts;
+pub(crate) mod ranked;
+pub(crate) mod renewal;

@@ -11,7 +11,6 @@ use std::ops::Range;
 /// part; only thousands of indistinguishable parts come near the limit.
 pub(crate) const COMPARISONS_MAX: usize = 4_000_000;
 
-/// Comparisons left.
 #[derive(Debug)]
 pub(crate) struct Budget(usize);
 

@@ -89,7 +89,7 @@ impl Reader {
             plugin.as_ref().and_then(SubscriptionPlugin::interest),
         )
         .await?;
-        let log = Log { epoch: feed.epoch(), head: feed.head(), horizon: feed.store().horizon() };
+        let log = Log { epoch: feed.epoch(), head: feed.head(), horizon: feed.store.horizon() };
         let opened = resolve_start(&start, log);
         let subscription = Arc::new(subscription);
         let registration = feed.registry().register(subscription.clone(), opened.place);
@@ -132,7 +132,7 @@ impl Reader {
             let interest = self.plugin.as_ref().and_then(SubscriptionPlugin::interest).cloned();
             let plan = tasks::blocking("preload-plan", move || {
                 Window { filter: &filter, interest: interest.as_ref(), form, head, after }
-                    .plan(feed.store(), feed.config())
+                    .plan(&feed.store, feed.config())
             });
             preload.total = plan.await??.batches;
         }
@@ -220,9 +220,9 @@ impl Reader {
         if !matches!(self.phase, Phase::Live) || !self.pending.is_empty() || self.passed >= head {
             return;
         }
-        if let Some(page) = self.feed.store().read_page_from_memory(&self.page_query(head))
+        if let Some(page) = self.feed.store.read_page_from_memory(&self.page_query(head))
             && page.entries.is_empty()
-            && self.feed.store().spans(self.passed, page.passed).is_empty()
+            && self.feed.store.spans(self.passed, page.passed).is_empty()
         {
             self.passed = page.passed;
         }
@@ -372,8 +372,8 @@ impl Reader {
         let (filter, form, head, after) = (preload.filter.clone(), preload.form, preload.head, preload.after);
         tasks::blocking("preload-batch", move || {
             let window = Window { filter: &filter, interest: interest.as_ref(), form, head, after };
-            let hits = window.next(feed.store(), feed.config())?;
-            let entries = feed.store().entries(&hits)?;
+            let hits = window.next(&feed.store, feed.config())?;
+            let entries = feed.store.entries(&hits)?;
             Ok(entries.into_iter().map(|entry| (entry.facts.killmail_id, entry)).collect())
         })
         .await?
@@ -389,7 +389,7 @@ impl Reader {
         let outcomes = judge_page(self.plugin.as_ref(), page.entries, Run::Live).await;
         let live = |seq| EventId { epoch: self.epoch, place: Place::Live(seq) };
         let mut events = Vec::new();
-        let mut spans = self.feed.store().spans(self.passed, page.passed).into_iter().peekable();
+        let mut spans = self.feed.store.spans(self.passed, page.passed).into_iter().peekable();
         for outcome in outcomes {
             let (seq, event) = match outcome {
                 Outcome::Kept(kept) => (kept.entry.seq, Event::Killmail { id: live(kept.entry.seq), kept }),
@@ -425,7 +425,7 @@ impl Reader {
 
     async fn read_page(&self, head: Seq) -> Result<Page, FeedError> {
         let query = self.page_query(head);
-        if let Some(page) = self.feed.store().read_page_from_memory(&query) {
+        if let Some(page) = self.feed.store.read_page_from_memory(&query) {
             return Ok(page);
         }
         let PageQuery { after, max_age_secs, limit, limit_bytes, scan, .. } = query;
@@ -433,7 +433,7 @@ impl Reader {
             (self.feed.clone(), self.subscription.clone(), query.interest.cloned());
         let page = tasks::blocking("reader-page", move || {
             let interest = interest.as_ref();
-            feed.store().read_page(&PageQuery {
+            feed.store.read_page(&PageQuery {
                 filter: &subscription.filter,
                 interest,
                 after,

@@ -15,7 +15,6 @@ use crate::wire::{text, time};
 /// A number beside an id is not acceptable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutOfRange {
-    /// The parameter.
     pub field: &'static str,
     /// The largest value, where there is one; the smallest is 1.
     pub limit: Option<u64>,
@@ -55,7 +54,6 @@ pub enum Error {
     /// One named parameter cannot be understood or is over its limit.
     #[error("{message}")]
     Parameter {
-        /// The parameter.
         field: String,
         /// What is wrong with it.
         message: String,
@@ -83,7 +81,6 @@ pub enum Error {
     /// An uploaded component is over the limit.
     #[error("the component is larger than {max_bytes} bytes ({setting})")]
     PluginTooLarge {
-        /// The limit.
         max_bytes: u64,
         /// The setting it comes from.
         setting: String,
@@ -100,10 +97,7 @@ pub enum Error {
     },
     /// The plugin is being compiled; trying again soon helps.
     #[error("{message}")]
-    PluginPreparing {
-        /// Which one.
-        message: String,
-    },
+    PluginPreparing { message: String },
     /// The plugin could run once, but today's limits or compiler refuse it.
     #[error("{message}")]
     PluginUnusable {
@@ -115,7 +109,6 @@ pub enum Error {
     Busy {
         /// Which limit, and its value.
         message: String,
-        /// The limit.
         limit: u64,
     },
     /// The disk is full; once there is room, trying again helps.
@@ -126,10 +119,7 @@ pub enum Error {
     },
     /// The server failed: a disk error, or a task that panicked.
     #[error("{message}")]
-    Failed {
-        /// What failed.
-        message: String,
-    },
+    Failed { message: String },
     /// The server is stopping.
     #[error("the server is stopping")]
     Closing,
@@ -146,7 +136,6 @@ pub enum Error {
         status: StatusCode,
         /// The error type.
         kind: &'static str,
-        /// What failed.
         message: String,
     },
     /// A limit on open streams is reached.
@@ -154,10 +143,7 @@ pub enum Error {
     ConnectionLimit,
     /// The health check itself failed.
     #[error("Health check failed")]
-    HealthCheck {
-        /// Why.
-        reason: String,
-    },
+    HealthCheck { reason: String },
     /// The request cannot be understood.
     #[error("Bad Request")]
     BadRequest,

@@ -7,7 +7,6 @@ use std::fmt::{Display, Write};
 /// Which of the two formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
-    /// Prometheus text, 0.0.4.
     Prometheus,
     /// OpenMetrics 1.0.0: counters are declared without `_total`, the text ends with `# EOF`.
     OpenMetrics,

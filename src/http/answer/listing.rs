@@ -22,6 +22,7 @@ use crate::http::answer::error::Error;
 use crate::http::answer::lazy_body::{LazyBody, StepResult};
 use crate::http::answer::success::delivered_json;
 use crate::http::stream::sse::Chunks;
+use crate::store::Store;
 
 /// The largest response that is sent whole, approximately.
 const WHOLE_BYTES: usize = 256 << 10;
@@ -38,6 +39,7 @@ const ID_BYTES: usize = 11;
 /// A response to be written.
 pub struct Listing {
     feed: Arc<Feed>,
+    store: Arc<Store>,
     parts: VecDeque<Part>,
     /// Released when everything is written.
     filter: Option<FilterLease>,
@@ -70,8 +72,8 @@ pub enum Part {
 impl Listing {
     /// An empty response.
     #[must_use]
-    pub fn new(feed: &Arc<Feed>) -> Self {
-        Self { feed: Arc::clone(feed), parts: VecDeque::new(), filter: None }
+    pub fn new(feed: &Arc<Feed>, store: &Arc<Store>) -> Self {
+        Self { feed: Arc::clone(feed), store: Arc::clone(store), parts: VecDeque::new(), filter: None }
     }
 
     /// Keeps a filter counted as in use until everything is written.
@@ -118,6 +120,7 @@ impl Listing {
     pub async fn respond(&mut self) -> Result<Response, Error> {
         let mut this = Self {
             feed: Arc::clone(&self.feed),
+            store: Arc::clone(&self.store),
             parts: std::mem::take(&mut self.parts),
             filter: self.filter.take(),
         };
@@ -196,11 +199,11 @@ impl Listing {
 
     /// Takes killmails until their JSON adds up to `bytes`; at least one.
     fn take_first(&self, chosen: &mut VecDeque<Chosen>, bytes: usize) -> Vec<Chosen> {
-        let (store, mut taken, mut sum) = (self.feed.store(), Vec::new(), 0);
+        let (mut taken, mut sum) = (Vec::new(), 0);
         while sum < bytes.max(1) {
             let Some(next) = chosen.pop_front() else { break };
             let annotated: usize = next.annotations.iter().map(|(name, json)| name.len() + json.len()).sum();
-            sum += (store.weight_of(next.hit.seq) as usize + annotated).max(1);
+            sum += (self.store.weight_of(next.hit.seq) as usize + annotated).max(1);
             taken.push(next);
         }
         taken

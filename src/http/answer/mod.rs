@@ -2,11 +2,11 @@
 //!
 //! Must not know: which route responds.
 
-pub mod error;
-pub mod error_from;
-pub mod exposition;
-pub mod layers;
-pub mod lazy_body;
-pub mod listing;
-pub mod negotiation;
-pub mod success;
+pub(crate) mod error;
+pub(crate) mod error_from;
+pub(crate) mod exposition;
+pub(crate) mod layers;
+pub(crate) mod lazy_body;
+pub(crate) mod listing;
+pub(crate) mod negotiation;
+pub(crate) mod success;

@@ -55,7 +55,6 @@ impl Json {
 pub struct JsonWriter(Vec<u8>);
 
 impl JsonWriter {
-    /// Appends text.
     pub fn push(&mut self, part: impl AsRef<[u8]>) -> &mut Self {
         self.0.extend_from_slice(part.as_ref());
         self

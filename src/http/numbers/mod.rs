@@ -2,6 +2,6 @@
 //!
 //! Must not know: how they are shown.
 
-pub mod process;
-pub mod rate;
-pub mod rates;
+pub(crate) mod process;
+pub(crate) mod rate;
+pub(crate) mod rates;

@@ -4,12 +4,10 @@
 
 use std::fs;
 
-/// One reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Process {
     /// Resident memory, bytes.
     pub memory_bytes: u64,
-    /// Threads.
     pub threads: u64,
     /// Open files and sockets.
     pub files: u64,

@@ -34,7 +34,6 @@ impl Token {
         bytes.try_into().ok().map(Self)
     }
 
-    /// In hex.
     #[must_use]
     pub fn digest(&self) -> String {
         hex(&self.0)
@@ -65,7 +64,6 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Every scope.
     pub const ALL: [Self; 5] =
         [Self::Admin, Self::Plugins, Self::Killmails, Self::Subscriptions, Self::Events];
 
@@ -97,7 +95,6 @@ pub struct ApiToken {
     pub token: Token,
     /// What it allows.
     pub scopes: Vec<Scope>,
-    /// Unix seconds.
     pub created_at: i64,
 }
 

@@ -18,15 +18,12 @@ pub trait RequiredScope: Send {
     const SCOPE: Scope;
 }
 
-/// [`Scope::Admin`].
 #[derive(Debug, Clone, Copy)]
 pub struct Everything;
 
-/// [`Scope::Plugins`].
 #[derive(Debug, Clone, Copy)]
 pub struct Plugins;
 
-/// [`Scope::Killmails`].
 #[derive(Debug, Clone, Copy)]
 pub struct Killmails;
 

@@ -32,7 +32,6 @@ const FILTER_ROUTES: &[&str] = &[
     "/sse",
 ];
 
-/// The limits of one body.
 #[derive(Debug, Clone)]
 pub struct BodyLimits {
     /// The largest size, bytes.

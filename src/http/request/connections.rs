@@ -63,7 +63,6 @@ impl Connections {
         self.open.acquire_when_free(self.limits(), None).await
     }
 
-    /// The limit.
     #[must_use]
     pub const fn max(&self) -> usize {
         self.max

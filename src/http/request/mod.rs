@@ -2,10 +2,10 @@
 //!
 //! Must not know: what is done with it.
 
-pub mod address;
-pub mod api_tokens;
-pub mod auth;
-pub mod body;
-pub mod connections;
-pub mod parameters;
-pub mod path;
+pub(crate) mod address;
+pub(crate) mod api_tokens;
+pub(crate) mod auth;
+pub(crate) mod body;
+pub(crate) mod connections;
+pub(crate) mod parameters;
+pub(crate) mod path;

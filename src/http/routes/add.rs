@@ -56,7 +56,7 @@ pub async fn add(
     headers: HeaderMap,
     RawBody(body): RawBody,
 ) -> Result<Json, Error> {
-    let store = Arc::clone(state.feed.store());
+    let store = Arc::clone(&state.store);
     let zkb = if query.get("prefer_incoming") == Some("false") { ZkbRule::Keep } else { ZkbRule::IfNewer };
     let body_requests = Arc::clone(&state.body_requests);
     let are_lines = is_ndjson(&headers);

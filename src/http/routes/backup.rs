@@ -36,7 +36,7 @@ const CHUNKS_MAX: usize = 4;
 /// # Errors
 /// 401, 403; 503 while another backup is running, or without disk space for the copy.
 pub async fn backup(_: Admin, State(state): State<Arc<HttpState>>) -> Result<Response, Error> {
-    let store = Arc::clone(state.feed.store());
+    let store = Arc::clone(&state.store);
     let aside = tasks::blocking("backup", move || store.temporary_backup()).await.map_err(Error::failed)?;
     let aside = aside.map_err(|error| Error::history(feed::error::FeedError::Store(error)))?;
     let (sender, chunks) = channel(CHUNKS_MAX);

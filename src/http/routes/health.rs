@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 
 use crate::clock::now_secs;
 use crate::domain::term::Dimension;
-use crate::feed::silence::{Silence, silence};
 use crate::http::answer::error::Error;
 use crate::http::answer::success::Json;
 use crate::http::numbers::process::Process;
@@ -22,10 +21,10 @@ use crate::http::routes::health_config::Config;
 use crate::http::state::HttpState;
 use crate::tasks;
 use crate::telemetry::fallback_status::FallbackSource;
+use crate::telemetry::silence::{Silence, silence};
 use crate::telemetry::source_status::{Doing, SourceStatus};
 use crate::wire::{text, time};
 
-/// `GET /ping`.
 pub async fn ping() -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/plain; charset=utf-8")], "pong")
 }
@@ -37,11 +36,10 @@ pub async fn live() -> Json {
 
 /// `GET /health/ready`: killmails arrive at the usual rate and can be stored.
 pub async fn ready(State(state): State<Arc<HttpState>>) -> Result<Response, Error> {
-    let feed = Arc::clone(&state.feed);
-    let store =
-        tasks::blocking("ready", move || (feed.store().failure(), feed.store().lack_of_space())).await;
-    let (failure, no_space) = store.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
-    let source_status = state.feed.source_status();
+    let store = Arc::clone(&state.store);
+    let checked = tasks::blocking("ready", move || (store.failure(), store.lack_of_space())).await;
+    let (failure, no_space) = checked.map_err(|lost| Error::HealthCheck { reason: lost.to_string() })?;
+    let source_status = &state.telemetry.source_status;
     let (doing, _) = source_status.doing();
     let silence = silence(source_status, &state.config.health.limits(), now_secs());
     let reason = match (failure, no_space, no_source_reason(&state, &doing), silence) {
@@ -74,7 +72,7 @@ pub async fn ready(State(state): State<Arc<HttpState>>) -> Result<Response, Erro
 
 /// Why no killmails can arrive: none of the sources that should run is usable.
 fn no_source_reason(state: &HttpState, doing: &Doing) -> Option<String> {
-    let sources = state.feed.fallback_status().sources.read();
+    let sources = state.telemetry.fallback_status.sources.read();
     let others: Vec<(String, Doing)> = sources
         .iter()
         .filter(|other| should_run(other))
@@ -120,14 +118,14 @@ pub async fn health(State(state): State<Arc<HttpState>>) -> Result<Json, Error> 
 
 /// Checks the health; returns the status and the body of the response. Blocks for a moment.
 pub fn check(state: &HttpState) -> (StatusCode, Value) {
-    let (failure, no_space) = (state.feed.store().failure(), state.feed.store().lack_of_space());
+    let (failure, no_space) = (state.store.failure(), state.store.lack_of_space());
     // Read once, so that the state and its reason belong together.
-    let now = state.feed.source_status().doing();
+    let now = state.telemetry.source_status.doing();
     let health = match assess(&now, failure.as_deref(), &state.config.health) {
         // Damaged records are not served; all others are.
         Health::Ok
             if no_space.is_some()
-                || state.feed.store().damaged() > 0
+                || state.store.damaged() > 0
                 || refuses_everything(state)
                 || no_source_reason(state, &now.0).is_some() =>
         {
@@ -143,8 +141,8 @@ pub fn check(state: &HttpState) -> (StatusCode, Value) {
 fn refuses_everything(state: &HttpState) -> bool {
     let max = state.config.health.refused_documents;
     let is_long = |source_status: &SourceStatus| max > 0 && source_status.refused_run.lock().count >= max;
-    is_long(state.feed.source_status())
-        || state.feed.fallback_status().sources.read().iter().any(|other| is_long(&other.status))
+    is_long(&state.telemetry.source_status)
+        || state.telemetry.fallback_status.sources.read().iter().any(|other| is_long(&other.status))
 }
 
 /// The last documents of a source that were refused in a row: why, and how many.
@@ -191,7 +189,7 @@ fn health_json(state: &HttpState, health: Health, now: &Now, storage: Storage) -
         Health::Degraded => "degraded",
         Health::Error => "error",
     };
-    let source_status = state.feed.source_status();
+    let source_status = &state.telemetry.source_status;
     json!({
         "healthy": health != Health::Error,
         "status": word,
@@ -203,8 +201,8 @@ fn health_json(state: &HttpState, health: Health, now: &Now, storage: Storage) -
 }
 
 fn details_json(state: &HttpState, (doing, since_ms): &Now, Storage { failure, no_space }: Storage) -> Value {
-    let source_status = state.feed.source_status();
-    let stats = state.feed.store().stats();
+    let source_status = &state.telemetry.source_status;
+    let stats = state.store.stats();
     let process = Process::read();
     let characters = dimension_json(state, Dimension::Character, "character_count");
     let systems = dimension_json(state, Dimension::System, "system_count");
@@ -234,7 +232,7 @@ fn details_json(state: &HttpState, (doing, since_ms): &Now, Storage { failure, n
             "refused_in_a_row": refused_run_json(source_status),
             "fallback": active_fallback(state),
         },
-        "sources": state.feed.fallback_status().sources.read().iter().map(|other| other_source_json(other)).collect::<Vec<_>>(),
+        "sources": state.telemetry.fallback_status.sources.read().iter().map(|other| other_source_json(other)).collect::<Vec<_>>(),
         "character_subscriptions": characters,
         "system_subscriptions": systems,
         "unknown": { "character_subscriptions": characters, "system_subscriptions": systems },
@@ -243,7 +241,7 @@ fn details_json(state: &HttpState, (doing, since_ms): &Now, Storage { failure, n
 
 /// The name of the fallback that is active, if one is.
 fn active_fallback(state: &HttpState) -> Option<String> {
-    let sources = state.feed.fallback_status().sources.read();
+    let sources = state.telemetry.fallback_status.sources.read();
     sources
         .iter()
         .find(|other| other.fallback && other.active.load(Ordering::Relaxed))

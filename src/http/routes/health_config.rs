@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::feed::silence::Limits;
+use crate::telemetry::silence::Limits;
 use crate::telemetry::usual_rate;
 
 /// When the server reports itself as degraded, unhealthy or not ready.

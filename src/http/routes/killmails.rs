@@ -39,7 +39,7 @@ pub async fn by_id(
     check_format(&pairs).map_err(|message| Error::parameter("format", message))?;
     let id = parse_positive(&id).ok_or(Error::KillmailId)?;
     let id = u32::try_from(id).map_err(|_| Error::KillmailNotFound)?;
-    let store = state.feed.store();
+    let store = &state.store;
     let entry = match store.recent(id) {
         Some(entry) => {
             state.killmail_hits.fetch_add(1, Ordering::Relaxed);
@@ -67,7 +67,7 @@ pub async fn list(
     parts: Parts,
     Pairs(pairs): Pairs,
 ) -> Result<Response, Error> {
-    let query = query::read_history_query(&pairs, state.query_limits()).map_err(Error::history_parameter)?;
+    let query = query::read_history_query(&pairs, state.query_limits).map_err(Error::history_parameter)?;
     respond_page(&state, &parts, query).await
 }
 
@@ -77,19 +77,19 @@ pub async fn search(
     parts: Parts,
     body: QueryBody,
 ) -> Result<Response, Error> {
-    let query = body.read(query::read_history_body, state.query_limits()).await?;
+    let query = body.read(query::read_history_body, state.query_limits).await?;
     respond_page(&state, &parts, query.map_err(Error::history_parameter)?).await
 }
 
 /// `GET /api/v1/killmails/count`.
 pub async fn count(State(state): State<Arc<HttpState>>, Pairs(pairs): Pairs) -> Result<Response, Error> {
-    let query = query::read_count_query(&pairs, state.query_limits()).map_err(Error::history_parameter)?;
+    let query = query::read_count_query(&pairs, state.query_limits).map_err(Error::history_parameter)?;
     respond_count(&state, query).await
 }
 
 /// `POST /api/v1/killmails/count`.
 pub async fn count_search(State(state): State<Arc<HttpState>>, body: QueryBody) -> Result<Response, Error> {
-    let query = body.read(query::read_count_body, state.query_limits()).await?;
+    let query = body.read(query::read_count_body, state.query_limits).await?;
     respond_count(&state, query.map_err(Error::history_parameter)?).await
 }
 
@@ -97,7 +97,7 @@ async fn respond_count(state: &HttpState, query: ParsedQuery) -> Result<Response
     let Filtered { hold, subscription } = hold_filter(state, query.subscription)?;
     let count =
         state.feed.count(Arc::clone(&subscription), state.feed.head()).await.map_err(Error::history)?;
-    let mut listing = Listing::new(&state.feed).with_filter(hold);
+    let mut listing = Listing::new(&state.feed, &state.store).with_filter(hold);
     listing.text(format!(r#"{{"data":{{"count":{count},"filter":"#));
     write_filter(&mut listing, &subscription);
     listing.text(format!(r#"}},"timestamp":"{}"}}"#, time::iso_micros_now())).respond().await
@@ -154,7 +154,7 @@ async fn write_page(
             rest.push(r#","fault_example":"#).value(example);
         }
     }
-    let mut listing = Listing::new(&state.feed).with_filter(hold);
+    let mut listing = Listing::new(&state.feed, &state.store).with_filter(hold);
     listing
         .text(r#"{"data":{"killmails":"#)
         .killmails(found.chosen)

@@ -66,7 +66,7 @@ pub async fn count(
     check_format(&pairs).map_err(|message| Error::SystemFormat { message })?;
     let id = parse_positive(&id).ok_or(Error::SystemId)?;
     let system = u32::try_from(id).ok();
-    let count = system.map_or(0, |system| state.feed.store().count_in_system(system, hours_ago(HOURS)));
+    let count = system.map_or(0, |system| state.store.count_in_system(system, hours_ago(HOURS)));
     Ok(Json::data(
         &json!({ "system_id": id, "count": count, "window_hours": HOURS, "timestamp": time::iso_micros_now() }),
     ))
@@ -81,7 +81,7 @@ pub async fn newest_in_systems(
     check_format(&pairs).map_err(|message| Error::parameter("format", message))?;
     let request = read_systems_request(&state, body, "since_hours", "limit").await?;
     let now = time::iso_micros_now();
-    let mut listing = Listing::new(&state.feed);
+    let mut listing = Listing::new(&state.feed, &state.store);
     write_lists_by_system(listing.text(r#"{"data":{"systems_kills":"#), request);
     listing.text(format!(r#","timestamp":"{now}"}},"timestamp":"{now}"}}"#)).respond().await
 }
@@ -94,7 +94,7 @@ pub async fn bulk(
 ) -> Result<Response, Error> {
     check_format(&pairs).map_err(|message| Error::parameter("format", message))?;
     let request = read_systems_request(&state, body, "hours", "limit_per_system").await?;
-    let mut listing = Listing::new(&state.feed);
+    let mut listing = Listing::new(&state.feed, &state.store);
     write_lists_by_system(listing.text(r#"{"systems":"#), request);
     listing.text("}").respond().await
 }
@@ -109,7 +109,7 @@ pub async fn system_killmails(
     let id = parse_positive(&id).ok_or(Error::SystemId)?;
     let window = parse_window(&pairs, "hours").map_err(Error::SystemWindow)?;
     let (chosen, _) = find_newest(&state, Dimension::System, id, window.into()).await?;
-    Listing::new(&state.feed).text(r#"{"kills":"#).killmails(chosen).text("}").respond().await
+    Listing::new(&state.feed, &state.store).text(r#"{"kills":"#).killmails(chosen).text("}").respond().await
 }
 
 /// `GET /api/v1/characters/{id}/killmails`.
@@ -122,7 +122,7 @@ pub async fn character_killmails(
     let id = parse_positive(&id).ok_or_else(|| Error::parameter("id", "not a character id"))?;
     let window = parse_window(&pairs, "hours").map_err(Error::Window)?;
     let (chosen, _) = find_newest(&state, Dimension::Character, id, window.into()).await?;
-    Listing::new(&state.feed).text(r#"{"kills":"#).killmails(chosen).text("}").respond().await
+    Listing::new(&state.feed, &state.store).text(r#"{"kills":"#).killmails(chosen).text("}").respond().await
 }
 
 /// `GET /api/systems/{id}/kills`.
@@ -135,7 +135,7 @@ pub async fn system_kills(
     let id = parse_positive(&id).ok_or(Error::SystemId)?;
     let window = parse_window(&pairs, "since_hours").map_err(Error::SystemWindow)?;
     let (chosen, _) = find_newest(&state, Dimension::System, id, window.into()).await?;
-    Listing::new(&state.feed).killmails(chosen).respond().await
+    Listing::new(&state.feed, &state.store).killmails(chosen).respond().await
 }
 
 /// Checks the `format` parameter.
@@ -147,7 +147,8 @@ pub fn check_format(pairs: &Pairs) -> Result<(), String> {
 async fn respond_enveloped(state: &HttpState, chosen: Vec<Chosen>, more: &Value) -> Result<Response, Error> {
     let (now, more) = (time::iso_micros_now(), more.to_string());
     let rest = format!(r#","timestamp":"{now}",{},"timestamp":"{now}"}}"#, more.trim_start_matches('{'));
-    Listing::new(&state.feed).text(r#"{"data":{"kills":"#).killmails(chosen).text(rest).respond().await
+    let mut listing = Listing::new(&state.feed, &state.store);
+    listing.text(r#"{"data":{"kills":"#).killmails(chosen).text(rest).respond().await
 }
 
 /// Which of the newest killmails are wanted.

@@ -66,7 +66,7 @@ fn load(counter: &AtomicU64) -> u64 {
 }
 
 fn metrics_json(state: &HttpState) -> Value {
-    let stats = state.feed.store().stats();
+    let stats = state.store.stats();
     let process = Process::read();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     json!({
@@ -82,7 +82,7 @@ fn metrics_json(state: &HttpState) -> Value {
                 "processes": { "count": process.threads, "limit": 0 },
                 "schedulers": { "online": cores, "available": cores },
                 "rate_limiter": rate_limiter_json(state),
-                "unreadable_fields": state.feed.unreadable().counts(),
+                "unreadable_fields": state.telemetry.unreadable.counts(),
             },
             "subscriptions": {
                 "character_subscriptions": dimension_json(state, Dimension::Character, "characters"),
@@ -95,7 +95,7 @@ fn metrics_json(state: &HttpState) -> Value {
 /// There is no rate limiter as in the older service: the source is polled at its own rate, and nothing is
 /// queued.
 fn rate_limiter_json(state: &HttpState) -> Value {
-    let source_status = state.feed.source_status();
+    let source_status = &state.telemetry.source_status;
     let (doing, _) = source_status.doing();
     let circuit_state = if matches!(doing, Doing::BreakerOpen(_)) { "open" } else { "closed" };
     json!({
@@ -169,7 +169,7 @@ fn exposition(state: &HttpState, dialect: Dialect) -> String {
 }
 
 fn store(state: &HttpState, text: &mut Exposition) {
-    let store = state.feed.store();
+    let store = &state.store;
     let stats = store.stats();
     text.gauge("store_killmails", "Killmails stored.", stats.killmails);
     text.gauge("store_head", "The newest number in the log.", store.head().0);
@@ -209,13 +209,13 @@ fn feed(state: &HttpState, text: &mut Exposition) {
         "unreadable_fields_total",
         "Killmails with a field that could not be read and counts as unknown.",
         "field",
-        feed.unreadable().counts(),
+        state.telemetry.unreadable.counts(),
     );
     text.counter("wire_encodings_total", "Killmails encoded to JSON.", encodings());
 }
 
 fn plugins(state: &HttpState, text: &mut Exposition) {
-    let plugins = state.feed.plugins();
+    let plugins = &state.plugins;
     let (all, each) = (plugins.engine().counts(), plugins.counts());
     let of = |count: fn(&Counts) -> u64| {
         each.iter().map(move |(name, counts)| (name.as_str(), count(counts))).collect::<Vec<_>>()
@@ -341,7 +341,7 @@ fn plugin_queues(engine: &Engine, text: &mut Exposition) {
 }
 
 fn source(state: &HttpState, text: &mut Exposition) {
-    let source_status = state.feed.source_status();
+    let source_status = &state.telemetry.source_status;
     let (doing, _) = source_status.doing();
     text.gauges(
         "source_up",
@@ -393,7 +393,7 @@ fn source(state: &HttpState, text: &mut Exposition) {
 }
 
 fn other_sources(state: &HttpState, text: &mut Exposition) {
-    let fallback_status = state.feed.fallback_status();
+    let fallback_status = &state.telemetry.fallback_status;
     let sources = fallback_status.sources.read().clone();
     let of = |value: fn(&FallbackSource) -> u64| {
         sources.iter().map(|other| (other.name.as_str(), value(other))).collect::<Vec<_>>()
@@ -451,7 +451,7 @@ fn transports(state: &HttpState, text: &mut Exposition) {
     text.counter("sse_opened_total", "Streams opened.", opened);
     text.counter("sse_refused_total", "Streams refused at a limit.", refused);
     text.counter("sse_events_total", "Events sent on streams.", load(&state.stream_events));
-    let channels = state.feed.channel_counters();
+    let channels = &state.telemetry.channel_counters;
     text.gauge("channels_connections", "Open WebSockets.", channels.open());
     text.gauge("channels_joined", "Topics joined now.", channels.subscribed());
     text.counter("channels_opened_total", "WebSockets opened.", load(&channels.opened));

@@ -25,16 +25,17 @@ use crate::domain::filter::Filter;
 use crate::domain::hash;
 use crate::domain::id::Seq;
 use crate::domain::killmail::Killmail;
-use crate::feed::Feed;
 use crate::http::answer::error::Error;
 use crate::http::answer::lazy_body::{LazyBody, StepResult};
 use crate::http::request::parameters::{Pairs, PathSegment, parse_positive};
 use crate::http::routes::mirror_state::DayCounts;
 use crate::http::state::HttpState;
 use crate::http::stream::sse::Chunks;
+use crate::store::Store;
+use crate::store::error::StoreError;
 use crate::store::query::{HistoryQuery, Hit, Order};
+use crate::tasks;
 use crate::wire::{text, time, upstream};
-use crate::{store, tasks};
 
 /// Killmails of a day read from disk at once.
 const PAGE: usize = 64;
@@ -48,7 +49,7 @@ pub async fn sequence(
 ) -> Result<Response, Error> {
     let mut long_poll = LongPoll::from_query(&state, &pairs)?;
     loop {
-        let newest = state.feed.store().newest_file();
+        let newest = state.store.newest_file();
         let tag = format!("W/\"{}-{newest}\"", state.feed.epoch());
         let response =
             with_etag(&headers, &tag, || Bytes::from(format!("{{\"sequence\":{}}}", newest.max(1))));
@@ -69,7 +70,7 @@ pub async fn numbered_file(
     let number = name.strip_suffix(".json").and_then(parse_positive).ok_or(Error::PathNotFound)?;
     let mut long_poll = LongPoll::from_query(&state, &pairs)?;
     loop {
-        if number <= state.feed.store().newest_file() {
+        if number <= state.store.newest_file() {
             let (rev, text) = read_file(&state, number).await?;
             return Ok(with_etag(&headers, &format!("W/\"{}-{number}.{rev}\"", state.feed.epoch()), || text));
         }
@@ -85,13 +86,13 @@ pub async fn numbered_file(
 async fn read_file(state: &Arc<HttpState>, number: u64) -> Result<(u64, Bytes), Error> {
     let state = Arc::clone(state);
     let read = tasks::blocking("mirror file", move || {
-        let store = state.feed.store();
+        let store = &state.store;
         let entry = store.entry_of_file(number).map(|seq| store.entry(seq)).transpose()?.flatten();
         let notice = store.revision_notice(number)?;
         let document = entry.as_ref().and_then(|entry| upstream::document(entry, number, notice));
         Ok((entry.map_or(0, |entry| entry.rev), document.unwrap_or_else(|| upstream::placeholder(number))))
     });
-    read.await.map_err(Error::failed)?.map_err(|error: store::error::StoreError| Error::failed(error))
+    read.await.map_err(Error::failed)?.map_err(|error: StoreError| Error::failed(error))
 }
 
 /// `GET /history/totals.json`: the number of killmails of each day.
@@ -101,7 +102,7 @@ pub async fn totals(State(state): State<Arc<HttpState>>, headers: HeaderMap) -> 
     let text = tasks::blocking("mirror totals", move || {
         let mut counts = state.mirror.day_counts.lock();
         let DayCounts { upto, days } = &mut *counts;
-        state.feed.store().count_days(days, *upto, head);
+        state.store.count_days(days, *upto, head);
         *upto = head.max(*upto);
         let lines: Vec<String> =
             days.iter().map(|(day, count)| format!("\"{}\":{count}", time::compact_day(*day))).collect();
@@ -142,7 +143,7 @@ async fn day_file(
     content: DayContent,
 ) -> Result<Response, Error> {
     let day = name.strip_suffix(".json").and_then(time::parse_day).ok_or(Error::PathNotFound)?;
-    let (feed, rev) = (Arc::clone(&state.feed), state.feed.store().revision());
+    let (store, rev, head) = (Arc::clone(&state.store), state.store.revision(), state.feed.head());
     let found = tasks::blocking("mirror day", move || {
         let filter =
             Filter { since: Some(day * DAY_SECS), until: Some((day + 1) * DAY_SECS), ..Filter::default() };
@@ -152,10 +153,10 @@ async fn day_file(
             order: Order::Oldest,
             after: None,
             below: None,
-            head: feed.head(),
+            head,
             limit: usize::MAX,
         };
-        feed.store().select(&query)
+        store.select(&query)
     });
     let hits = found.await.map_err(Error::failed)?.map_err(Error::failed)?;
     let newest = hits.iter().map(|hit| hit.seq).max().ok_or(Error::PathNotFound)?;
@@ -169,8 +170,8 @@ async fn day_file(
         limit: limit as u64,
     };
     let permit = Arc::clone(&state.mirror.days).try_acquire_owned().map_err(|_| busy())?;
-    let feed = Arc::clone(&state.feed);
-    let day = DayBody { feed, hits, next: 0, content, begun: false, _permit: permit };
+    let store = Arc::clone(&state.store);
+    let day = DayBody { store, hits, next: 0, content, begun: false, _permit: permit };
     let mut response = with_etag(&headers, &tag, Bytes::new);
     *response.body_mut() = Body::from_stream(LazyBody::new(Chunks::default(), day, DayBody::step));
     Ok(response)
@@ -178,7 +179,7 @@ async fn day_file(
 
 /// The rest of a day file.
 struct DayBody {
-    feed: Arc<Feed>,
+    store: Arc<Store>,
     hits: Vec<Hit>,
     /// Index of the next hit.
     next: usize,
@@ -200,12 +201,12 @@ impl DayBody {
         }
         let page: Vec<Hit> = self.hits[self.next..].iter().take(PAGE).copied().collect();
         self.next += page.len();
-        let (feed, content) = (Arc::clone(&self.feed), self.content);
+        let (store, content) = (Arc::clone(&self.store), self.content);
         let texts = tasks::blocking("mirror day", move || {
-            let entries = feed.store().entries(&page)?;
+            let entries = store.entries(&page)?;
             Ok(entries.iter().filter_map(|entry| day_member(&entry.killmail, content)).collect::<Vec<_>>())
         });
-        let texts = texts.await.map_err(io::Error::other)?.map_err(|error: store::error::StoreError| {
+        let texts = texts.await.map_err(io::Error::other)?.map_err(|error: StoreError| {
             tracing::error!(%error, "a day file of the mirror ends early: {error}");
             io::Error::other(error)
         })?;

@@ -2,18 +2,18 @@
 //!
 //! Must not know: how anything is stored, or which killmails a subscription gets.
 
-pub mod add;
-pub mod backup;
-pub mod export;
-pub mod health;
-pub mod health_config;
-pub mod killmails;
-pub mod kills;
-pub mod metrics;
-pub mod mirror;
-pub mod mirror_state;
-pub mod plugins;
-pub mod status;
-pub mod subscriptions;
-pub mod tokens;
-pub mod welcome;
+pub(crate) mod add;
+pub(crate) mod backup;
+pub(crate) mod export;
+pub(crate) mod health;
+pub(crate) mod health_config;
+pub(crate) mod killmails;
+pub(crate) mod kills;
+pub(crate) mod metrics;
+pub(crate) mod mirror;
+pub(crate) mod mirror_state;
+pub(crate) mod plugins;
+pub(crate) mod status;
+pub(crate) mod subscriptions;
+pub(crate) mod tokens;
+pub(crate) mod welcome;

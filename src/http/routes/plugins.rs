@@ -46,8 +46,7 @@ const SHOWN_DIGITS: usize = 12;
 
 /// `GET /api/v1/plugins`.
 pub async fn list(extract::State(state): extract::State<Arc<HttpState>>) -> Json {
-    let all: Vec<Value> =
-        state.feed.plugins().list().iter().map(|plugin| plugin_json(&state, plugin)).collect();
+    let all: Vec<Value> = state.plugins.list().iter().map(|plugin| plugin_json(&state, plugin)).collect();
     Json::data(&json!({ "count": all.len(), "plugins": all }))
 }
 
@@ -62,7 +61,7 @@ pub async fn detail(
     parts: Parts,
 ) -> Result<Json, Error> {
     let trusted = state.tokens.authorize(&parts, Scope::Plugins).is_ok();
-    let (plugin, counts) = state.feed.plugins().get(&name).map_err(|error| error_from(&error))?;
+    let (plugin, counts) = state.plugins.get(&name).map_err(|error| error_from(&error))?;
     let mut value = plugin_json(&state, &plugin);
     value["calls"] = counts.calls.into();
     value["keeps"] = counts.keeps.into();
@@ -75,7 +74,7 @@ pub async fn detail(
         value["last_fault"] = fault_json(&last, trusted);
     }
     value["faults_at_rest"] = counts.at_rest.into();
-    let resting = state.feed.plugins().resting(&name).map_err(|error| error_from(&error))?;
+    let resting = state.plugins.resting(&name).map_err(|error| error_from(&error))?;
     value["resting_count"] = resting.count.into();
     value["resting"] = resting.listed.into_iter().map(resting_json).collect();
     Ok(Json::data(&value))
@@ -89,7 +88,7 @@ pub async fn versions(
     extract::State(state): extract::State<Arc<HttpState>>,
     Path(name): Path<String>,
 ) -> Result<Json, Error> {
-    let (plugin, _) = state.feed.plugins().get(&name).map_err(|error| error_from(&error))?;
+    let (plugin, _) = state.plugins.get(&name).map_err(|error| error_from(&error))?;
     let versions: Vec<Value> = plugin
         .versions
         .iter()
@@ -112,13 +111,13 @@ pub async fn upload(
     body: Body,
 ) -> Result<Json, Error> {
     let UploadParameters { options, wait } = parse_upload_parameters(&query)?;
-    let (max_bytes, setting) = state.feed.plugins().engine().config().upload_max();
+    let (max_bytes, setting) = state.plugins.engine().config().upload_max();
     let limits =
         BodyLimits::new(&state.config, Arc::clone(&state.in_flight)).with_max(max_bytes as u64, setting);
     // Checked before the body is sent.
-    state.feed.store().check_space().map_err(|error| error_from(&error.into()))?;
+    state.store.check_space().map_err(|error| error_from(&error.into()))?;
     let room = state.uploads.reserve(&name, body.size_hint().exact()).map_err(|error| error_from(&error))?;
-    let file = state.feed.store().upload_file().map_err(|error| error_from(&error.into()))?;
+    let file = state.store.upload_file().map_err(|error| error_from(&error.into()))?;
     body::save(body, &limits, file.path()).await.map_err(|error| match error {
         Error::TooLarge { limit, setting } => {
             Error::PluginTooLarge { max_bytes: limit, setting: setting.to_owned() }
@@ -236,7 +235,7 @@ async fn change_plugins<T: Send + 'static>(
     name: &'static str,
     change: impl FnOnce(&Plugins) -> Result<T, PluginsError> + Send + 'static,
 ) -> Result<T, Error> {
-    let plugins = Arc::clone(state.feed.plugins());
+    let plugins = Arc::clone(&state.plugins);
     tasks::blocking(name, move || change(&plugins))
         .await
         .map_err(Error::failed)?
@@ -294,10 +293,10 @@ fn version_json(state: &HttpState, version: &Version, version_state: VersionStat
     if !version.warnings.is_empty() {
         value["warnings"] = json!(version.warnings);
     }
-    if let Some(class) = state.feed.plugins().class(version) {
+    if let Some(class) = state.plugins.class(version) {
         value["class"] = class.word().into();
     }
-    match state.feed.plugins().state(version) {
+    match state.plugins.state(version) {
         Readiness::Usable => {}
         Readiness::Preparing => value["preparing"] = true.into(),
         Readiness::Unusable(why) => {

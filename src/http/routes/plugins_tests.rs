@@ -19,7 +19,9 @@ use crate::plugin::engine::Engine;
 use crate::plugin::limits;
 use crate::plugins::plugin_history::StoreHistory;
 use crate::store::Store;
+use crate::telemetry::Telemetry;
 use crate::wire::killmail;
+use crate::wire::query::limits::Limits;
 
 const HIGH_VALUE: &[u8] = include_bytes!("../../../plugins/prebuilt/high-value.wasm");
 const WATCHLIST: &[u8] = include_bytes!("../../../plugins/prebuilt/watchlist.wasm");
@@ -46,12 +48,17 @@ fn api(limits: limits::Config) -> Api {
     .unwrap();
     let body_requests = Arc::new(BodyRequests::new(store.clone(), 0));
     let plugins = Plugins::open(store.clone(), engine, Vec::new()).unwrap();
-    let feed = Feed::start(store, plugins, feed::config::Config::default()).unwrap();
+    let feed =
+        Feed::start(store.clone(), plugins.clone(), Arc::default(), feed::config::Config::default()).unwrap();
     let (config, token) = (http::config::Config::default(), "secret".to_owned());
     let dependencies = http::state::HttpDependencies {
         feed,
+        store,
+        plugins,
+        telemetry: Telemetry::default(),
         body_requests,
         config,
+        query_limits: Limits { plugin_config_bytes: 8 << 10 },
         token,
         started: SystemTime::now(),
         connections: Arc::default(),

@@ -44,7 +44,7 @@ fn dashboard_json(state: &HttpState) -> Value {
             "memory_mb": process.memory_mb(),
             "process_count": process.threads,
             "hit_rate": state.hit_rate(),
-            "cache_size": state.feed.store().stats().killmails,
+            "cache_size": state.store.stats().killmails,
         },
         "raw_health": health::check(state).1,
         "unified_status": { "system_memory": system["memory"], "system_processes": system["processes"] },
@@ -52,9 +52,9 @@ fn dashboard_json(state: &HttpState) -> Value {
 }
 
 fn status_json(state: &HttpState) -> Value {
-    let stats = state.feed.store().stats();
+    let stats = state.store.stats();
     let process = Process::read();
-    let source_status = state.feed.source_status();
+    let source_status = &state.telemetry.source_status;
     json!({
         "metrics": {
             "system": system_json(state, &process),
@@ -105,7 +105,7 @@ fn system_json(state: &HttpState, process: &Process) -> Value {
 #[expect(clippy::cast_precision_loss, reason = "rates")]
 fn websocket_json(state: &HttpState) -> Value {
     let started = time::iso_micros(state.started_at() * 1000);
-    let channels = state.feed.channel_counters();
+    let channels = &state.telemetry.channel_counters;
     let (realtime, preload, opened) =
         (load(&channels.pushed), load(&channels.preloaded), load(&channels.opened));
     let readers = state.feed.registry().readers();
@@ -129,8 +129,8 @@ fn websocket_json(state: &HttpState) -> Value {
             "total_characters": characters,
         },
         "rates": {
-            "kills_per_minute": state.rates.pushed_per_minute(&state.feed),
-            "connections_per_minute": state.rates.opened_per_minute(&state.feed),
+            "kills_per_minute": state.rates.pushed_per_minute(),
+            "connections_per_minute": state.rates.opened_per_minute(),
             "average_systems_per_subscription": two_decimals(systems as f64 / f64::from(active.max(1))),
         },
         "uptime_seconds": state.uptime_secs(),
@@ -184,7 +184,7 @@ fn source_requests_json(state: &HttpState, source_status: &SourceStatus) -> Valu
     let requests = load(&source_status.requests);
     json!({
         "total_requests": requests,
-        "requests_per_minute": state.rates.requests_per_minute(&state.feed),
+        "requests_per_minute": state.rates.requests_per_minute(),
         "error_count": load(&source_status.errors),
         "avg_duration_ms": load(&source_status.request_ms).checked_div(requests).unwrap_or(0),
     })
@@ -192,11 +192,11 @@ fn source_requests_json(state: &HttpState, source_status: &SourceStatus) -> Valu
 
 /// Requests for the bodies of killmails that sources only reference.
 fn esi_requests_json(state: &HttpState) -> Value {
-    let requests = &state.feed.fallback_status().esi;
+    let requests = &state.telemetry.fallback_status.esi;
     let sent = load(&requests.sent);
     json!({
         "total_requests": sent,
-        "requests_per_minute": state.rates.esi_requests_per_minute(&state.feed),
+        "requests_per_minute": state.rates.esi_requests_per_minute(),
         "error_count": load(&requests.failed),
         "avg_duration_ms": load(&requests.took_ms).checked_div(sent).unwrap_or(0),
     })
@@ -216,7 +216,7 @@ fn sse_json(state: &HttpState) -> Value {
 
 /// What plugins use of their shared limits.
 fn plugins_json(state: &HttpState) -> Value {
-    let engine = state.feed.plugins().engine();
+    let engine = state.plugins.engine();
     let capacity = engine.capacity();
     let evaluators = Class::ALL.map(|class| {
         let (kept, max) = capacity.evaluators(class);
@@ -265,7 +265,7 @@ fn parser_stats_json(state: &HttpState, source_status: &SourceStatus) -> Value {
         "skipped": skipped,
         "failed": failed,
         "total_processed": stored + skipped + failed,
-        "unreadable_fields": state.feed.unreadable().counts(),
+        "unreadable_fields": state.telemetry.unreadable.counts(),
         "last_reset": time::iso_micros(state.started_at() * 1000),
     })
 }
@@ -274,7 +274,7 @@ fn parser_stats_json(state: &HttpState, source_status: &SourceStatus) -> Value {
 fn summary_json(state: &HttpState, source_status: &SourceStatus, stats: &Stats, process: &Process) -> Value {
     let readers = state.feed.registry().readers();
     json!({
-        "api_requests_per_minute": state.rates.requests_per_minute(&state.feed),
+        "api_requests_per_minute": state.rates.requests_per_minute(),
         "active_subscriptions": readers.len(),
         "killmails_stored": stats.killmails,
         "cache_hit_rate": state.hit_rate(),

@@ -41,7 +41,7 @@ pub async fn list(State(state): State<Arc<HttpState>>, parts: Parts) -> Result<R
         let before = Part::Text(Bytes::from_static(if at == 0 { b"" } else { b"," }));
         std::iter::once(before).chain(subscription_parts(&reader, epoch, head, trusted))
     });
-    Listing::new(&state.feed).text(begin).lazy(all).text("]}}").respond().await
+    Listing::new(&state.feed, &state.store).text(begin).lazy(all).text("]}}").respond().await
 }
 
 /// A subscription in JSON, with its ids after everything else. The lists may be long, so they are shared and

@@ -141,7 +141,7 @@ async fn change_tokens(
             })
             .collect();
         let bytes = serde_json::to_vec(&stored).map_err(Error::failed)?;
-        state.feed.store().put_tokens(&bytes).map_err(Error::failed)?;
+        state.store.put_tokens(&bytes).map_err(Error::failed)?;
         state.tokens.replace(tokens);
         Ok(())
     };

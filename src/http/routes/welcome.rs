@@ -43,9 +43,8 @@ const PAGE: &str = r#"<!doctype html>
 </html>
 "#;
 
-/// `GET /`.
 pub async fn page(State(state): State<Arc<HttpState>>) -> impl IntoResponse {
-    let killmails = state.feed.store().count().to_string();
+    let killmails = state.store.count().to_string();
     let page = PAGE.replace("{version}", env!("CARGO_PKG_VERSION")).replace("{killmails}", &killmails);
     ([(CONTENT_TYPE, "text/html; charset=utf-8")], page)
 }

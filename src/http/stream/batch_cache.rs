@@ -39,7 +39,6 @@ struct Cached {
     bytes: usize,
 }
 
-/// The texts of one batch.
 #[derive(Debug)]
 struct BatchTexts {
     texts: Vec<Bytes>,

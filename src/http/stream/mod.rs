@@ -3,10 +3,10 @@
 //!
 //! Must not know: which killmails a reader delivers.
 
-pub mod batch_cache;
-pub mod sse;
-pub mod stream_config;
-pub mod stream_limits;
+pub(crate) mod batch_cache;
+pub(crate) mod sse;
+pub(crate) mod stream_config;
+pub(crate) mod stream_limits;
 
 use std::collections::VecDeque;
 use std::io;
@@ -57,7 +57,7 @@ pub async fn enhanced(State(state): State<Arc<HttpState>>, request: Request) -> 
 
 async fn open(state: Arc<HttpState>, kind: StreamKind, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-    let mut query = read_query(Request::from_parts(parts.clone(), body), state.query_limits()).await?;
+    let mut query = read_query(Request::from_parts(parts.clone(), body), state.query_limits).await?;
     if parts.method == Method::HEAD {
         return Ok(event_stream(Body::empty()));
     }
@@ -215,7 +215,7 @@ impl StreamBody {
         let mut chunks = Chunks::default();
         while chunks.is_empty() {
             if let Some(line) = self.batch.front_mut() {
-                if !line.write_next(self.state.feed.store(), &mut chunks).await.map_err(io::Error::other)? {
+                if !line.write_next(&self.state.store, &mut chunks).await.map_err(io::Error::other)? {
                     self.batch.pop_front();
                     if self.batch.is_empty() {
                         // Frees the capacity: a stream may stay live for years.

@@ -13,9 +13,7 @@ use crate::quota::{Lease, LimitReached, Quota, QuotaLimits};
 /// The two kinds of streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamKind {
-    /// Unnamed events.
     Basic,
-    /// Named events.
     Enhanced,
 }
 

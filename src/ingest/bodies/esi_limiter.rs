@@ -42,7 +42,6 @@ pub struct BucketSize {
 pub struct Limits {
     pub status: u16,
     pub bucket: Option<BucketSize>,
-    /// Tokens left.
     pub remaining: Option<u64>,
     pub retry_after_ms: Option<u64>,
     /// Errors left in the current minute.

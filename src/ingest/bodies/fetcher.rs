@@ -24,6 +24,7 @@ use crate::ingest::backoff::doubled_ms;
 use crate::ingest::bodies::esi::{self, Esi};
 use crate::ingest::bodies::unmatched;
 use crate::ingest::r2z2::feed_document;
+use crate::store::Store;
 use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 use crate::store::refused::list::Refused;
 use crate::store::wanted::Wanted;
@@ -90,16 +91,25 @@ pub struct FetchRetries {
 /// Works through the requested bodies.
 pub struct Fetcher {
     feed: Arc<Feed>,
+    store: Arc<Store>,
     requests: Arc<BodyRequests>,
     esi: Arc<Esi>,
     limits: FetchRetries,
+    counters: Arc<FallbackStatus>,
     retries: HashMap<u32, Retry>,
 }
 
 impl Fetcher {
     #[must_use]
-    pub fn new(feed: Arc<Feed>, requests: Arc<BodyRequests>, esi: Arc<Esi>, limits: FetchRetries) -> Self {
-        Self { feed, requests, esi, limits, retries: HashMap::new() }
+    pub fn new(
+        feed: Arc<Feed>,
+        store: Arc<Store>,
+        requests: Arc<BodyRequests>,
+        esi: Arc<Esi>,
+        limits: FetchRetries,
+        counters: Arc<FallbackStatus>,
+    ) -> Self {
+        Self { feed, store, requests, esi, limits, counters, retries: HashMap::new() }
     }
 
     /// Fetches until `stop` is set.
@@ -114,7 +124,7 @@ impl Fetcher {
         loop {
             let ids = self.requested_ids().await;
             self.retries.retain(|id, _| ids.binary_search(id).is_ok());
-            self.counters().fetch_waiting.store(ids.len() as u64, Ordering::Relaxed);
+            self.counters.fetch_waiting.store(ids.len() as u64, Ordering::Relaxed);
             let is_due = |id: &u32| self.retries.get(id).is_none_or(|retry| retry.at <= Instant::now());
             let due: Vec<u32> = ids.into_iter().filter(is_due).collect();
             if due.is_empty() {
@@ -133,12 +143,8 @@ impl Fetcher {
         }
     }
 
-    fn counters(&self) -> &FallbackStatus {
-        self.feed.fallback_status()
-    }
-
     async fn requested_ids(&self) -> Vec<u32> {
-        let store = Arc::clone(self.feed.store());
+        let store = Arc::clone(&self.store);
         match tasks::blocking("read body requests", move || store.wanted_ids()).await {
             Ok(Ok(ids)) => ids,
             Ok(Err(error)) => {
@@ -151,7 +157,7 @@ impl Fetcher {
 
     /// Attempts one request; `false` when the server is stopping.
     async fn process(&mut self, id: u32) -> bool {
-        let store = Arc::clone(self.feed.store());
+        let store = Arc::clone(&self.store);
         let Ok(Ok(Some(request))) = tasks::blocking("read body request", move || store.wanted(id)).await
         else {
             return true;
@@ -166,12 +172,12 @@ impl Fetcher {
         }
         let outcome = self.attempt(&request).await;
         if matches!(outcome, Outcome::GaveUp(_) | Outcome::Unmatched(_) | Outcome::Failed(_)) {
-            self.counters().fetch_failures.fetch_add(1, Ordering::Relaxed);
+            self.counters.fetch_failures.fetch_add(1, Ordering::Relaxed);
         }
         match outcome {
             Outcome::Closing => return false,
             Outcome::Stored => {
-                self.counters().fetched.fetch_add(1, Ordering::Relaxed);
+                self.counters.fetched.fetch_add(1, Ordering::Relaxed);
                 self.remove(id).await;
             }
             Outcome::GaveUp(why) => self.give_up(request, &why).await,
@@ -212,7 +218,7 @@ impl Fetcher {
             "killmail {id} could not be fetched, next try in {} s: {why}",
             left.as_secs()
         );
-        let store = Arc::clone(self.feed.store());
+        let store = Arc::clone(&self.store);
         let stored = tasks::blocking("update body request", move || store.update_wanted(&request)).await;
         if let Err(error) = flatten(stored) {
             tracing::error!(killmail.id = id, "cannot store when killmail {id} is retried: {error}");
@@ -259,7 +265,7 @@ impl Fetcher {
 
     async fn fetch(&self, reference: &Reference) -> Result<Killmail, Outcome> {
         let Reference { killmail_id, hash, .. } = reference;
-        let bytes = match self.esi.killmail(*killmail_id, hash, &self.counters().esi).await {
+        let bytes = match self.esi.killmail(*killmail_id, hash, &self.counters.esi).await {
             Ok(bytes) => bytes,
             Err(error @ esi::Error::Unmatched) => return Err(Outcome::Unmatched(error.to_string())),
             Err(error) if error.is_final() => return Err(Outcome::GaveUp(error.to_string())),
@@ -276,7 +282,7 @@ impl Fetcher {
     }
 
     async fn stored(&self, killmail_id: u32) -> Option<Killmail> {
-        let store = Arc::clone(self.feed.store());
+        let store = Arc::clone(&self.store);
         let entry =
             tasks::blocking("read killmail", move || store.killmail(killmail_id)).await.ok()?.ok()??;
         Some(entry.killmail.clone())
@@ -284,7 +290,7 @@ impl Fetcher {
 
     async fn remove(&mut self, id: u32) {
         self.retries.remove(&id);
-        let store = Arc::clone(self.feed.store());
+        let store = Arc::clone(&self.store);
         if let Ok(Err(error)) = tasks::blocking("remove body request", move || store.remove_wanted(id)).await
         {
             tracing::error!(killmail.id = id, "cannot remove the request for killmail {id}: {error}");
@@ -294,7 +300,7 @@ impl Fetcher {
     async fn give_up(&mut self, request: Wanted, why: &str) {
         let id = request.killmail_id;
         tracing::warn!(killmail.id = id, "killmail {id} of {} is given up: {why}", request.source);
-        self.counters().fetch_given_up.fetch_add(1, Ordering::Relaxed);
+        self.counters.fetch_given_up.fetch_add(1, Ordering::Relaxed);
         let Wanted { source, at_ms, raw, .. } = request;
         let refused = Refused {
             reason: NO_BODY.to_owned(),
@@ -303,7 +309,7 @@ impl Fetcher {
             raw: raw.into(),
             at_ms,
         };
-        let store = Arc::clone(self.feed.store());
+        let store = Arc::clone(&self.store);
         match flatten(tasks::blocking("refuse", move || store.add_refused(&refused)).await) {
             Ok(()) => self.remove(id).await,
             Err(error) => {

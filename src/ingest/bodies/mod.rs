@@ -2,7 +2,7 @@
 //!
 //! Must not know: which source named them.
 
-pub mod esi;
-pub mod esi_limiter;
-pub mod fetcher;
-pub mod unmatched;
+pub(crate) mod esi;
+pub(crate) mod esi_limiter;
+pub(crate) mod fetcher;
+pub(crate) mod unmatched;

@@ -2,7 +2,7 @@
 //!
 //! Must not know: live sources.
 
-pub mod archive;
-pub mod decompress;
-pub mod file_list;
-pub mod import;
+pub(crate) mod archive;
+pub(crate) mod decompress;
+pub(crate) mod file_list;
+pub(crate) mod import;

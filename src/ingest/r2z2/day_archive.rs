@@ -109,7 +109,6 @@ impl Shape {
 /// Reads the bodies of a day.
 #[derive(Debug)]
 pub struct ArchiveReader {
-    /// Days since 1970.
     pub day: i64,
     response: Response,
     splitter: Splitter,

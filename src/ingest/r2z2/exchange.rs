@@ -50,7 +50,6 @@ pub enum Reply {
         /// It is a document of the feed, but of another number.
         other_number: bool,
     },
-    /// 404.
     NotFound,
     /// The list of an archive.
     Listed {
@@ -59,12 +58,16 @@ pub enum Reply {
     },
     /// The killmails of the archive were read to the end.
     BodiesRead,
-    /// 429.
-    Limited { retry_after_ms: Option<u64> },
-    /// 403.
-    Forbidden { retry_after_ms: Option<u64> },
+    Limited {
+        retry_after_ms: Option<u64>,
+    },
+    Forbidden {
+        retry_after_ms: Option<u64>,
+    },
     /// 5xx, a timeout, no connection, a response that broke off.
-    Failed { retry_after_ms: Option<u64> },
+    Failed {
+        retry_after_ms: Option<u64>,
+    },
 }
 
 /// What to report about a reply, in the log and in counters.

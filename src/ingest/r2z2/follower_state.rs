@@ -63,7 +63,6 @@ pub struct FollowerState {
     /// Since when it is missing without a decision.
     stuck_since_ms: Option<u64>,
     check_pointer: bool,
-    /// Probe the number after the next one.
     probe_after_next: bool,
     search: Option<OldestFileSearch>,
     /// The day whose archive lists killmails that are not stored.

@@ -6,16 +6,16 @@
 //!
 //! Must not know: who stores the killmails; what happens to them.
 
-pub mod day_archive;
-pub mod exchange;
-pub mod feed_document;
-pub mod follower_place;
-pub mod follower_state;
-pub mod look_ahead;
-pub mod missing_numbers;
-pub mod oldest_file_search;
-pub mod report;
-pub mod waits;
+pub(crate) mod day_archive;
+pub(crate) mod exchange;
+pub(crate) mod feed_document;
+pub(crate) mod follower_place;
+pub(crate) mod follower_state;
+pub(crate) mod look_ahead;
+pub(crate) mod missing_numbers;
+pub(crate) mod oldest_file_search;
+pub(crate) mod report;
+pub(crate) mod waits;
 
 use std::fmt;
 use std::sync::Arc;
@@ -73,7 +73,6 @@ impl fmt::Debug for IsStored {
     }
 }
 
-/// The follower.
 #[derive(Debug)]
 pub struct R2z2 {
     config: Config,

@@ -8,7 +8,6 @@ use crate::ingest::r2z2::missing_numbers::RecoveryWaits;
 /// The waits are milliseconds. The defaults are zKillboard's rules (`docs/sources.md`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waits {
-    /// After a 404.
     pub idle_ms: u64,
     /// Between two requests.
     pub pace_ms: u64,

@@ -13,8 +13,6 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::body_requests::BodyRequests;
-use crate::feed::Feed;
 use crate::ingest::config::Config;
 use crate::ingest::fallback_config::{FallbackConfig, When};
 use crate::ingest::supervise::open;
@@ -27,30 +25,11 @@ use crate::{clock, tasks};
 /// How often the states of the sources are compared.
 const CHECK_EVERY: Duration = Duration::from_millis(200);
 
-/// Starts and stops the sources beside the first one as needed, until `stop` is set.
-pub async fn run(
+/// Starts and stops the sources beside the first one as needed.
+pub struct Supervisor {
     config: Config,
-    feed: Arc<Feed>,
-    body_requests: Arc<BodyRequests>,
-    mut stop: watch::Receiver<bool>,
-) {
-    let mut supervisor = Supervisor::new(config, feed, body_requests);
-    while !supervisor.fallbacks.is_empty() {
-        supervisor.check().await;
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => break,
-            () = tokio::time::sleep(CHECK_EVERY) => {}
-        }
-    }
-    for fallback in &mut supervisor.fallbacks {
-        fallback.stop().await;
-    }
-}
-
-struct Supervisor {
-    config: Config,
-    feed: Arc<Feed>,
-    body_requests: Arc<BodyRequests>,
+    /// What the first source runs with.
+    first: RunContext,
     started: Instant,
     /// Watches the first source.
     first_outage: OutageDetector,
@@ -70,7 +49,9 @@ struct Running {
 }
 
 impl Supervisor {
-    fn new(config: Config, feed: Arc<Feed>, body_requests: Arc<BodyRequests>) -> Self {
+    /// Creates it with all fallbacks stopped; `first` is what the first source runs with.
+    #[must_use]
+    pub fn new(config: Config, first: RunContext) -> Self {
         let first_outage = OutageDetector::new(Waits {
             after_ms: config.fallback_after_ms,
             back_ms: config.fallback_back_ms,
@@ -89,21 +70,35 @@ impl Supervisor {
             Fallback { config: source.clone(), shown, outage: first_outage.clone(), running: None }
         };
         let fallbacks: Vec<Fallback> = config.sources.iter().map(fallback).collect();
-        *feed.fallback_status().sources.write() =
+        *first.telemetry.fallback_status.sources.write() =
             fallbacks.iter().map(|fallback| Arc::clone(&fallback.shown)).collect();
-        Self { config, feed, body_requests, started: Instant::now(), first_outage, fallbacks }
+        Self { config, first, started: Instant::now(), first_outage, fallbacks }
+    }
+
+    /// Runs until `stop` is set.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        while !self.fallbacks.is_empty() {
+            self.check().await;
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => break,
+                () = tokio::time::sleep(CHECK_EVERY) => {}
+            }
+        }
+        for fallback in &mut self.fallbacks {
+            fallback.stop().await;
+        }
     }
 
     /// Checks which sources are unavailable and starts or stops fallbacks accordingly.
     async fn check(&mut self) {
         let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let first = self.feed.source_status();
+        let first = &self.first.status;
         let mut is_out = self.first_outage.observe(is_in_trouble(first), now_ms);
         let mut previous = first.kind.lock().word().to_owned();
         let mut why = first.doing().0.reason().unwrap_or_default().to_owned();
         for fallback in &mut self.fallbacks {
             if fallback.config.when == When::Always {
-                fallback.start(&self.config, &self.feed, &self.body_requests).await;
+                fallback.start(&self.config, &self.first).await;
                 continue;
             }
             let name = fallback.config.name().to_owned();
@@ -113,7 +108,7 @@ impl Supervisor {
                         "the source {previous} is unavailable ({why}); {name} stands in until it is back"
                     );
                     fallback.shown.switches.fetch_add(1, Ordering::Relaxed);
-                    fallback.start(&self.config, &self.feed, &self.body_requests).await;
+                    fallback.start(&self.config, &self.first).await;
                 }
                 (false, true) => {
                     tracing::warn!("the source {previous} is back; {name} stops");
@@ -132,22 +127,17 @@ impl Supervisor {
 
 impl Fallback {
     /// Starts the source unless it is running.
-    async fn start(&mut self, config: &Config, feed: &Arc<Feed>, body_requests: &Arc<BodyRequests>) {
+    async fn start(&mut self, config: &Config, first: &RunContext) {
         if self.running.is_some() {
             return;
         }
         let status = Arc::clone(&self.shown.status);
         self.set_active(true);
         let (stop, stopped) = watch::channel(false);
-        let task = match open::open_fallback(&self.config, config, feed, Arc::clone(&status)).await {
+        let task = match open::open_fallback(&self.config, config, &first.store, Arc::clone(&status)).await {
             Ok(source) => {
-                let context = RunContext {
-                    feed: Arc::clone(feed),
-                    status,
-                    body_requests: Arc::clone(body_requests),
-                    checkpoint_name: Some(open::checkpoint_name(&self.config)),
-                    space_check_ms: config.space_check_ms,
-                };
+                let checkpoint_name = Some(open::checkpoint_name(&self.config));
+                let context = RunContext { status, checkpoint_name, ..first.clone() };
                 tasks::spawn("fallback source", run::run(source, context, stopped))
             }
             Err(why) => {

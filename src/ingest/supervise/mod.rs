@@ -2,7 +2,7 @@
 //!
 //! Must not know: how a source sends requests and waits.
 
-pub mod fallback;
-pub mod open;
-pub mod outage_detector;
-pub mod run;
+pub(crate) mod fallback;
+pub(crate) mod open;
+pub(crate) mod outage_detector;
+pub(crate) mod run;

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::feed::Feed;
 use crate::ingest::backoff::Waits;
 use crate::ingest::bodies::esi::{self, Esi};
 use crate::ingest::bodies::esi_limiter::Bucket;
@@ -21,6 +20,7 @@ use crate::ingest::replay::{self, Replay};
 use crate::ingest::source::Source;
 use crate::ingest::source_link::SourceLink;
 use crate::ingest::websocket::{self, Websocket};
+use crate::store::Store;
 use crate::telemetry::source_kind::SourceKind;
 use crate::telemetry::source_status::SourceStatus;
 use crate::{clock, tasks};
@@ -32,13 +32,16 @@ const REAL_ESI: &str = "evetech.net";
 ///
 /// # Errors
 /// Why it may not run or cannot start, as a message for the operator.
-pub async fn open_first(config: &Config, feed: &Arc<Feed>) -> Result<Source, String> {
+pub async fn open_first(
+    config: &Config,
+    store: &Arc<Store>,
+    status: Arc<SourceStatus>,
+) -> Result<Source, String> {
     match config.source {
         SourceKind::R2z2 => {
             require_contact(config)?;
-            let checkpoint = read_checkpoint(feed, r2z2::NAME).await?;
-            let status = Arc::clone(feed.source_status());
-            open_r2z2(config, r2z2::NAME, is_stored(feed), status, checkpoint)
+            let checkpoint = read_checkpoint(store, r2z2::NAME).await?;
+            open_r2z2(config, r2z2::NAME, is_stored(store), status, checkpoint)
         }
         SourceKind::Replay => open_replay(config),
         SourceKind::None => Ok(Source::None),
@@ -55,13 +58,13 @@ pub async fn open_first(config: &Config, feed: &Arc<Feed>) -> Result<Source, Str
 pub async fn open_fallback(
     source: &FallbackConfig,
     config: &Config,
-    feed: &Arc<Feed>,
+    store: &Arc<Store>,
     status: Arc<SourceStatus>,
 ) -> Result<Source, String> {
     match source.kind {
-        SourceKind::R2z2 => open_mirror(source, config, feed, status).await,
+        SourceKind::R2z2 => open_mirror(source, config, store, status).await,
         SourceKind::Websocket => Ok(open_websocket(source, config, status)),
-        SourceKind::Redisq => open_redisq(source, config, &feed.epoch().to_string(), status),
+        SourceKind::Redisq => open_redisq(source, config, &store.epoch().to_string(), status),
         kind @ (SourceKind::Replay | SourceKind::None) => Err(cannot_run_beside(kind)),
     }
 }
@@ -97,14 +100,14 @@ pub fn checkpoint_name(source: &FallbackConfig) -> String {
     format!("{}/{}", source.kind.word(), source.name())
 }
 
-async fn read_checkpoint(feed: &Arc<Feed>, name: &str) -> Result<Option<Vec<u8>>, String> {
-    let (store, name) = (Arc::clone(feed.store()), name.to_owned());
+async fn read_checkpoint(store: &Arc<Store>, name: &str) -> Result<Option<Vec<u8>>, String> {
+    let (store, name) = (Arc::clone(store), name.to_owned());
     let checkpoint = tasks::blocking("read checkpoint", move || store.checkpoint(&name)).await;
     checkpoint.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 
-fn is_stored(feed: &Arc<Feed>) -> IsStored {
-    let store = Arc::clone(feed.store());
+fn is_stored(store: &Arc<Store>) -> IsStored {
+    let store = Arc::clone(store);
     IsStored(Box::new(move |id| store.seq_of(id).is_some()))
 }
 
@@ -133,7 +136,7 @@ fn open_r2z2(
 async fn open_mirror(
     source: &FallbackConfig,
     config: &Config,
-    feed: &Arc<Feed>,
+    store: &Arc<Store>,
     status: Arc<SourceStatus>,
 ) -> Result<Source, String> {
     let config = mirror_config(source, config)?;
@@ -142,8 +145,8 @@ async fn open_mirror(
         When::Always => {
             // Before sources were named by their host, the checkpoint was kept under the kind.
             let named_by_kind = format!("{0}/{0}", source.kind.word());
-            match read_checkpoint(feed, &checkpoint_name(source)).await? {
-                None if source.is_named_by_host() => read_checkpoint(feed, &named_by_kind).await?,
+            match read_checkpoint(store, &checkpoint_name(source)).await? {
+                None if source.is_named_by_host() => read_checkpoint(store, &named_by_kind).await?,
                 found => found,
             }
         }
@@ -152,7 +155,7 @@ async fn open_mirror(
             .await
             .map(|next| json!({ "next": next }).to_string().into_bytes()),
     };
-    open_r2z2(&config, source.name(), is_stored(feed), status, checkpoint)
+    open_r2z2(&config, source.name(), is_stored(store), status, checkpoint)
 }
 
 /// The configuration with a mirror in place of the first source; it must keep the same minimum waits.

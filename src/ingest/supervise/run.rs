@@ -20,9 +20,11 @@ use crate::ingest::arrival::Arrival;
 use crate::ingest::bodies::fetcher::body_request;
 use crate::ingest::r2z2::feed_document::PLACEHOLDER;
 use crate::ingest::source::Source;
+use crate::store::Store;
 use crate::store::error::StoreError;
 use crate::store::incoming::{Appended, Incoming};
 use crate::store::refused::list::Refused;
+use crate::telemetry::Telemetry;
 use crate::telemetry::source_kind::SourceKind;
 use crate::telemetry::source_status::{Doing, SourceStatus};
 use crate::wire::read::package::NO_BODY;
@@ -32,9 +34,14 @@ const RETRY_FIRST_MS: u64 = 1_000;
 const RETRY_MAX_MS: u64 = 60_000;
 
 /// What a running source uses.
+#[derive(Clone)]
 pub struct RunContext {
     /// Where killmails go.
     pub feed: Arc<Feed>,
+    /// Where refused documents are kept, and checkpoints are read from.
+    pub store: Arc<Store>,
+    /// What the server reports about itself.
+    pub telemetry: Telemetry,
     /// The status of this source.
     pub status: Arc<SourceStatus>,
     /// Where bodies are requested that the source does not send.
@@ -76,7 +83,7 @@ pub async fn run(mut source: Source, context: RunContext, mut stop: watch::Recei
 
 /// Stores an arrival; `false` if the server stops before it could be stored.
 async fn store_arrival(context: &RunContext, arrival: Arrival, mut stop: watch::Receiver<bool>) -> bool {
-    let RunContext { feed, status, space_check_ms, .. } = context;
+    let RunContext { feed, telemetry, status, space_check_ms, .. } = context;
     let Arrival { mut killmails, refused, span, checkpoint, lower_rank, .. } = arrival;
     for document in refused {
         if !refuse(context, document, lower_rank, stop.clone()).await {
@@ -99,7 +106,7 @@ async fn store_arrival(context: &RunContext, arrival: Arrival, mut stop: watch::
             Ok(appended) => {
                 count(status, &killmails, &appended);
                 if let Some(last) = killmails.last() {
-                    note_for_silence(feed, status, last);
+                    note_for_silence(&telemetry.source_status, status, last);
                 }
                 return true;
             }
@@ -140,8 +147,7 @@ async fn pause(ms: u64, stop: &mut watch::Receiver<bool>) -> bool {
 }
 
 /// Silence is judged by the status of the first source, whichever source a killmail came from.
-fn note_for_silence(feed: &Feed, status: &Arc<SourceStatus>, last: &Incoming) {
-    let first = feed.source_status();
+fn note_for_silence(first: &Arc<SourceStatus>, status: &Arc<SourceStatus>, last: &Incoming) {
     if Arc::ptr_eq(status, first) {
         return;
     }
@@ -205,7 +211,7 @@ async fn refuse(
     lower_rank: Option<SourceKind>,
     mut stop: watch::Receiver<bool>,
 ) -> bool {
-    let RunContext { feed, status, space_check_ms, .. } = context;
+    let RunContext { store, status, space_check_ms, .. } = context;
     if document.reason == NO_BODY {
         match request_body(context, &document, lower_rank, stop.clone()).await {
             BodyRequest::Added => return true,
@@ -226,7 +232,7 @@ async fn refuse(
         document.reason
     );
     loop {
-        let (store, document) = (Arc::clone(feed.store()), document.clone());
+        let (store, document) = (Arc::clone(store), document.clone());
         match tasks::blocking("refuse", move || store.add_refused(&document)).await {
             Ok(Ok(())) => return true,
             Ok(Err(error @ StoreError::NoSpace { .. })) => note_no_space(status, &error),

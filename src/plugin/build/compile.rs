@@ -113,12 +113,10 @@ pub fn check_linkage(
     ))
 }
 
-/// Identifies an upload.
 #[derive(Debug, Clone, Copy)]
 pub struct UploadId<'a> {
     /// SHA-256 of the bytes, 64 hex digits.
     pub digest: &'a str,
-    /// Size, bytes.
     pub size_bytes: usize,
 }
 

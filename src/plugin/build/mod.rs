@@ -4,12 +4,12 @@
 //!
 //! Must not know: names and versions of plugins, or who uploads.
 
-pub mod child;
-pub mod compile;
+pub(crate) mod child;
+pub(crate) mod compile;
 mod confine;
 mod process;
-pub mod protocol;
-pub mod queue;
+pub(crate) mod protocol;
+pub(crate) mod queue;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use crate::plugin::build::Progress;
 use crate::plugin::build::protocol::{BuildRequest, LINE_BYTES_MAX, Report};
 use crate::plugin::error::{BuildError, Refusal};
+use crate::tasks;
 
 /// The hidden command of our own program.
 pub const COMMAND: &str = "compile-plugin";
@@ -28,13 +29,11 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// The most that is kept of its stderr, bytes.
 const STDERR_BYTES_MAX: u64 = 4 << 10;
 
-/// One component in one process.
 pub struct CompileProcess<'a> {
     /// The program to start.
     pub program: PathBuf,
     /// The request to send.
     pub request: &'a BuildRequest,
-    /// The component.
     pub file: &'a Path,
     /// Where compiled code is written.
     pub code: Option<&'a Path>,
@@ -50,8 +49,13 @@ impl CompileProcess<'_> {
     pub async fn run(&self) -> Result<Report, BuildError> {
         let component =
             File::open(self.file).await.map_err(|error| BuildError::io("read the upload", &error))?;
-        let mut child =
-            self.start().map_err(|error| BuildError::io("start the compiling process", &error))?;
+        let program = self.program.clone();
+        // Until the new program runs, the thread that starts it stands still: not one that serves connections.
+        let started = tasks::blocking("start-compiler", move || start(&program)).await;
+        let mut child = started
+            .map_err(io::Error::other)
+            .flatten()
+            .map_err(|error| BuildError::io("start the compiling process", &error))?;
         let wall = Duration::from_secs(self.request.cpu_secs.max(1)) * WALL_TIMES;
         let Ok(outcome) = timeout(wall, self.exchange(&mut child, component)).await else {
             kill(&mut child).await;
@@ -78,20 +82,6 @@ impl CompileProcess<'_> {
                 }
             },
         }
-    }
-
-    fn start(&self) -> io::Result<Child> {
-        Command::new(&self.program)
-            .arg(COMMAND)
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // Signals from the terminal are for the server.
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
     }
 
     /// Sends the request, and reads the reports and stderr.
@@ -203,6 +193,21 @@ impl CompileProcess<'_> {
             }
         }
     }
+}
+
+/// Starts the program as a compiling process.
+fn start(program: &Path) -> io::Result<Child> {
+    Command::new(program)
+        .arg(COMMAND)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // Signals from the terminal are for the server.
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
 }
 
 /// Whether the process ended because it had no more memory. A failed allocation aborts it, and all it leaves

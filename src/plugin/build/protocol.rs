@@ -17,7 +17,6 @@ pub const LINE_BYTES_MAX: u64 = 1 << 20;
 /// What to do with a component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BuildTask {
-    /// Scan it.
     Scan,
     /// Compile it and create an instance.
     Build {

@@ -38,7 +38,6 @@ impl Default for TurnQueue {
 /// The length of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueLoad {
-    /// Waiting.
     pub waiting: usize,
     /// Having their turn: 0 or 1.
     pub under_way: usize,

@@ -257,7 +257,7 @@ impl Evaluator {
         &self.shared.key.digest
     }
 
-    /// Its configuration.
+    /// Its component.
     #[must_use]
     pub fn config(&self) -> &str {
         &self.shared.key.config

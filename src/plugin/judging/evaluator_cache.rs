@@ -23,7 +23,6 @@ use crate::tasks;
 /// Receives the outcome of a setup. It does not carry the evaluator itself, which would then count as in use.
 pub type SetupReceiver = watch::Receiver<Option<Result<(), Refusal>>>;
 
-/// Sends it.
 type SetupSender = watch::Sender<Option<Result<(), Refusal>>>;
 
 /// The result of a lookup.

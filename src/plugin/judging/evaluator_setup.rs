@@ -34,7 +34,6 @@ pub struct EvaluatorSetup {
 enum SetupStage {
     /// The trial, which also configures it.
     Trial(Box<RepeatabilityTrial>),
-    /// Configuring only.
     Configure(InstanceStart),
 }
 

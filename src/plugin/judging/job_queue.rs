@@ -27,7 +27,6 @@ const STARTED_MAX: usize = 4;
 pub struct PageJob {
     /// What judges it.
     pub evaluator: Evaluator,
-    /// The killmails.
     pub page: Page,
     /// What it is judged for.
     pub run: Run,
@@ -73,9 +72,7 @@ pub struct Idle {
 /// Pages that wait to be judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PagesWaiting {
-    /// Live pages.
     pub live: usize,
-    /// History pages.
     pub history: usize,
     /// Pages among these that are held until their component may fail again.
     pub held: usize,
@@ -194,7 +191,6 @@ impl JobQueue {
         }
     }
 
-    /// Ends the turn of a page.
     pub fn end_page_turn(&self, run: Run, unfinished: Option<PageJob>) {
         let mut queues = self.queues.lock();
         if !queues.is_closed {
@@ -210,7 +206,6 @@ impl JobQueue {
         self.queues.lock().for_run(run).has_ready(|jobs| choose_page(jobs, now))
     }
 
-    /// Ends the turn of a setup.
     pub fn end_setup_turn(&self, unfinished: Option<SetupJob>) {
         let mut queues = self.queues.lock();
         if !queues.is_closed {
@@ -225,7 +220,6 @@ impl JobQueue {
         drop(dropped);
     }
 
-    /// The number of waiting pages.
     #[must_use]
     pub fn pages_waiting(&self) -> PagesWaiting {
         let (queues, now) = (self.queues.lock(), Instant::now());

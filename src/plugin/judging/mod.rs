@@ -3,16 +3,16 @@
 //!
 //! Must not know: how components are compiled, names and versions of plugins.
 
-pub mod evaluation;
+pub(crate) mod evaluation;
 pub mod evaluator;
-pub mod evaluator_cache;
-pub mod evaluator_setup;
-pub mod job_queue;
-pub mod pair_records;
-pub mod quarantine;
-pub mod queue_slots;
-pub mod repeatability_trial;
-pub mod round_robin;
+pub(crate) mod evaluator_cache;
+pub(crate) mod evaluator_setup;
+pub(crate) mod job_queue;
+pub(crate) mod pair_records;
+pub(crate) mod quarantine;
+pub(crate) mod queue_slots;
+pub(crate) mod repeatability_trial;
+pub(crate) mod round_robin;
 pub mod run;
-pub mod verdict_memo;
-pub mod worker_pool;
+pub(crate) mod verdict_memo;
+pub(crate) mod worker_pool;

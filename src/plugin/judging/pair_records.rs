@@ -362,7 +362,6 @@ pub struct PairRecords {
 }
 
 impl PairRecords {
-    /// No records.
     #[must_use]
     pub fn new(config: &Config) -> Self {
         // Twice as many as may be in use, so that a pair does not escape its quarantine by leaving.

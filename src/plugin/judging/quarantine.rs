@@ -37,7 +37,6 @@ impl QuarantinePolicy {
     }
 }
 
-/// One quarantine.
 #[derive(Debug)]
 pub struct Quarantine {
     fault: Fault,
@@ -47,7 +46,6 @@ pub struct Quarantine {
     pub since_secs: i64,
     /// When the pair may be called again.
     pub until: Instant,
-    /// Its length.
     pub length: Duration,
     /// It is over, and one call is showing whether the pair works again.
     is_probing: bool,

@@ -159,7 +159,6 @@ impl Drop for Ticker {
 pub struct TickerHandle(Arc<TickerShared>);
 
 impl TickerHandle {
-    /// As [`Ticker::keep_ticking`].
     #[must_use]
     pub fn keep_ticking(&self) -> TickGuard {
         TickGuard::new(&self.0)

@@ -3,10 +3,10 @@
 //!
 //! Must not know: how instances are made, or what they evaluate.
 
-pub mod capacity;
-pub mod charge;
-pub mod cpu_clock;
-pub mod fault_budget;
-pub mod machine_memory;
-pub mod memory_account;
-pub mod token_bucket;
+pub(crate) mod capacity;
+pub(crate) mod charge;
+pub(crate) mod cpu_clock;
+pub(crate) mod fault_budget;
+pub(crate) mod machine_memory;
+pub(crate) mod memory_account;
+pub(crate) mod token_bucket;

@@ -14,9 +14,7 @@ use crate::plugin::sandbox::state::State;
 pub enum GuestCall {
     /// An instance is created: its start functions run.
     Start,
-    /// `configure`.
     Configure,
-    /// `evaluate`.
     Evaluate,
 }
 

@@ -2,16 +2,16 @@
 //!
 //! Must not know: which threads run instances, or who shares them.
 
-pub mod bindings;
+pub(crate) mod bindings;
 pub mod component;
-pub mod convert;
-pub mod denied_wasi;
-pub mod fault_text;
-pub mod guest;
-pub mod host;
-pub mod limiter;
-pub mod setup;
-pub mod start;
-pub mod state;
-pub mod stdio;
-pub mod wasi;
+pub(crate) mod convert;
+pub(crate) mod denied_wasi;
+pub(crate) mod fault_text;
+pub(crate) mod guest;
+pub(crate) mod host;
+pub(crate) mod limiter;
+pub(crate) mod setup;
+pub(crate) mod start;
+pub(crate) mod state;
+pub(crate) mod stdio;
+pub(crate) mod wasi;

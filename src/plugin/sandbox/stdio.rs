@@ -22,9 +22,7 @@ const WRITE_BYTES_MAX: usize = 64 << 10;
 /// Which of the two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
-    /// stdout.
     Out,
-    /// stderr.
     Err,
 }
 

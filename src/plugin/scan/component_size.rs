@@ -29,7 +29,6 @@ pub struct ComponentSize {
     /// Imports, exports, aliases, conversions and instances: as written, and again as often as they are
     /// instantiated.
     pub items: u64,
-    /// Core instances of one instance.
     pub core_instances: u64,
     /// Memories of one instance.
     pub memories: u64,
@@ -72,7 +71,6 @@ enum RefusalKind {
 }
 
 impl ComponentSize {
-    /// Adds a function.
     pub fn add_function(&mut self, bytes: u64, cost: &CompileCost) {
         self.body_bytes = self.body_bytes.max(bytes);
         self.locals = self.locals.max(cost.locals);

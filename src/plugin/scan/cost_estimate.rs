@@ -22,7 +22,6 @@ pub struct CompileCost {
     pub loop_depth: u64,
     /// Targets of the largest `br_table`.
     pub targets: u64,
-    /// Operators.
     pub operators: u64,
     /// For each loop, the loops before it.
     pub loops: u64,
@@ -40,7 +39,6 @@ pub struct CompileCost {
     /// those branches. Branches of a `br_table`, which take several times as long, are counted in
     /// `merged_from_tables`.
     pub merged: u64,
-    /// See `merged`.
     pub merged_from_tables: u64,
     /// For each block, the operands that live across its beginning.
     pub live: u64,
@@ -69,7 +67,6 @@ impl CompileCost {
 /// The types of a core module and of its functions.
 #[derive(Debug, Default)]
 pub struct ModuleTypes {
-    /// Each type.
     pub types: Vec<SubType>,
     /// The type index of each function, imported ones first.
     pub functions: Vec<u32>,

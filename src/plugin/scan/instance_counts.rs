@@ -13,11 +13,8 @@ use crate::plugin::error::Refusal;
 /// What one instance creates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct InstanceCounts {
-    /// Core instances.
     pub core_instances: u64,
-    /// Memories.
     pub memories: u64,
-    /// Tables.
     pub tables: u64,
     /// Initial bytes of its memories.
     pub memory_bytes: u64,

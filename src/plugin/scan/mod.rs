@@ -10,7 +10,7 @@
 mod component_size;
 mod core_module;
 mod cost_estimate;
-pub mod imports;
+pub(crate) mod imports;
 mod instance_counts;
 mod scanner;
 

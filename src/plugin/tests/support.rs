@@ -10,6 +10,7 @@ use crate::domain::entry::{Entry, Origin, SharedEntry};
 use crate::domain::facts::{Columns, Facts, Places};
 use crate::domain::id::Seq;
 use crate::domain::killmail::{Attacker, Killmail, Victim};
+use crate::domain::term::Dimension;
 use crate::plugin::engine::Engine;
 use crate::plugin::history::NoHistory;
 use crate::plugin::judging::evaluator::Evaluator;

@@ -28,7 +28,6 @@ const TRIES_MAX: u32 = 4;
 pub struct PendingBuild {
     /// SHA-256 of its bytes, hex.
     pub digest: String,
-    /// Its size, bytes.
     pub size_bytes: usize,
     /// Failed builds so far.
     pub tries: u32,

@@ -10,7 +10,6 @@ use crate::plugin::sandbox::component::Component;
 pub struct KeptComponent {
     /// SHA-256 of its bytes, hex.
     pub digest: String,
-    /// Its size, bytes.
     pub size_bytes: usize,
     /// Its class, which decides its limits.
     pub class: Class,

@@ -8,7 +8,7 @@
 
 mod background_builds;
 mod code_draft;
-pub mod kept_component;
+pub(crate) mod kept_component;
 mod load_turns;
 
 use std::collections::HashMap;
@@ -72,7 +72,6 @@ enum CacheEntry {
     Unusable(Refusal),
 }
 
-/// All components.
 pub struct Components {
     store: Arc<Store>,
     engine: Arc<Engine>,
@@ -456,7 +455,6 @@ pub struct BuildOrder<'a> {
     pub file: &'a Path,
     /// SHA-256 of the bytes, hex.
     pub digest: &'a str,
-    /// Their number.
     pub size_bytes: usize,
     /// Whether to try that its verdicts are repeatable.
     pub probe: bool,

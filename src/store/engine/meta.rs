@@ -20,9 +20,7 @@ const SCHEMA: u32 = 1;
 pub struct Numbers {
     /// The greatest number assigned.
     pub head: u64,
-    /// Killmails stored.
     pub count: u64,
-    /// Revisions made.
     pub rev: u64,
     /// Killmails that arrived again with a different body.
     pub conflicts: u64,

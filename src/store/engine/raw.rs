@@ -81,7 +81,6 @@ pub struct Raw {
     pub revised: HashMap<u64, Vec<u32>>,
     /// The newest version of the record format.
     pub record_version: u8,
-    /// Bytes scanned.
     pub bytes: u64,
 }
 

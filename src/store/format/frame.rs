@@ -35,7 +35,6 @@ pub struct Header {
     pub seq: Seq,
     /// The last revision that changed the killmail; 0 if none did.
     pub rev: u64,
-    /// Unix milliseconds.
     pub received_at_ms: i64,
     /// When the source published it, unix seconds.
     pub uploaded_at: Option<i64>,
@@ -51,7 +50,6 @@ pub struct Frame<'a> {
     pub header: Header,
     /// Index of this part, from 0.
     pub part: u8,
-    /// Number of parts.
     pub parts: u8,
     /// The bytes of this part.
     pub payload: &'a [u8],

@@ -62,7 +62,6 @@ const fn is_stored(dimension: Dimension) -> bool {
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogEntry {
     pub facts: Facts,
-    /// Unix milliseconds.
     pub received_at_ms: i64,
     pub origin: Origin,
     /// Age of the killmail on arrival, seconds.

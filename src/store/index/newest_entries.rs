@@ -25,7 +25,6 @@ pub struct NewestEntries {
 #[derive(Debug)]
 struct Kept {
     entry: SharedEntry,
-    /// Estimated memory.
     bytes: usize,
 }
 

@@ -25,7 +25,6 @@ pub struct Row {
     pub time: i64,
     /// Total value, ISK; not a number if unknown.
     pub value: f64,
-    /// The killmail.
     pub killmail_id: u32,
     /// How old it was when it arrived, seconds.
     pub age_secs: u32,

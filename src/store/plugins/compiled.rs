@@ -40,7 +40,6 @@ static NEXT_TEMPORARY: AtomicU64 = AtomicU64::new(0);
 /// Compiled code whose seals are valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompiledCode {
-    /// The file.
     pub path: PathBuf,
     /// The metadata that was stored with it.
     pub metadata: Vec<u8>,
@@ -334,7 +333,6 @@ fn warn_of_change(code: &Path) {
 pub struct UploadFile(PathBuf);
 
 impl UploadFile {
-    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0

@@ -2,7 +2,7 @@
 //!
 //! Must not know: what a plugin is; state and components are bytes here.
 
-pub mod compiled;
+pub(crate) mod compiled;
 
 use std::fs::{self, File};
 use std::io;

@@ -21,7 +21,6 @@ use crate::store::{Store, whole_file};
 /// What a backup contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Backup {
-    /// Killmails.
     pub killmails: u64,
     /// The number of the newest entry.
     pub head: u64,

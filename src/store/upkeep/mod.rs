@@ -2,8 +2,8 @@
 //!
 //! Must not know: who asks for them.
 
-pub mod backup;
-pub mod compact;
+pub(crate) mod backup;
+pub(crate) mod compact;
 pub(crate) mod cross_check;
 pub mod digest;
 pub mod salvage;

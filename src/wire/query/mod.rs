@@ -110,7 +110,6 @@ pub struct ParsedQuery {
     pub filters: Bytes,
 }
 
-/// The kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RequestKind {
     History,
@@ -450,15 +449,15 @@ fn encode_filters(
     out.done()
 }
 
-pub mod filter_echo;
-pub mod given_value;
+pub(crate) mod filter_echo;
+pub(crate) mod given_value;
 mod ids_as_given;
 pub mod limits;
-pub mod origin;
+pub(crate) mod origin;
 pub mod parameters;
 mod plugin_use;
-pub mod spelling;
+pub(crate) mod spelling;
 #[cfg(test)]
 #[path = "query_tests.rs"]
 mod tests;
-pub mod unknown;
+pub(crate) mod unknown;

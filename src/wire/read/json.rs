@@ -18,7 +18,6 @@ pub const LEVELS_MAX: usize = 64;
 /// Why a text is not a usable JSON object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
-    /// It is not JSON.
     #[error("{0}")]
     NotJson(String),
     /// It is JSON, but not an object.

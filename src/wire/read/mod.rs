@@ -12,14 +12,14 @@
 //!
 //! Must not know: which source sent a document.
 
-pub mod body;
-pub mod json;
-pub mod lenient;
-pub mod member;
-pub mod node;
-pub mod number;
+pub(crate) mod body;
+pub(crate) mod json;
+pub(crate) mod lenient;
+pub(crate) mod member;
+pub(crate) mod node;
+pub(crate) mod number;
 pub mod package;
-pub mod reason;
-pub mod reference;
-pub mod split;
-pub mod zkb;
+pub(crate) mod reason;
+pub(crate) mod reference;
+pub(crate) mod split;
+pub(crate) mod zkb;

@@ -23,7 +23,6 @@ const UNREAD_MAX_BYTES: usize = 4_096;
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Node<'a> {
-    /// `null`.
     Null,
     /// `true` or `false`.
     Flag(bool),
@@ -31,11 +30,8 @@ pub enum Node<'a> {
     Number(Number),
     /// An integer of more digits than a float holds, and its text.
     Long(Number, &'a str),
-    /// A string.
     Text(Cow<'a, str>),
-    /// A list.
     List(Vec<Self>),
-    /// An object.
     Object(Fields<'a>),
     /// Raw bytes that are not valid JSON, and need not be UTF-8.
     Unread(&'a [u8]),

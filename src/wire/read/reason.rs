@@ -37,7 +37,6 @@ pub enum Reason {
     InvalidVictim,
     /// The attackers are not a list.
     InvalidAttackers,
-    /// The time is missing.
     MissingTime,
     /// The time is not a string.
     InvalidTimeType,

@@ -17,7 +17,6 @@ const HASH_LENGTH: usize = 40;
 /// Id and hash of a killmail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdAndHash {
-    /// Id of the killmail.
     pub killmail_id: u32,
     /// The hash that ESI requires, 40 hex digits in lower case.
     pub hash: String,

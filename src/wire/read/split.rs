@@ -39,7 +39,6 @@ pub struct Splitter {
 enum State {
     /// Before a document.
     Between,
-    /// In `{..}`.
     Object,
     /// In something that is not a document, up to the end of the line.
     Garbage,
@@ -77,7 +76,6 @@ enum Step {
     Inside,
     /// The last byte of the document.
     Last,
-    /// Malformed.
     Wrong,
 }
 

@@ -108,6 +108,7 @@ fn killmails() -> impl Strategy<Value = Vec<Killmail>> {
 /// A feed over a small store, so that pages end and entries have to be read from disk.
 struct Case {
     feed: Arc<Feed>,
+    store: Arc<Store>,
     log: Vec<SharedEntry>,
     spans: Vec<Seq>,
     waiting: std::vec::IntoIter<Killmail>,
@@ -157,9 +158,10 @@ impl Case {
             ..feed::config::Config::default()
         };
         let config = feed::config::Config { batch_bytes: 4000, batch_pause_ms: 0, ..small };
-        let feed = Feed::start(store, plugins, config).unwrap();
+        let feed = Feed::start(Arc::clone(&store), plugins, Arc::default(), config).unwrap();
         Self {
             feed,
+            store,
             log: Vec::new(),
             spans: Vec::new(),
             waiting: killmails.into_iter(),
@@ -269,7 +271,7 @@ impl Case {
         for one in appended {
             match one {
                 Appended::New(entry) => self.log.push(entry),
-                Appended::Known(seq) => self.log.push(self.feed.store().entry(seq).unwrap().unwrap()),
+                Appended::Known(seq) => self.log.push(self.store.entry(seq).unwrap().unwrap()),
                 other => panic!("{other:?}"),
             }
         }

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::feed::Feed;
+use tokio::sync::watch;
+
+use crate::store::Store;
 use crate::tasks;
 
 /// How often to check.
@@ -19,11 +21,10 @@ enum SpaceChange {
 }
 
 /// Checks until the server stops.
-pub async fn watch(feed: Arc<Feed>) {
-    let mut closing = feed.closing();
+pub async fn watch(store: Arc<Store>, mut closing: watch::Receiver<bool>) {
     let mut is_full = false;
     loop {
-        let store = Arc::clone(feed.store());
+        let store = Arc::clone(&store);
         if let Ok(lack) = tasks::blocking("space", move || store.lack_of_space()).await {
             match change(&mut is_full, lack) {
                 Some(SpaceChange::Full(why)) => {

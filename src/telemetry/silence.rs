@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::clock::now_secs;
-use crate::feed::Feed;
 use crate::telemetry::source_status::{Doing, SourceStatus};
 use crate::telemetry::usual_rate;
 
@@ -58,16 +59,15 @@ pub fn silence(status: &SourceStatus, limits: &Limits, now: i64) -> Option<Silen
     Some(Silence { secs, max_secs })
 }
 
-/// Checks until the server stops.
-pub async fn watch(feed: Arc<Feed>, limits: Limits) {
-    let mut closing = feed.closing();
+/// Checks the first source until the server stops.
+pub async fn watch(status: Arc<SourceStatus>, limits: Limits, mut closing: watch::Receiver<bool>) {
     let mut is_logged = false;
     loop {
         tokio::select! {
             _ = closing.wait_for(|closing| *closing) => return,
             () = tokio::time::sleep(CHECK_EVERY) => {}
         }
-        let Some(silence) = silence(feed.source_status(), &limits, now_secs()) else { continue };
+        let Some(silence) = silence(&status, &limits, now_secs()) else { continue };
         if silence.is_too_long() == is_logged {
             continue;
         }
@@ -76,7 +76,7 @@ pub async fn watch(feed: Arc<Feed>, limits: Limits) {
         if is_logged {
             tracing::warn!(
                 "the feed is silent: no killmail for {secs} s, more than the usual {max_secs} s at this hour; {}",
-                describe(feed.source_status())
+                describe(&status)
             );
         } else {
             tracing::info!("the feed is no longer silent");
