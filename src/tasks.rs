@@ -27,10 +27,6 @@ static PARSING: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     Arc::new(Semaphore::new(cores.div_ceil(2)))
 });
 
-/// Name prefix of the storage engine's threads. The engine reports some failures by panicking; the store detects
-/// them and reports them itself.
-const ENGINE_THREADS: &str = "sled";
-
 thread_local! {
     /// How many nested calls of [`catch_panic`] this thread is in.
     static CATCHING: Cell<u32> = const { Cell::new(0) };
@@ -47,12 +43,14 @@ pub fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>
     answer
 }
 
-/// Installs a panic hook that does not print panics which are caught and reported otherwise.
-pub fn silence_caught_panics() {
+/// Installs a panic hook that does not print panics which are caught and reported otherwise: those of
+/// [`catch_panic`], and those on the storage engine's threads, whose names begin with `engine`. The engine reports
+/// some failures by panicking; the store detects them and reports them itself.
+pub fn silence_caught_panics(engine: &'static str) {
     let print = take_hook();
     set_hook(Box::new(move |panic| {
         let is_caught = CATCHING.try_with(Cell::get).is_ok_and(|depth| depth > 0);
-        let is_engine = current().name().is_some_and(|name| name.starts_with(ENGINE_THREADS));
+        let is_engine = current().name().is_some_and(|name| name.starts_with(engine));
         if is_caught || is_engine {
             tracing::debug!("caught a panic: {panic}");
         } else {

@@ -9,13 +9,14 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::domain::safe_text;
+use crate::store::engine;
 
 /// Starts logging to stderr. `KILLSTREAM_LOG`, else `RUST_LOG`, is the filter; otherwise this crate logs at
 /// `default` and others at `warn`.
 pub fn start(default: &str) {
     let configured = ["KILLSTREAM_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
-    let filter =
-        EnvFilter::try_new(configured.unwrap_or_else(|| format!("warn,sled=off,killstream={default}")));
+    let own = || format!("warn,{}=off,killstream={default}", engine::NAME);
+    let filter = EnvFilter::try_new(configured.unwrap_or_else(own));
     let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
     // Fails if a test harness has installed a subscriber already.
     let _ = tracing_subscriber::fmt()

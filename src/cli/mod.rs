@@ -26,6 +26,7 @@ use crate::config::ConfigErrors;
 use crate::ingest::files::import as import_files;
 use crate::plugin::build::child::{self, TrialInput};
 use crate::server::{self, app};
+use crate::store::engine;
 use crate::wire::killmail;
 use crate::{store, tasks};
 
@@ -92,7 +93,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let is_long_running =
         matches!(arguments.command, Command::Serve(_) | Command::Demo(_) | Command::Record(_));
     log::start(if is_long_running { "info" } else { "warn" });
-    tasks::silence_caught_panics();
+    tasks::silence_caught_panics(engine::NAME);
     let result = match arguments.command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),

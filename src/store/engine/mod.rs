@@ -44,6 +44,9 @@ use crate::store::error::StoreError;
 use crate::store::keys::{Key, Tree, is_kept_twice};
 use crate::tasks;
 
+/// The engine's name, with which its log targets and the names of its threads begin.
+pub const NAME: &str = "sled";
+
 /// One write of a transaction, in any tree but `Refused`.
 #[derive(Debug, Clone)]
 pub struct Write {
