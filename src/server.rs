@@ -144,7 +144,7 @@ fn describe_listen_error(error: &io::Error) -> String {
             "another program listens there; stop it, or choose another port (--listen, PORT)".to_owned()
         }
         io::ErrorKind::AddrNotAvailable => {
-            "this machine does not have that address; 0.0.0.0 stands for all it has (--listen, BIND_IP)"
+            "this machine does not have that address; use 0.0.0.0 for all addresses (--listen, BIND_IP)"
                 .to_owned()
         }
         io::ErrorKind::PermissionDenied => {
@@ -187,7 +187,7 @@ async fn start_ingest(
             all.push(stoppable("fetcher", |stop| fetcher.run(stop)));
         }
         Err(why) if !config.sources.is_empty() => {
-            tracing::warn!("killmails that sources only refer to are not fetched from ESI: {why}")
+            tracing::warn!("bodies of killmails that sources only refer to are not fetched from ESI: {why}")
         }
         Err(_) => {}
     }
@@ -309,7 +309,7 @@ impl Signals {
 /// Waits for a task to end; aborts it after the grace period.
 async fn wait_or_abort(grace: Duration, what: &str, mut task: JoinHandle<()>) {
     if tokio::time::timeout(grace, &mut task).await.is_err() {
-        tracing::warn!("{what} did not end within {} ms and was aborted", grace.as_millis());
+        tracing::warn!("{what} did not stop within {} ms and was aborted", grace.as_millis());
         task.abort();
     }
 }

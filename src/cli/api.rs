@@ -120,7 +120,7 @@ fn describe_send_error(error: reqwest::Error, base: &str, bytes: usize) -> anyho
         ));
     }
     let cause = error.root_cause().to_string();
-    anyhow::anyhow!("{base} does not answer: {cause}")
+    anyhow::anyhow!("{base} does not respond: {cause}")
 }
 
 /// The message and details of an error response, in any of the API's error envelopes.

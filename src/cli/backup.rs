@@ -94,7 +94,7 @@ async fn download(server: &str, arguments: &Arguments) -> anyhow::Result<Summary
     if let Some(token) = token {
         request = request.bearer_auth(token);
     }
-    let mut response = request.send().await.with_context(|| format!("{server} does not answer"))?;
+    let mut response = request.send().await.with_context(|| format!("{server} does not respond"))?;
     let status = response.status();
     if !status.is_success() {
         let body = client::body(response, ERROR_MAX_BYTES).await?;

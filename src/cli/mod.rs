@@ -65,7 +65,7 @@ enum Command {
     Verify(verify::Arguments),
     /// Copy everything that is intact in a damaged store into a new one.
     Salvage(salvage::Arguments),
-    /// Rewrite the store's files to their minimum size.
+    /// Shrink the store's files.
     Compact(compact::Arguments),
     /// Copy the store into a folder that a server can be started on.
     Backup(backup::Arguments),

@@ -101,7 +101,7 @@ pub struct Config {
     pub esi_tokens: u64,
     /// The length of that window, seconds.
     pub esi_window_secs: u64,
-    /// Share of the tokens that is never spent, percent.
+    /// Percentage of the tokens kept in reserve, percent.
     pub esi_spare_percent: u64,
     /// How many bodies may wait to be fetched from ESI; further documents are added to the refused ones.
     pub esi_wanted_max: usize,

@@ -174,7 +174,7 @@ impl Websocket {
             message = socket.next() => message,
             () = tokio::time::sleep_until(self.ping_at) => {
                 if self.last_message_at.elapsed() > self.config.ping * 3 {
-                    return Err(failed("no sign of life".to_owned()));
+                    return Err(failed("no response".to_owned()));
                 }
                 self.ping_at = Instant::now() + self.config.ping;
                 socket.send(Message::Ping(Bytes::new())).await.map_err(|error| failed(error.to_string()))?;

@@ -214,12 +214,12 @@ impl Connection {
     fn tick(&mut self) -> Option<End> {
         let now = Instant::now();
         if now >= self.heard + self.state.config.idle() {
-            return Some(End::ByServer(CloseCode::Normal, "nothing was heard"));
+            return Some(End::ByServer(CloseCode::Normal, "idle timeout"));
         }
         if self.first_by.is_some_and(|first_by| now >= first_by) {
             return Some(End::ByServer(
                 CloseCode::Policy,
-                "no message came in time (channels.first_message_ms)",
+                "no message received in time (channels.first_message_ms)",
             ));
         }
         if now >= self.ping_at {
@@ -336,7 +336,8 @@ impl Connection {
         let waiting_max = config.preloads_waiting_max;
         let Some(channel) = self.open_channel(key) else { return };
         if let Err(max) = channel.preload(newest, waiting_max) {
-            let error = format!("not preloaded: {max} preloads wait already (channels.preloads_waiting_max)");
+            let error =
+                format!("not preloaded: {max} preloads are already waiting (channels.preloads_waiting_max)");
             self.session.preload_refused(key, error, &mut self.effects);
         }
     }

@@ -161,7 +161,7 @@ impl Socket {
     /// Sends a close frame and waits `within` this time for the client's.
     pub async fn close(mut self, code: CloseCode, reason: &str, within: Duration) {
         self.waiting.push_back(Frame::close(code, reason));
-        // A client that does not answer is gone.
+        // A client that does not respond is gone.
         let _ = timeout(within, async {
             match self.run_to_end().await {
                 _ if self.closed => {}

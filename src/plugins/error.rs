@@ -83,7 +83,7 @@ pub enum PluginsError {
     #[error("{max} uploads are in progress, the most there may be (plugin.uploads_max); try again later")]
     TooManyUploads { max: usize },
     /// The client that uploaded it disconnected.
-    #[error("the upload was given up because its client disconnected before it got an answer")]
+    #[error("the upload was cancelled: its client disconnected before the response")]
     GivenUp,
     /// The server failed to compile it.
     #[error("{0}")]

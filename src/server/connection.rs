@@ -40,7 +40,7 @@ pub struct Config {
     pub headers_max_lines: usize,
     /// Time between a response and the next request, milliseconds; then the connection is closed.
     pub idle_ms: u64,
-    /// Time that a client may read nothing of its response, milliseconds; then the connection is reset.
+    /// Time that a client may leave its response unread, milliseconds; then the connection is reset.
     pub write_ms: u64,
     /// Time that a client has to read an error response before its connection is closed, milliseconds.
     pub refused_ms: u64,

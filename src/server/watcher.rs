@@ -19,7 +19,7 @@ use crate::server::progress::Progress;
 const CANDIDATES: usize = 256;
 /// All connections are searched for candidates at most once in this time, milliseconds.
 const SEARCH_PAUSE_MS: u64 = 50;
-/// TimeLimits are looked at this often at the least and at the most.
+/// Bounds of the interval between checks of the time limits.
 const CHECK_EVERY_MIN: Duration = Duration::from_millis(10);
 const CHECK_EVERY_MAX: Duration = Duration::from_secs(1);
 

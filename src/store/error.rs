@@ -34,7 +34,9 @@ pub enum StoreError {
         pid: u32,
     },
     /// Writing would fill the disk.
-    #[error("only {free} bytes are free where the store is, {min} must stay free")]
+    #[error(
+        "only {free} bytes are free on the disk of the data folder; {min} must stay free (store.min_free_bytes)"
+    )]
     NoSpace {
         /// Bytes free.
         free: u64,
@@ -57,8 +59,8 @@ pub enum StoreError {
         /// The newest one known here.
         known: u32,
     },
-    /// An earlier commit failed in the engine; the store is read-only until it is opened again.
-    #[error("an earlier write failed, the store is read-only until it is opened again: {what}")]
+    /// An earlier commit failed in the engine; the store is read-only until a restart.
+    #[error("an earlier write failed, the store is read-only until a restart: {what}")]
     Failed {
         /// What failed.
         what: String,

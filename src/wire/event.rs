@@ -47,7 +47,7 @@ pub fn connected_comments(query: &ParsedQuery, preparing: bool) -> Vec<String> {
     // As JSON, so that a name cannot end the line.
     let ignored = (!query.ignored.is_empty())
         .then(|| format!("ignored: {}", String::from_utf8_lossy(&text::json(&query.ignored))));
-    let preparing = preparing.then(|| "preparing: killmails come when the plugin is ready".to_owned());
+    let preparing = preparing.then(|| "preparing: killmails follow once the plugin is ready".to_owned());
     ["connected".to_owned()].into_iter().chain(preload).chain(ignored).chain(preparing).collect()
 }
 

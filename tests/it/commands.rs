@@ -330,5 +330,5 @@ fn a_stopped_server_does_not_answer() {
     // Another program may have taken its port by now; nobody listens on this one.
     let output = run(server.setup(), "query", &["--server", "http://127.0.0.1:9", "--token", TOKEN]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(err(&output).contains("does not answer"), "{}", err(&output));
+    assert!(err(&output).contains("does not respond"), "{}", err(&output));
 }

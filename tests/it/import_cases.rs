@@ -28,7 +28,7 @@ fn import(setup: &Setup, arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Runs `import --refused` in vain: no document is accepted, so it fails and says so.
+/// Runs `import --refused` on documents that fail: no document is accepted, so it fails and says so.
 fn refused_again(setup: &Setup) -> Value {
     let output = setup.command("import").args(["--json", "--refused"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));

@@ -1,4 +1,4 @@
-//! Merges the bodies of two copies of a killmail, taking the ranks of their sources into copy.
+//! Merges the bodies of two copies of a killmail, taking the ranks of their sources into account.
 //!
 //! A body of higher rank replaces one of lower rank, even if they contradict each other. Parts that only the
 //! lower one has stay, and are recorded as of lower rank. A body of lower rank only fills in what one of

@@ -1,7 +1,7 @@
-//! A reader: a subscription and a place in the log. Asked for the next event, it reads, has the plugin plugin,
+//! A reader: a subscription and a place in the log. Asked for the next event, it reads, lets the plugin judge it,
 //! and moves its place.
 //!
-//! Law 2 (once, in order): preload takes what is numbered up to the head read at resolve_start, live what follows;
+//! Law 2 (once, in order): preload takes what is numbered up to the head read when it opened, live what follows;
 //! the place moves only when an event is handed over, so `next` may be dropped at any await.
 //!
 //! Must not know: who asks, and how slowly.

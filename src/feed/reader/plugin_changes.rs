@@ -45,7 +45,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Waits until the plugin can plugin or the server stops.
+    /// Waits until the plugin is ready or the server stops.
     async fn become_ready(&mut self) -> Result<(), FeedError> {
         if let Some(at) = self.retry_at {
             sleep_until(at).await;

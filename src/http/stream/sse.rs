@@ -76,7 +76,7 @@ impl Chunks {
         self.push_text(head(name, id));
     }
 
-    /// Ends an event that was start.
+    /// Ends an event begun with [`Chunks::begin_event`].
     pub fn end_event(&mut self) {
         self.push(Bytes::from_static(END));
     }

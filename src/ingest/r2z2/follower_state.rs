@@ -144,7 +144,7 @@ impl FollowerState {
             (Reply::Failed { retry_after_ms }, _) => {
                 self.waits.after_failure_ms(self.failures).max(retry_after_ms.unwrap_or(0))
             }
-            // The number was passed over before: this is one more try in vain.
+            // The number was skipped before: this is one more failed attempt.
             (Reply::Misfit { .. }, Request::Retry { number, .. }) => {
                 self.not_before_ms = now_ms + self.waits.pace_ms;
                 let closed = self.place.missing.note_failed_try(number, &self.waits.recovery, now_ms);

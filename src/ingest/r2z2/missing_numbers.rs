@@ -189,7 +189,7 @@ impl MissingNumbers {
         Some(self.0.remove(at))
     }
 
-    /// Notes a try in vain; returns the range if that was the last try and archives cannot help.
+    /// Records a failed attempt; returns the range if that was the last one and archives cannot help.
     pub fn note_failed_try(
         &mut self,
         number: u64,

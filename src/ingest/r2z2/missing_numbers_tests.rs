@@ -20,7 +20,7 @@ fn with(first: u64, last: u64) -> MissingNumbers {
     missing
 }
 
-/// Retries a number in vain until the archives are due; returns the waits before each try, seconds.
+/// Fails to get a number until the archives are due; returns the waits before each try, seconds.
 fn retry_in_vain(missing: &mut MissingNumbers, begun: i64) -> Vec<u64> {
     let (mut waits, mut now_ms) = (vec![], NOON_MS);
     while let Some((RecoveryStep::Number(number), at_ms)) = missing.next_step(begun, &WAITS) {

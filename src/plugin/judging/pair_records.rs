@@ -132,7 +132,7 @@ impl CallRecord {
         match &*self.last_failure.lock() {
             Some(last) if last.fault == fault => Failure::new(
                 fault,
-                format!("not called: it is resting after its last fault: {}", last.message),
+                format!("not called: it is in quarantine after its last fault: {}", last.message),
             ),
             _ => Failure::new(fault, "not called: it is resting after earlier faults or overruns"),
         }

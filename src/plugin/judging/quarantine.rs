@@ -95,7 +95,7 @@ impl FaultHistory {
     #[must_use]
     pub fn record_fault(&mut self, fault: Fault, now: Instant) -> bool {
         if self.quarantine.as_ref().is_some_and(|quarantine| quarantine.is_probing) {
-            self.start_quarantine(fault, format!("failed again after its rest: {fault}"), now);
+            self.start_quarantine(fault, format!("failed again after its quarantine: {fault}"), now);
             return true;
         }
         if self.policy.faults_max == 0 || self.quarantine.is_some() {

@@ -138,7 +138,7 @@ impl State {
         if self.history_calls > self.config.history_calls_max {
             self.fault = Some(Fault::HostBudget);
             bail!(
-                "asked history more than {} questions (plugin.history_calls_max)",
+                "made more than {} history queries (plugin.history_calls_max)",
                 self.config.history_calls_max
             );
         }

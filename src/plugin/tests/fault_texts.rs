@@ -187,7 +187,7 @@ async fn a_quarantined_pair_returns_its_last_fault() {
     let resting = failure(&engine, &evaluator, 2).await;
     assert_eq!((resting.fault, evaluator.component().counts().at_rest), (Fault::Trap, 1));
     assert!(
-        resting.message.starts_with("not called: it is resting after its last fault: wasm trap")
+        resting.message.starts_with("not called: it is in quarantine after its last fault: wasm trap")
             && resting.message.contains("ValueError"),
         "{resting}"
     );

@@ -99,7 +99,7 @@ fn a_compaction_needs_no_files_beside_the_engine() {
         let commands: Vec<&str> = compacted.problems.iter().map(|problem| problem.command.as_str()).collect();
         let serve = format!("killstream serve --data-dir {}", dir.path().display());
         let rm = format!("rm {}", snapshot.display());
-        assert_eq!(commands, [&serve, &rm, "killstream plugin put (the same component again)"]);
+        assert_eq!(commands, [&serve, &rm, "killstream plugin upload NAME FILE (the same component)"]);
         assert_eq!(report(&dir).problems, compacted.problems);
         expect_all(dir.path(), Some(epoch));
     }

@@ -255,7 +255,7 @@ impl FileCheck<'_> {
         }
         for path in damaged {
             let what = format!("the plugin component {}", path.display());
-            self.report.add(what, "killstream plugin put (the same component again)".to_owned());
+            self.report.add(what, "killstream plugin upload NAME FILE (the same component)".to_owned());
         }
     }
 

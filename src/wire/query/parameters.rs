@@ -136,7 +136,7 @@ impl RequestedIds {
         !self.impossible.is_empty()
     }
 
-    /// RawParameter after the other.
+    /// The ids in order, impossible ones included.
     pub fn iter(&self) -> impl Iterator<Item = RequestedId> + '_ {
         let mut impossible = self.impossible.iter();
         self.ids.iter().map(move |id| match id {
