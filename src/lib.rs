@@ -15,6 +15,8 @@
 //! | 0 | [`tasks`] | the only place that starts tasks and threads |
 //! | 0 | [`clock`] | the wall clock |
 //! | 0 | [`budget`] | a limit in bytes shared by many |
+//! | 0 | [`network`] | networks of addresses, as settings name them |
+//! | 0 | [`tls`] | which implementation of TLS clients use |
 //! | 1 | [`store`] | the log on disk, its index in memory, checks and repairs |
 //! | 1 | [`plugin`] | the WebAssembly sandbox: uploads are scanned, compiled and run within limits |
 //! | 1 | [`telemetry`] | status of the sources and counters, written anywhere and reported by `http` |
@@ -65,6 +67,7 @@ pub mod domain;
 pub mod feed;
 pub mod http;
 pub mod ingest;
+pub mod network;
 pub mod phoenix;
 pub mod plugin;
 pub mod plugins;
@@ -74,5 +77,6 @@ pub mod server;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;
+pub mod tls;
 pub mod universe;
 pub mod wire;
