@@ -27,6 +27,7 @@
 //! | 4 | [`wire`] | JSON: upstream documents in, killmails and events out, requests for killmails |
 //! | 5 | [`ingest`] | the sources killmails come from, and file import |
 //! | 5 | [`http`] | the HTTP API and event streams |
+//! | 5 | [`webhook`] | webhooks: killmails sent to the URLs of subscribers |
 //! | 5 | [`phoenix`] | Phoenix channels over WebSockets |
 //! | 6 | [`config`] | the configuration: file, environment, flags |
 //! | 6 | [`server`] | the composition root: opens everything, listens, shuts down |
@@ -79,4 +80,5 @@ pub mod tasks;
 pub mod telemetry;
 pub mod tls;
 pub mod universe;
+pub mod webhook;
 pub mod wire;
