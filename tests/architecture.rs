@@ -29,6 +29,8 @@ const FLOORS: &[(&str, u8)] = &[
     ("tasks", 0),
     ("clock", 0),
     ("budget", 0),
+    ("network", 0),
+    ("tls", 0),
     ("quota", 1),
     ("sample", 1),
     ("telemetry", 1),

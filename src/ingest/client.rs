@@ -2,7 +2,6 @@
 //!
 //! Must not know: what is requested.
 
-use std::sync::Once;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,6 +11,7 @@ use reqwest::{Client, Response};
 
 use crate::clock;
 use crate::ingest::backoff::RETRY_AFTER_MAX;
+use crate::tls;
 
 const REDIRECTS_MAX: usize = 5;
 
@@ -47,11 +47,7 @@ pub fn user_agent(contact: Option<&str>) -> String {
 /// # Errors
 /// The user agent is not a valid header value, or TLS cannot be set up.
 pub fn new(user_agent: &str, base_url: &str, timeout: Duration) -> Result<Client, Error> {
-    static PROVIDER: Once = Once::new();
-    PROVIDER.call_once(|| {
-        // Fails only if another provider is installed already, which will do as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
+    tls::install_provider();
     let mut builder =
         Client::builder().user_agent(user_agent).timeout(timeout).redirect(Policy::limited(REDIRECTS_MAX));
     if is_loopback(base_url) {
