@@ -26,6 +26,7 @@
 //! | 5 | [`ingest`] | the sources killmails come from, and file import |
 //! | 5 | [`http`] | the HTTP API and event streams |
 //! | 5 | [`phoenix`] | Phoenix channels over WebSockets |
+//! | 5 | [`webhook`] | killmails delivered by HTTP POST |
 //! | 6 | [`config`] | the configuration: file, environment, flags |
 //! | 6 | [`server`] | the composition root: opens everything, listens, shuts down |
 //! | 6 | [`cli`] | the command line |
@@ -75,4 +76,5 @@ pub mod store;
 pub mod tasks;
 pub mod telemetry;
 pub mod universe;
+pub mod webhook;
 pub mod wire;
