@@ -3,6 +3,7 @@
 //! Must not know: transports, how bytes are transferred, where killmails are stored.
 
 pub mod batch_key;
+pub mod count;
 pub mod event;
 pub mod keys;
 pub mod killmail;
