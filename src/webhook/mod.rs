@@ -2,6 +2,7 @@
 //!
 //! Must not know: the REST API, how the store keeps subscriptions.
 
+pub mod message;
 pub mod schedule;
 pub mod signature;
 pub mod target;
