@@ -122,7 +122,7 @@ impl SignedHeaders {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::{HeaderMap, HeaderName, HeaderValue};
+    use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
     use standardwebhooks::Webhook;
 
     use super::*;
@@ -184,6 +184,30 @@ mod tests {
             ),
             "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
         );
+    }
+
+    /// The file was written by another program. `tests/clients` verifies it with the libraries of other languages.
+    #[test]
+    fn the_requests_that_other_languages_verify_are_signed_the_same() {
+        let requests = include_str!("../../tests/clients/programs/webhooks.ndjson");
+        for line in requests.lines() {
+            let request: serde_json::Value = serde_json::from_str(line).unwrap();
+            let text = |name: &str| request[name].as_str().unwrap();
+            let secrets: Vec<Secret> = request["secrets"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|secret| Secret::parse(secret.as_str().unwrap()).unwrap())
+                .collect();
+            let timestamp_secs = text(TIMESTAMP_HEADER).parse().unwrap();
+            let signed =
+                SignedHeaders::new(&secrets, text(ID_HEADER), timestamp_secs, text("body").as_bytes());
+            assert_eq!(
+                signed.pairs().map(|(_, value)| value),
+                [text(ID_HEADER), text(TIMESTAMP_HEADER), text(SIGNATURE_HEADER)]
+            );
+        }
+        assert_eq!(requests.lines().count(), 60);
     }
 
     #[test]
