@@ -1,46 +1,20 @@
 //! Measures how long streams of a well-behaved plugin wait while two hundred configurations of a guest that
 //! loops are in use, compared with the same streams just before.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use futures_util::future::join_all;
-use killstream::domain::killmail::Killmail;
 use killstream::sample::generate::Recipe;
-use killstream::tasks;
-use parking_lot::Mutex;
-use tokio::task::JoinHandle;
-use tokio::time::sleep;
 
 use crate::feed::FakeFeed;
 use crate::guests;
+use crate::latency::{Latencies, Watched, latencies, publish_part, watch};
 use crate::plugins::{client, looping, put};
-use crate::stream::{Stream, killmail_ids};
 use crate::target::Target;
 
-const JITA: u32 = 30_000_142;
 const LOOPING: usize = 200;
-/// Killmails of each part, and the time between them.
-const KILLMAILS: usize = 200;
-const APART: Duration = Duration::from_millis(25);
-
-/// The killmails that arrived on a stream, and when.
-type Seen = Arc<Mutex<Vec<(u32, Instant)>>>;
-
-struct Watched {
-    seen: Seen,
-    reading: JoinHandle<()>,
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.reading.abort();
-    }
-}
 
 const PARTS: [&str; 3] = ["quiet", "the first seconds of 200 that loop", "later"];
 
@@ -110,82 +84,4 @@ async fn round(program: &Path) -> anyhow::Result<[PartLatencies; 3]> {
     eprintln!("resting {}, pages waiting {}", status["resting"], status["waiting"]["pages"]);
     drop(hostile);
     Ok([quiet, first, later])
-}
-
-async fn watch(to: SocketAddr, plugin: String) -> anyhow::Result<Watched> {
-    let mut stream =
-        Stream::open(to, &format!("/api/v1/kills/stream?system_ids={JITA}{plugin}"), None, None).await?;
-    let seen = Seen::default();
-    let noted = Arc::clone(&seen);
-    let reading = tasks::spawn("watch", async move {
-        while let Ok(block) = stream.next().await {
-            let now = Instant::now();
-            noted.lock().extend(killmail_ids(&block).into_iter().map(|id| (id, now)));
-        }
-    });
-    Ok(Watched { seen, reading })
-}
-
-/// Publishes killmails one after another, and waits until all well-behaved streams have received the last
-/// one. Returns when the server fetched each of them.
-async fn publish_part(
-    feed: &FakeFeed,
-    killmails: &mut dyn Iterator<Item = Killmail>,
-    good: &[Watched],
-) -> anyhow::Result<Vec<(u32, Instant)>> {
-    let mut ids = Vec::new();
-    for _ in 0..KILLMAILS {
-        let mut killmail = killmails.next().context("no more killmails")?;
-        (killmail.solar_system_id, killmail.time) = (JITA, jiff::Timestamp::now().as_second());
-        ids.push(killmail.killmail_id);
-        feed.publish(&killmail);
-        sleep(APART).await;
-    }
-    let begun = Instant::now();
-    while !good.iter().all(|stream| stream.seen.lock().iter().rev().any(|(id, _)| ids.last() == Some(id))) {
-        ensure!(begun.elapsed() < Duration::from_secs(60), "a good stream misses killmails");
-        sleep(Duration::from_millis(20)).await;
-    }
-    Ok(ids.into_iter().filter_map(|id| Some((id, feed.served(id)?))).collect())
-}
-
-/// The latencies of these killmails on these streams.
-fn latencies(sent: &[(u32, Instant)], streams: &[Watched]) -> Vec<Duration> {
-    let on = |stream: &Watched| {
-        let seen: HashMap<u32, Instant> = stream.seen.lock().iter().copied().collect();
-        sent.iter()
-            .filter_map(|(id, at)| Some(seen.get(id)?.saturating_duration_since(*at)))
-            .collect::<Vec<_>>()
-    };
-    streams.iter().flat_map(on).collect()
-}
-
-/// Latencies in milliseconds.
-struct Latencies {
-    p50: f64,
-    p99: f64,
-    most: f64,
-}
-
-impl Latencies {
-    fn from_durations(latencies: &[Duration]) -> Self {
-        let mut latencies = latencies.to_vec();
-        latencies.sort_unstable();
-        let at = |share: f64| {
-            latencies
-                .get((latencies.len() as f64 * share) as usize)
-                .or(latencies.last())
-                .copied()
-                .unwrap_or_default()
-                .as_secs_f64()
-                * 1e3
-        };
-        Self { p50: at(0.5), p99: at(0.99), most: at(1.0) }
-    }
-}
-
-impl std::fmt::Display for Latencies {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:.1}, {:.1}, {:.1} ms", self.p50, self.p99, self.most)
-    }
 }

@@ -1,13 +1,14 @@
 //! Attacks a server with hostile clients: what it costs, whether the server still responds, and what it looks
 //! like a minute later.
 //!
-//!     cargo build --release && cargo run --release --example hostile -- [connections|plugins|fair]
+//!     cargo build --release && cargo run --release --example hostile -- [connections|plugins|fair|load]
 //!     [--program PATH] [--only NAME] [--after-secs 60]
 //!
 //! Everything runs on this machine: each attack gets a new server as a child process (`--program`, else the
 //! `killstream` beside this program), on a port of the loopback interface. Each attack has a time limit and
 //! prints one row of a table. `fair` measures how long streams of a well-behaved plugin wait beside two
-//! hundred that loop, in `--rounds 2`.
+//! hundred that loop, and `load` how long a thousand streams wait while uploads are attempted; both in
+//! `--rounds 2`.
 
 #[path = "attacks.rs"]
 mod attacks;
@@ -20,6 +21,8 @@ mod feed;
 #[allow(dead_code, reason = "the engine's own tests use the rest")]
 #[path = "../../tests/guests/mod.rs"]
 mod guests;
+#[path = "latency.rs"]
+mod latency;
 #[path = "ping.rs"]
 mod ping;
 #[path = "plugins.rs"]
@@ -29,6 +32,8 @@ mod plugins;
 mod stream;
 #[path = "target.rs"]
 mod target;
+#[path = "under_load.rs"]
+mod under_load;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -47,15 +52,17 @@ async fn main() -> anyhow::Result<()> {
     let program = argument("--program").map_or_else(default_program, |path| Ok(PathBuf::from(path)))?;
     let after = Duration::from_secs(argument("--after-secs").map_or(Ok(60), |text| text.parse())?);
     let only = argument("--only");
+    let rounds = argument("--rounds").map_or(Ok(2), |text| text.parse())?;
     let group = std::env::args()
         .nth(1)
         .filter(|first| !first.starts_with("--"))
         .unwrap_or_else(|| "connections".to_owned());
     let attacks: Vec<Attack> = match group.as_str() {
-        "fair" => return fair::run(&program, argument("--rounds").map_or(Ok(2), |text| text.parse())?).await,
+        "fair" => return fair::run(&program, rounds).await,
+        "load" => return under_load::run(&program, rounds).await,
         "connections" => attacks::connections(),
         "plugins" => plugins::plugins(),
-        other => bail!("unknown group of attacks `{other}`: connections, plugins, fair"),
+        other => bail!("unknown group of attacks `{other}`: connections, plugins, fair, load"),
     };
     println!(
         "| attack | outcome | RSS before | peak | after {} s | `/ping` p50 | p99 | max |",
