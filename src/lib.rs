@@ -30,6 +30,7 @@
 //! | 5 | [`http`] | the HTTP API and event streams |
 //! | 5 | [`webhook`] | webhooks: killmails sent to the URLs of subscribers |
 //! | 5 | [`phoenix`] | Phoenix channels over WebSockets |
+//! | 5 | [`webhook`] | killmails delivered by HTTP POST |
 //! | 6 | [`config`] | the configuration: file, environment, flags |
 //! | 6 | [`server`] | the composition root: opens everything, listens, shuts down |
 //! | 6 | [`cli`] | the command line |

@@ -63,7 +63,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("wasmparser", &["plugin"]),
     ("wit_component", &["plugin"]),
     ("seccompiler", &["plugin"]),
-    ("hmac", &["store"]),
+    ("hmac", &["store", "webhook"]),
     ("reqwest", &["ingest", "webhook", "cli"]),
     ("axum", &["http", "phoenix", "server"]),
     ("hyper", &["server"]),

@@ -1,5 +1,8 @@
-//! Webhooks: killmails are sent to the URLs of subscribers.
+//! Webhooks: killmails delivered by HTTP POST to the URLs of subscribers.
 //!
-//! Must not know: HTTP requests to this server.
+//! Must not know: axum and requests of the API.
 
+pub mod message;
+pub mod schedule;
+pub mod signature;
 pub mod target;

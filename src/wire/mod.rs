@@ -5,6 +5,10 @@
 pub(crate) mod batch_key;
 pub(crate) mod event;
 pub(crate) mod keys;
+pub mod batch_key;
+pub mod count;
+pub mod event;
+pub mod keys;
 pub mod killmail;
 pub mod query;
 pub mod read;
