@@ -26,14 +26,14 @@
 //! | 2 | [`body_requests`] | the queue of killmail bodies to fetch |
 //! | 3 | [`feed`] | the writer of the log, and the readers that follow it |
 //! | 4 | [`wire`] | JSON: upstream documents in, killmails and events out, requests for killmails |
-//! | 5 | [`ingest`] | the sources killmails come from, and file import |
-//! | 5 | [`http`] | the HTTP API and event streams |
 //! | 5 | [`webhook`] | webhooks: killmails sent to the URLs of subscribers |
-//! | 5 | [`phoenix`] | Phoenix channels over WebSockets |
+//! | 6 | [`ingest`] | the sources killmails come from, and file import |
+//! | 6 | [`http`] | the HTTP API and event streams |
+//! | 6 | [`phoenix`] | Phoenix channels over WebSockets |
 //! | 5 | [`webhook`] | killmails delivered by HTTP POST |
-//! | 6 | [`config`] | the configuration: file, environment, flags |
-//! | 6 | [`server`] | the composition root: opens everything, listens, shuts down |
-//! | 6 | [`cli`] | the command line |
+//! | 7 | [`config`] | the configuration: file, environment, flags |
+//! | 7 | [`server`] | the composition root: opens everything, listens, shuts down |
+//! | 7 | [`cli`] | the command line |
 //!
 //! # Example
 //!

@@ -3,12 +3,9 @@
 //! Must not know: transports, how bytes are transferred, where killmails are stored.
 
 pub(crate) mod batch_key;
+pub(crate) mod count;
 pub(crate) mod event;
 pub(crate) mod keys;
-pub mod batch_key;
-pub mod count;
-pub mod event;
-pub mod keys;
 pub mod killmail;
 pub mod query;
 pub mod read;

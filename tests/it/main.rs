@@ -68,3 +68,4 @@ mod upload_limits;
 mod uploads;
 mod webhook_sender;
 mod webhook_targets;
+mod webhooks;

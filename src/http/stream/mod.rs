@@ -295,8 +295,8 @@ impl StreamBody {
             Event::Backfilled { span, id } => {
                 chunks.event(Some("gap"), Some(&id), &event::backfilled(&span, &id))
             }
-            Event::Fault { plugin, failure, killmail_id } => {
-                self.write_fault(&plugin, &failure, killmail_id, chunks)
+            Event::Fault { plugin, failure, entry, .. } => {
+                self.write_fault(&plugin, &failure, entry.facts.killmail_id, chunks)
             }
             Event::Ended { reason, message } => {
                 chunks.event(Some("error"), None, &event::error(reason, &message))
