@@ -56,7 +56,7 @@ pub enum Error {
     Plugins(#[from] PluginsError),
     /// Webhooks cannot be used.
     #[error(transparent)]
-    Webhooks(#[from] webhook::OpenError),
+    Webhooks(#[from] webhook::webhooks::OpenError),
     /// The token file cannot be read or written.
     #[error("cannot read or create the token in {data_dir}: {source}")]
     Token {

@@ -26,7 +26,7 @@ use crate::plugins::plugin_quota::{EvaluatorPermit, QuotaExceeded, RequestPermit
 use crate::plugins::uploads::Uploads;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
-use crate::webhook::Webhooks;
+use crate::webhook::webhooks::Webhooks;
 use crate::wire::query::limits::Limits;
 
 /// What [`HttpState`] is made from, and the routes the router adds.

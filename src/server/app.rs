@@ -33,7 +33,7 @@ use crate::store::Store;
 use crate::store::facts::facts;
 use crate::telemetry::Telemetry;
 use crate::telemetry::source_status::{Doing, SourceStatus};
-use crate::webhook::Webhooks;
+use crate::webhook::webhooks::Webhooks;
 use crate::wire::query::limits::Limits;
 use crate::wire::read::package;
 use crate::{clock, http, phoenix, plugin, sample, tasks, wire};

@@ -21,7 +21,6 @@ use crate::feed::registry::{Client, Transport};
 use crate::feed::start::Start;
 use crate::feed::wake_terms::register_filter;
 use crate::tasks;
-use crate::webhook::Webhooks;
 use crate::webhook::hook::{Definition, Hook};
 use crate::webhook::message::Purpose;
 use crate::webhook::record::{Status, StoredAttempt, StoredState};
@@ -29,6 +28,7 @@ use crate::webhook::request::OnFault;
 use crate::webhook::schedule::Next;
 use crate::webhook::signature::SignedHeaders;
 use crate::webhook::target::sender::{Answer, Attempt};
+use crate::webhook::webhooks::Webhooks;
 
 /// A reader that brought nothing for this long is closed.
 const IDLE: Duration = Duration::from_secs(2);
@@ -249,7 +249,7 @@ impl Delivery<'_> {
     async fn note(&self, attempt: &Attempt, stored: StoredAttempt, id: EventId) -> Option<Done> {
         let (webhooks, hook, counters) = (self.webhooks, self.hook, self.webhooks.counters());
         let jitter = || f64::from(getrandom::u32().unwrap_or_default()) / (f64::from(u32::MAX) + 1.0);
-        let next = webhooks.schedule.next(hook.state().failures, &attempt.answer, now_ms(), jitter);
+        let next = webhooks.schedule().next(hook.state().failures, &attempt.answer, now_ms(), jitter);
         let (last_status, redeliveries) = (stored.status, self.redeliveries);
         let noted = next.clone();
         let change = move |state: &mut StoredState| {

@@ -20,7 +20,8 @@ use crate::plugin::limits;
 use crate::plugins::plugin_history::StoreHistory;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
-use crate::webhook::{self, Webhooks};
+use crate::webhook;
+use crate::webhook::webhooks::Webhooks;
 use crate::wire::killmail;
 use crate::wire::query::limits::Limits;
 

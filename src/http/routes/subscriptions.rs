@@ -22,8 +22,8 @@ use crate::http::request::api_tokens::Scope;
 use crate::http::routes::webhooks;
 use crate::http::state::HttpState;
 use crate::tasks;
-use crate::webhook::Webhooks;
 use crate::webhook::hook::Hook;
+use crate::webhook::webhooks::Webhooks;
 use crate::wire::text;
 use crate::wire::time::{iso_micros, iso_seconds};
 

@@ -21,7 +21,7 @@ use crate::http::state::HttpState;
 use crate::tasks;
 use crate::webhook::hook::Hook;
 use crate::webhook::record::{Status, StoredAttempt};
-use crate::webhook::{Creator, WebhookError, Webhooks};
+use crate::webhook::webhooks::{Creator, WebhookError, Webhooks};
 use crate::wire::query::filter_echo::FilterEcho;
 use crate::wire::text;
 use crate::wire::time::iso_micros;
