@@ -28,8 +28,8 @@ struct Plain {
 }
 
 impl Plain {
-    fn ids(&self, kind: Dimension, ids: &[u32]) -> impl Iterator<Item = u64> {
-        ids.iter().filter_map(move |id| self.by_term.get(&Term { kind, id: *id })).flatten().copied()
+    fn ids(&self, dimension: Dimension, ids: &[u32]) -> impl Iterator<Item = u64> {
+        ids.iter().filter_map(move |id| self.by_term.get(&Term { dimension, id: *id })).flatten().copied()
     }
 
     fn is_since(&self, id: u64, since: i64) -> bool {
@@ -43,8 +43,8 @@ impl Plain {
         found
     }
 
-    fn any(&self, kind: Dimension, ids: &[u32], since: i64) -> Vec<u64> {
-        Self::newest(self.ids(kind, ids).filter(|id| self.is_since(*id, since)).collect())
+    fn any(&self, dimension: Dimension, ids: &[u32], since: i64) -> Vec<u64> {
+        Self::newest(self.ids(dimension, ids).filter(|id| self.is_since(*id, since)).collect())
     }
 
     fn both(&self, a: Term, b: Term) -> Vec<u64> {
@@ -115,7 +115,8 @@ fn main() {
     let mut seen: HashMap<Term, u32> = HashMap::new();
     let before = rss_bytes();
     let (_dir, store) = filled_store(recipe, Origin::Backfill, |made| {
-        *seen.entry(Term { kind: Dimension::System, id: made.killmail.solar_system_id }).or_default() += 1;
+        *seen.entry(Term { dimension: Dimension::System, id: made.killmail.solar_system_id }).or_default() +=
+            1;
     });
     let stats = store.stats();
     println!(
@@ -159,7 +160,8 @@ fn fill(plain: &mut Plain, store: &Store) {
         let entry = store.entry(Seq(seq)).expect("read").expect("no holes");
         let id = u64::from(entry.facts.killmail_id);
         plain.times.insert(id, entry.facts.time);
-        for term in entry.facts.terms().filter(|t| matches!(t.kind, Dimension::System | Dimension::Character))
+        for term in
+            entry.facts.terms().filter(|t| matches!(t.dimension, Dimension::System | Dimension::Character))
         {
             plain.by_term.entry(term).or_default().insert(id);
         }
@@ -191,8 +193,10 @@ fn index(ledger: &mut Ledger, store: &Store, plain: &Plain, system: u32, charact
     let mut both = system_filter;
     both.set_ids(Dimension::Character, vec![character]);
     both.matching = Match::All;
-    let terms =
-        [Term { kind: Dimension::System, id: system }, Term { kind: Dimension::Character, id: character }];
+    let terms = [
+        Term { dimension: Dimension::System, id: system },
+        Term { dimension: Dimension::Character, id: character },
+    ];
     compare(ledger, store, &NamedQuery { name: "system AND character", filter: both }, || {
         plain.both(terms[0], terms[1])
     });

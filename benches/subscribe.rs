@@ -31,11 +31,11 @@ const ADD_NANOS: f64 = 13_150.0;
 const INDEX_BYTES: f64 = 0.13 * 1024.0 * 1024.0;
 
 fn system(n: u32) -> Term {
-    Term { kind: Dimension::System, id: 30_000_000 + n }
+    Term { dimension: Dimension::System, id: 30_000_000 + n }
 }
 
 fn character(n: u32) -> Term {
-    Term { kind: Dimension::Character, id: 90_000_000 + n * 13 }
+    Term { dimension: Dimension::Character, id: 90_000_000 + n * 13 }
 }
 
 fn some(dice: &mut Dice, most: u32, of: u32, term: fn(u32) -> Term) -> Vec<Term> {
@@ -56,7 +56,7 @@ impl Wanted {
     /// Terms of one dimension.
     fn new(terms: Vec<Term>) -> Self {
         let ids = IdSet::new(terms.iter().map(|term| term.id).collect());
-        Self { ids: [IdsIn { kind: terms[0].kind, ids }], terms }
+        Self { ids: [IdsIn { dimension: terms[0].dimension, ids }], terms }
     }
 }
 

@@ -15,6 +15,7 @@
 //! | 0 | [`tasks`] | the only place that starts tasks and threads |
 //! | 0 | [`clock`] | the wall clock |
 //! | 0 | [`budget`] | a limit in bytes shared by many |
+//! | 0 | `enum_with_all` | a macro for enums that list their variants |
 //! | 1 | [`quota`] | limits per key, such as connections per address |
 //! | 0 | [`network`] | networks of addresses, as settings name them |
 //! | 0 | [`tls`] | which implementation of TLS clients use |
@@ -60,6 +61,9 @@
 //! assert!(!found.is_empty());
 //! # Ok::<(), killstream::wire::query::parameters::ParameterError>(())
 //! ```
+
+#[macro_use]
+mod enum_with_all;
 
 mod body_requests;
 mod budget;

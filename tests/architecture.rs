@@ -31,6 +31,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("budget", 0),
     ("network", 0),
     ("tls", 0),
+    ("enum_with_all", 0),
     ("quota", 1),
     ("sample", 1),
     ("telemetry", 1),

@@ -198,8 +198,8 @@ pub fn entry(seq: u64, killmail: Killmail) -> Arc<Entry> {
 }
 
 /// A filter for any of these ids.
-pub fn filter_of(kind: Dimension, ids: &[u32]) -> Filter {
+pub fn filter_of(dimension: Dimension, ids: &[u32]) -> Filter {
     let mut filter = Filter::default();
-    filter.set_ids(kind, ids.to_vec());
+    filter.set_ids(dimension, ids.to_vec());
     filter
 }

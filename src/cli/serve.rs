@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use toml::Value;
 
 use crate::cli::target::listen_address;
@@ -15,7 +16,14 @@ use crate::server::{self, Signals};
 use crate::telemetry::source_kind::SourceKind;
 
 /// The kinds that `--source` accepts.
-const FIRST_SOURCES: [SourceKind; 3] = [SourceKind::R2z2, SourceKind::Replay, SourceKind::None];
+fn first_sources() -> PossibleValuesParser {
+    SourceKind::ALL
+        .into_iter()
+        .filter(|kind| kind.can_be_first())
+        .map(SourceKind::word)
+        .collect::<Vec<_>>()
+        .into()
+}
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -29,7 +37,7 @@ pub struct Arguments {
     #[arg(long, value_name = "ADDR", value_parser = listen_address)]
     listen: Option<SocketAddr>,
     /// Where live killmails come from [default: r2z2, or replay with --replay]
-    #[arg(long, value_parser = FIRST_SOURCES.map(SourceKind::word))]
+    #[arg(long, value_parser = first_sources())]
     source: Option<String>,
     /// A file or folder to replay; can be repeated
     #[arg(long, value_name = "PATH")]

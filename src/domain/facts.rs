@@ -2,59 +2,52 @@
 //!
 //! Must not know: where the derived ids (constellation, region, ship group) come from.
 
-use crate::domain::term::{Dimension, Role, Term};
+use crate::domain::term::{Dimension, FactsField, Role, Term};
 
-/// The ids of one or more parties, with a column for each dimension that has roles. Columns are sorted and
-/// distinct, and never contain 0.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Columns {
-    /// Characters.
-    pub characters: Vec<u32>,
-    /// Corporations.
-    pub corporations: Vec<u32>,
-    /// Alliances.
-    pub alliances: Vec<u32>,
-    /// Factions.
-    pub factions: Vec<u32>,
-    /// Ship types.
-    pub ship_types: Vec<u32>,
-    /// Ship groups.
-    pub ship_groups: Vec<u32>,
-    /// Weapon types.
-    pub weapon_types: Vec<u32>,
+/// Where a killmail happened: an id for each dimension of place, 0 if unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Places([u32; Dimension::PLACES]);
+
+impl Places {
+    /// The same with another id in a dimension of place; unchanged for dimensions of parties.
+    #[must_use]
+    pub const fn with(mut self, dimension: Dimension, id: u32) -> Self {
+        if let FactsField::Place(at) = dimension.facts_field() {
+            self.0[at] = id;
+        }
+        self
+    }
 }
+
+/// The ids of one or more parties, with a column for each dimension of parties. Columns are sorted and distinct,
+/// and never contain 0.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Columns([Vec<u32>; Dimension::PARTIES]);
 
 impl Columns {
     /// The column of a dimension; empty for dimensions of place.
     #[must_use]
     pub fn ids(&self, dimension: Dimension) -> &[u32] {
-        match dimension {
-            Dimension::Character => &self.characters,
-            Dimension::Corporation => &self.corporations,
-            Dimension::Alliance => &self.alliances,
-            Dimension::Faction => &self.factions,
-            Dimension::ShipType => &self.ship_types,
-            Dimension::ShipGroup => &self.ship_groups,
-            Dimension::WeaponType => &self.weapon_types,
-            Dimension::System | Dimension::Constellation | Dimension::Region => &[],
+        match dimension.facts_field() {
+            FactsField::Party(at) => &self.0[at],
+            FactsField::Place(_) => &[],
         }
     }
 
-    /// Sorts and deduplicates every column, and removes zeros.
-    pub fn tidy(&mut self) {
-        for column in [
-            &mut self.characters,
-            &mut self.corporations,
-            &mut self.alliances,
-            &mut self.factions,
-            &mut self.ship_types,
-            &mut self.ship_groups,
-            &mut self.weapon_types,
-        ] {
-            column.retain(|id| *id != 0);
-            column.sort_unstable();
-            column.dedup();
-            column.shrink_to_fit();
+    /// Replaces the column of a dimension by these ids, in any order, with repetitions and zeros. Dimensions of
+    /// place have no column.
+    pub fn set(&mut self, dimension: Dimension, mut ids: Vec<u32>) {
+        ids.retain(|id| *id != 0);
+        ids.sort_unstable();
+        ids.dedup();
+        ids.shrink_to_fit();
+        self.set_sorted(dimension, ids);
+    }
+
+    /// Replaces the column of a dimension by ids that are sorted and distinct, and contain no 0.
+    pub fn set_sorted(&mut self, dimension: Dimension, ids: Vec<u32>) {
+        if let FactsField::Party(at) = dimension.facts_field() {
+            self.0[at] = ids;
         }
     }
 }
@@ -68,12 +61,8 @@ pub struct Facts {
     pub time: i64,
     /// Whether `time` is implausible, see [`Killmail`](crate::domain::killmail::Killmail).
     pub time_implausible: bool,
-    /// Solar system.
-    pub system: u32,
-    /// Constellation; 0 if unknown.
-    pub constellation: u32,
-    /// Region; 0 if unknown.
-    pub region: u32,
+    /// Where it happened.
+    pub places: Places,
     /// The victim's ids, at most one in each column.
     pub victim: Columns,
     /// The ids of all attackers, including the one with the final blow.
@@ -98,12 +87,22 @@ impl Facts {
     /// The id of a dimension of place (0: unknown); `None` for dimensions of parties.
     #[must_use]
     pub const fn place(&self, dimension: Dimension) -> Option<u32> {
-        match dimension {
-            Dimension::System => Some(self.system),
-            Dimension::Constellation => Some(self.constellation),
-            Dimension::Region => Some(self.region),
-            _ => None,
+        match dimension.facts_field() {
+            FactsField::Place(at) => Some(self.places.0[at]),
+            FactsField::Party(_) => None,
         }
+    }
+
+    /// The solar system.
+    #[must_use]
+    pub fn system(&self) -> u32 {
+        self.place(Dimension::System).unwrap_or(0)
+    }
+
+    /// The region; 0 if unknown.
+    #[must_use]
+    pub fn region(&self) -> u32 {
+        self.place(Dimension::Region).unwrap_or(0)
     }
 
     /// The columns a role covers.
@@ -129,6 +128,6 @@ impl Facts {
     pub fn terms(&self) -> impl Iterator<Item = Term> {
         Dimension::ALL
             .into_iter()
-            .flat_map(move |kind| self.ids(kind, Role::Any).map(move |id| Term { kind, id }))
+            .flat_map(move |dimension| self.ids(dimension, Role::Any).map(move |id| Term { dimension, id }))
     }
 }

@@ -69,7 +69,7 @@ pub enum Match {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdsIn {
     /// Where the ids are looked up.
-    pub kind: Dimension,
+    pub dimension: Dimension,
     /// A killmail must have one of these.
     pub ids: IdSet,
 }
@@ -92,7 +92,7 @@ pub struct Interest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoleClause {
     /// Where the ids are looked up.
-    pub kind: Dimension,
+    pub dimension: Dimension,
     /// The role the parties must have; ignored for places.
     pub role: Role,
     /// A killmail must have one of these. It may be empty: then none matches.
@@ -106,21 +106,22 @@ impl Interest {
         self.min_value.is_none_or(|v| facts.total_value.is_some_and(|t| t >= v))
             && self.min_attackers.is_none_or(|n| facts.attacker_count >= n)
             && self.max_attackers.is_none_or(|n| facts.attacker_count <= n)
-            && (self.any_of.is_empty() || self.any_of.iter().any(|w| meets(w.kind, w.role, &w.ids, facts)))
+            && (self.any_of.is_empty()
+                || self.any_of.iter().any(|w| meets(w.dimension, w.role, &w.ids, facts)))
     }
 
     /// Ids of which every needed killmail has at least one; `None` if there are no such ids.
     #[must_use]
     pub fn wakeup_ids(&self) -> Option<Vec<IdsIn>> {
-        let ids = |clause: &RoleClause| IdsIn { kind: clause.kind, ids: clause.ids.clone() };
+        let ids = |clause: &RoleClause| IdsIn { dimension: clause.dimension, ids: clause.ids.clone() };
         (!self.any_of.is_empty()).then(|| self.any_of.iter().map(ids).collect())
     }
 }
 
-fn meets(kind: Dimension, role: Role, ids: &IdSet, facts: &Facts) -> bool {
-    match facts.place(kind) {
+fn meets(dimension: Dimension, role: Role, ids: &IdSet, facts: &Facts) -> bool {
+    match facts.place(dimension) {
         Some(id) => ids.contains(id),
-        None => facts.columns(role).into_iter().flatten().any(|c| ids.meets(c.ids(kind))),
+        None => facts.columns(role).into_iter().flatten().any(|c| ids.meets(c.ids(dimension))),
     }
 }
 
@@ -157,7 +158,7 @@ impl Filter {
     /// Accepts no killmail: a channel without any ids gets nothing, where a stream gets everything.
     #[must_use]
     pub fn nothing() -> Self {
-        let none = RoleClause { kind: Dimension::System, role: Role::Any, ids: IdSet::default() };
+        let none = RoleClause { dimension: Dimension::System, role: Role::Any, ids: IdSet::default() };
         Self { each: vec![none], ..Self::default() }
     }
 
@@ -181,15 +182,15 @@ impl Filter {
 
     /// The ids of a dimension, if it has a list of them.
     #[must_use]
-    pub fn ids(&self, kind: Dimension) -> Option<&IdSet> {
-        self.dimensions.iter().find(|d| d.kind == kind).map(|d| &d.ids)
+    pub fn ids(&self, dimension: Dimension) -> Option<&IdSet> {
+        self.dimensions.iter().find(|d| d.dimension == dimension).map(|d| &d.ids)
     }
 
     /// Sets the ids of a dimension; an empty list removes the dimension.
-    pub fn set_ids(&mut self, kind: Dimension, ids: Vec<u32>) {
-        self.dimensions.retain(|d| d.kind != kind);
+    pub fn set_ids(&mut self, dimension: Dimension, ids: Vec<u32>) {
+        self.dimensions.retain(|d| d.dimension != dimension);
         if !ids.is_empty() {
-            self.dimensions.push(IdsIn { kind, ids: IdSet::new(ids) });
+            self.dimensions.push(IdsIn { dimension, ids: IdSet::new(ids) });
         }
     }
 
@@ -218,7 +219,7 @@ impl Filter {
             && flag(self.awox, facts.awox)
             && self.min_value.is_none_or(|v| facts.total_value.is_some_and(|t| t >= v))
             && self.max_value.is_none_or(|v| facts.total_value.is_some_and(|t| t <= v))
-            && self.each.iter().all(|w| meets(w.kind, w.role, &w.ids, facts))
+            && self.each.iter().all(|w| meets(w.dimension, w.role, &w.ids, facts))
             && (self.labels.is_empty() || self.labels.iter().any(|l| facts.labels.contains(l)))
     }
 
@@ -230,7 +231,7 @@ impl Filter {
         }
     }
 
-    fn matches(&self, dimension: &IdsIn, facts: &Facts) -> bool {
-        meets(dimension.kind, self.role, &dimension.ids, facts)
+    fn matches(&self, listed: &IdsIn, facts: &Facts) -> bool {
+        meets(listed.dimension, self.role, &listed.ids, facts)
     }
 }

@@ -255,9 +255,9 @@ impl Filters {
     fn hash(&self, dimensions: &[IdsIn], indexed: bool) -> u64 {
         let mut hasher = self.hashing.build_hasher();
         indexed.hash(&mut hasher);
-        for dimension in dimensions {
-            dimension.kind.hash(&mut hasher);
-            dimension.ids.as_slice().hash(&mut hasher);
+        for listed in dimensions {
+            listed.dimension.hash(&mut hasher);
+            listed.ids.as_slice().hash(&mut hasher);
         }
         hasher.finish()
     }
@@ -339,7 +339,7 @@ impl Drop for Lists {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::facts::Facts;
+    use crate::domain::facts::{Facts, Places};
     use crate::domain::filter::{Filter, Match};
     use crate::domain::term::Dimension;
 
@@ -352,10 +352,14 @@ mod tests {
         assert_eq!(filters.bytes(), 0);
     }
 
-    fn wanting(kind: Dimension, ids: impl IntoIterator<Item = u32>) -> Subscription {
+    fn wanting(dimension: Dimension, ids: impl IntoIterator<Item = u32>) -> Subscription {
         let mut filter = Filter::default();
-        filter.set_ids(kind, ids.into_iter().collect());
+        filter.set_ids(dimension, ids.into_iter().collect());
         Subscription { filter, ..Subscription::default() }
+    }
+
+    fn in_place(dimension: Dimension, id: u32) -> Facts {
+        Facts { places: Places::default().with(dimension, id), ..Facts::default() }
     }
 
     fn held(filters: &Arc<Filters>, subscription: &mut Subscription) -> Result<FilterLease, Full> {
@@ -378,7 +382,7 @@ mod tests {
         };
         assert_eq!(ids(&one), ids(&other));
         let mut found = Vec::new();
-        let facts = Facts { system: 500, ..Facts::default() };
+        let facts = in_place(Dimension::System, 500);
         assert_eq!(filters.wakeups.wake(&facts, &mut found), 2, "both are woken");
         drop(first);
         assert_eq!((filters.wakeups.wake(&facts, &mut found), filters.bytes()), (1, bytes));
@@ -433,8 +437,8 @@ mod tests {
         let woken = subscription.filter.wakeup_ids();
         held.replace(&mut subscription, woken);
         let mut found = Vec::new();
-        let in_region = |id| Facts { region: id, ..Facts::default() };
-        let in_system = |id| Facts { system: id, ..Facts::default() };
+        let in_region = |id| in_place(Dimension::Region, id);
+        let in_system = |id| in_place(Dimension::System, id);
         assert_eq!(filters.wakeups.wake(&in_region(10), &mut found), 1, "the shorter list is what wakes");
         assert_eq!(
             (

@@ -132,7 +132,7 @@ impl Feed {
     pub async fn latest(self: &Arc<Self>, latest: Latest) -> Result<(Vec<Chosen>, bool), FeedError> {
         let Latest { term, since, limit } = latest;
         let mut filter = Filter { since, ..Filter::default() };
-        filter.set_ids(term.kind, vec![term.id]);
+        filter.set_ids(term.dimension, vec![term.id]);
         let subscription = Arc::new(Subscription { filter, ..Subscription::default() });
         let lookup = Lookup { subscription, order: Order::Newest, after: None, head: self.head(), limit };
         self.lookup(lookup).await.map(|found| (found.chosen, found.next.is_some()))

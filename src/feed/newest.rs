@@ -40,10 +40,10 @@ impl Newest {
     pub fn filter(&self, role: Role) -> Filter {
         let mut filter =
             Filter { role, ..if self.terms.is_empty() { Filter::nothing() } else { Filter::default() } };
-        for kind in Dimension::ALL {
+        for dimension in Dimension::ALL {
             filter.set_ids(
-                kind,
-                self.terms.iter().filter(|term| term.kind == kind).map(|term| term.id).collect(),
+                dimension,
+                self.terms.iter().filter(|term| term.dimension == dimension).map(|term| term.id).collect(),
             );
         }
         filter
@@ -81,7 +81,7 @@ impl Selection {
     /// Drops portions that none of the remaining terms can match. If some terms are not systems, only reading the
     /// killmails can tell, and nothing is dropped.
     pub fn retain(&mut self, standing: &Newest) {
-        if standing.terms.iter().any(|term| term.kind != Dimension::System) {
+        if standing.terms.iter().any(|term| term.dimension != Dimension::System) {
             return;
         }
         let systems: HashSet<u32> = standing.terms.iter().map(|term| term.id).collect();
@@ -131,13 +131,13 @@ impl Search<'_> {
                 hits.truncate(room);
                 left_out += 1;
             }
-            if term.kind == Dimension::System {
+            if term.dimension == Dimension::System {
                 groups.open(term.id);
             }
             for hit in hits {
                 seen.insert(hit.killmail_id);
                 let system =
-                    if term.kind == Dimension::System { Some(term.id) } else { self.system_of(hit)? };
+                    if term.dimension == Dimension::System { Some(term.id) } else { self.system_of(hit)? };
                 groups.put(system.unwrap_or_default(), hit);
             }
         }
@@ -161,7 +161,7 @@ impl Search<'_> {
     }
 
     fn system_of(&self, hit: Hit) -> Result<Option<u32>, FeedError> {
-        Ok(self.store.entry(hit.seq)?.map(|entry| entry.facts.system))
+        Ok(self.store.entry(hit.seq)?.map(|entry| entry.facts.system()))
     }
 
     /// Cuts the killmails of each system, newest first, into portions.
@@ -191,14 +191,17 @@ impl Search<'_> {
 /// Restricts a filter to one term.
 fn restrict(filter: &mut Filter, term: Term) {
     match filter.matching {
-        Match::Any => filter.set_ids(term.kind, vec![term.id]),
+        Match::Any => filter.set_ids(term.dimension, vec![term.id]),
         Match::All => {
-            filter.each =
-                vec![RoleClause { kind: term.kind, role: filter.role, ids: IdSet::new(vec![term.id]) }]
+            filter.each = vec![RoleClause {
+                dimension: term.dimension,
+                role: filter.role,
+                ids: IdSet::new(vec![term.id]),
+            }]
         }
     }
     if filter.matching == Match::Any {
-        filter.dimensions.retain(|dimension| dimension.kind == term.kind);
+        filter.dimensions.retain(|listed| listed.dimension == term.dimension);
     }
 }
 
@@ -228,7 +231,7 @@ mod tests {
     use super::*;
 
     fn newest(terms: &[(Dimension, u32)]) -> Newest {
-        let terms = terms.iter().map(|(kind, id)| Term { kind: *kind, id: *id }).collect();
+        let terms = terms.iter().map(|(dimension, id)| Term { dimension: *dimension, id: *id }).collect();
         let (pause, portion_bytes) = (Duration::ZERO, 1 << 20);
         Newest { terms, limit: 5, since: 0, max: 100, batch: 50, portion_bytes, pause, counted_since: 0 }
     }

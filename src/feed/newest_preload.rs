@@ -102,13 +102,13 @@ impl NewestPreload {
 
     /// Continues only with the terms this filter still contains.
     pub fn retain(&mut self, filter: &Filter) {
-        let stays = |kind, id| filter.ids(kind).is_some_and(|ids| ids.contains(id));
-        if self.newest.terms.iter().all(|term| stays(term.kind, term.id)) {
+        let stays = |dimension, id| filter.ids(dimension).is_some_and(|ids| ids.contains(id));
+        if self.newest.terms.iter().all(|term| stays(term.dimension, term.id)) {
             return;
         }
         let mut newest = Newest::clone(&self.newest);
-        let gone = newest.terms.extract_if(.., |term| !stays(term.kind, term.id));
-        self.given_up.extend(gone.filter(|term| term.kind == Dimension::System).map(|term| term.id));
+        let gone = newest.terms.extract_if(.., |term| !stays(term.dimension, term.id));
+        self.given_up.extend(gone.filter(|term| term.dimension == Dimension::System).map(|term| term.id));
         self.remaining = Some(newest.filter(self.subscription.filter.role));
         self.newest = Arc::new(newest);
         match &mut self.stage {

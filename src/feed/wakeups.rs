@@ -29,7 +29,7 @@ pub type ReaderId = u32;
 /// nine bytes in all. Others have a list.
 #[derive(Default)]
 struct Shard {
-    by_kind: [HashMap<u32, u32, RandomState>; Dimension::ALL.len()],
+    by_dimension: [HashMap<u32, u32, RandomState>; Dimension::ALL.len()],
     lists: Vec<Postings>,
     free: Vec<u32>,
 }
@@ -94,7 +94,7 @@ impl Wakeups {
     pub fn watch(&self, reader_id: ReaderId, ids: Option<&[IdsIn]>) {
         match ids {
             None => self.reader_ids.write().everything.insert(reader_id),
-            Some(ids) => self.each(ids, |shard, kind, id| shard.insert(kind, id, reader_id)),
+            Some(ids) => self.each(ids, |shard, dimension, id| shard.insert(dimension, id, reader_id)),
         }
     }
 
@@ -102,7 +102,7 @@ impl Wakeups {
     pub fn unwatch(&self, reader_id: ReaderId, ids: Option<&[IdsIn]>) {
         match ids {
             None => self.reader_ids.write().everything.remove(reader_id),
-            Some(ids) => self.each(ids, |shard, kind, id| shard.remove(kind, id, reader_id)),
+            Some(ids) => self.each(ids, |shard, dimension, id| shard.remove(dimension, id, reader_id)),
         }
     }
 
@@ -120,7 +120,7 @@ impl Wakeups {
     pub fn find(&self, terms: impl Iterator<Item = Term>, found: &mut Vec<ReaderId>) {
         found.clear();
         for term in terms {
-            self.shards[shard_of(term.id)].read().gather(term.kind, term.id, found);
+            self.shards[shard_of(term.id)].read().gather(term.dimension, term.id, found);
         }
         found.sort_unstable();
         found.dedup();
@@ -164,13 +164,13 @@ impl Wakeups {
 
     /// Applies a change shard by shard, so that each lock is taken once and held for its part of the ids only.
     fn each(&self, ids: &[IdsIn], mut change: impl FnMut(&mut Shard, Dimension, u32)) {
-        for IdsIn { kind, ids } in ids {
+        for IdsIn { dimension, ids } in ids {
             let mut sorted = ids.as_slice().to_vec();
             sorted.sort_unstable_by_key(|id| shard_of(*id));
             for run in sorted.chunk_by(|a, b| shard_of(*a) == shard_of(*b)) {
                 let mut shard = self.shards[shard_of(run[0])].write();
                 for id in run {
-                    change(&mut shard, *kind, *id);
+                    change(&mut shard, *dimension, *id);
                 }
             }
         }
@@ -178,8 +178,8 @@ impl Wakeups {
 }
 
 impl Shard {
-    fn insert(&mut self, kind: Dimension, id: u32, reader_id: ReaderId) {
-        let slot = self.by_kind[kind as usize].entry(id).or_insert(reader_id);
+    fn insert(&mut self, dimension: Dimension, id: u32, reader_id: ReaderId) {
+        let slot = self.by_dimension[dimension as usize].entry(id).or_insert(reader_id);
         if *slot & LIST != 0 {
             self.lists[(*slot & !LIST) as usize].insert(reader_id);
         } else if *slot != reader_id {
@@ -194,8 +194,8 @@ impl Shard {
         }
     }
 
-    fn remove(&mut self, kind: Dimension, id: u32, reader_id: ReaderId) {
-        let ids = &mut self.by_kind[kind as usize];
+    fn remove(&mut self, dimension: Dimension, id: u32, reader_id: ReaderId) {
+        let ids = &mut self.by_dimension[dimension as usize];
         let Some(slot) = ids.get_mut(&id) else { return };
         if *slot == reader_id {
             ids.remove(&id);
@@ -213,8 +213,8 @@ impl Shard {
         }
     }
 
-    fn gather(&self, kind: Dimension, id: u32, found: &mut Vec<ReaderId>) {
-        match self.by_kind[kind as usize].get(&id) {
+    fn gather(&self, dimension: Dimension, id: u32, found: &mut Vec<ReaderId>) {
+        match self.by_dimension[dimension as usize].get(&id) {
             None => {}
             Some(slot) if slot & LIST != 0 => {
                 self.lists[(slot & !LIST) as usize].append_to(found, IdRange::ALL)
@@ -224,7 +224,7 @@ impl Shard {
     }
 
     fn bytes(&self) -> usize {
-        let slots: usize = self.by_kind.iter().map(|ids| ids.allocation_size()).sum();
+        let slots: usize = self.by_dimension.iter().map(|ids| ids.allocation_size()).sum();
         let lists: usize = self.lists.iter().map(|list| size_of::<Postings>() + list.heap_bytes()).sum();
         slots + lists + self.free.capacity() * size_of::<u32>()
     }
@@ -242,14 +242,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::facts::Places;
     use crate::domain::filter::IdSet;
 
     fn systems(ids: &[u32]) -> Vec<IdsIn> {
-        vec![IdsIn { kind: Dimension::System, ids: IdSet::new(ids.to_vec()) }]
+        vec![IdsIn { dimension: Dimension::System, ids: IdSet::new(ids.to_vec()) }]
     }
 
     fn killmail_in(id: u32) -> Facts {
-        Facts { system: id, ..Facts::default() }
+        Facts { places: Places::default().with(Dimension::System, id), ..Facts::default() }
     }
 
     #[test]
@@ -290,24 +291,24 @@ mod tests {
             let wakeups = Wakeups::default();
             let reader_ids: Vec<ReaderId> = (0..6).map(|_| wakeups.register().0).collect();
             let mut known: BTreeMap<(Dimension, u32), BTreeSet<ReaderId>> = BTreeMap::new();
-            for (tie, reader_id, kind, ids) in steps {
-                let (reader_id, kind) = (reader_ids[reader_id as usize], Dimension::ALL[kind as usize]);
-                let dimension = [IdsIn { kind, ids: IdSet::new(ids.clone()) }];
-                if tie { wakeups.watch(reader_id, Some(&dimension)) } else { wakeups.unwatch(reader_id, Some(&dimension)) }
+            for (tie, reader_id, dimension, ids) in steps {
+                let (reader_id, dimension) = (reader_ids[reader_id as usize], Dimension::ALL[dimension as usize]);
+                let listed = [IdsIn { dimension, ids: IdSet::new(ids.clone()) }];
+                if tie { wakeups.watch(reader_id, Some(&listed)) } else { wakeups.unwatch(reader_id, Some(&listed)) }
                 for id in ids {
-                    let at = known.entry((kind, id)).or_default();
+                    let at = known.entry((dimension, id)).or_default();
                     if tie { at.insert(reader_id) } else { at.remove(&reader_id) };
                 }
             }
             let mut found = Vec::new();
-            for ((kind, id), reader_ids) in &known {
-                wakeups.find([Term { kind: *kind, id: *id }].into_iter(), &mut found);
-                prop_assert!(found.iter().eq(reader_ids), "{kind:?} {id}: {found:?}, not {reader_ids:?}");
+            for ((dimension, id), reader_ids) in &known {
+                wakeups.find([Term { dimension: *dimension, id: *id }].into_iter(), &mut found);
+                prop_assert!(found.iter().eq(reader_ids), "{dimension:?} {id}: {found:?}, not {reader_ids:?}");
             }
             for reader_id in reader_ids {
-                wakeups.unwatch(reader_id, Some(&Dimension::ALL.map(|kind| IdsIn { kind, ids: IdSet::new((0..150).collect()) })));
+                wakeups.unwatch(reader_id, Some(&Dimension::ALL.map(|dimension| IdsIn { dimension, ids: IdSet::new((0..150).collect()) })));
             }
-            let is_empty = |shard: &Shard| shard.by_kind.iter().all(HashMap::is_empty) && shard.free.len() == shard.lists.len();
+            let is_empty = |shard: &Shard| shard.by_dimension.iter().all(HashMap::is_empty) && shard.free.len() == shard.lists.len();
             prop_assert!(wakeups.shards.iter().all(|shard| is_empty(&shard.read())));
         }
     }

@@ -107,11 +107,11 @@ struct Payload<'a> {
 
 impl Payload<'_> {
     /// The ids under the first of these names that is present; `None` if none is.
-    fn ids(&self, kind: Dimension, names: &[&str]) -> Result<Option<Vec<u32>>, String> {
+    fn ids(&self, dimension: Dimension, names: &[&str]) -> Result<Option<Vec<u32>>, String> {
         let max =
-            if kind == Dimension::System { self.config.systems_max } else { self.config.characters_max };
+            if dimension == Dimension::System { self.config.systems_max } else { self.config.characters_max };
         let Some(name) = names.iter().find(|name| self.members.contains(name)) else { return Ok(None) };
-        let mut ids = Ids::new(kind, max);
+        let mut ids = Ids::new(dimension, max);
         if self.members.elements(name, |value| ids.push(value)) {
             ids.done().map(Some)
         } else {
@@ -120,9 +120,9 @@ impl Payload<'_> {
     }
 
     /// The ids the event requires.
-    fn required_ids(&self, kind: Dimension) -> Result<Vec<u32>, String> {
-        let names = if kind == Dimension::System { SYSTEMS } else { CHARACTERS };
-        self.ids(kind, names)?.ok_or_else(|| wrong(self.event, &format!("{} must be a list", names[0])))
+    fn required_ids(&self, dimension: Dimension) -> Result<Vec<u32>, String> {
+        let names = if dimension == Dimension::System { SYSTEMS } else { CHARACTERS };
+        self.ids(dimension, names)?.ok_or_else(|| wrong(self.event, &format!("{} must be a list", names[0])))
     }
 
     /// The preload for the new ids; without one in the payload, what upstream always sent.
@@ -136,8 +136,8 @@ fn wrong(event: &str, why: &str) -> String {
     format!("unknown event: {event}: {why}")
 }
 
-const fn plural(kind: Dimension) -> &'static str {
-    if matches!(kind, Dimension::System) { "systems" } else { "characters" }
+const fn plural(dimension: Dimension) -> &'static str {
+    if matches!(dimension, Dimension::System) { "systems" } else { "characters" }
 }
 
 impl Channel {
@@ -220,32 +220,33 @@ impl Channel {
         }
     }
 
-    fn subscribe(&mut self, kind: Dimension, payload: &Payload<'_>) -> Result<Reply, String> {
-        let asked = payload.required_ids(kind)?;
-        let added = self.added(kind, asked);
+    fn subscribe(&mut self, dimension: Dimension, payload: &Payload<'_>) -> Result<Reply, String> {
+        let asked = payload.required_ids(dimension)?;
+        let added = self.added(dimension, asked);
         if added.is_empty() {
             return Ok(Reply::plain(payloads::message(&format!(
                 "Already subscribed to all requested {}",
-                plural(kind)
+                plural(dimension)
             ))));
         }
         let (systems, characters) =
-            if kind == Dimension::System { (added, Vec::new()) } else { (Vec::new(), added) };
+            if dimension == Dimension::System { (added, Vec::new()) } else { (Vec::new(), added) };
         let then = self.change(Change { systems, characters, ..Change::default() }, payload)?;
-        Ok(Reply { response: self.listed(kind), then })
+        Ok(Reply { response: self.listed(dimension), then })
     }
 
-    fn unsubscribe(&mut self, kind: Dimension, payload: &Payload<'_>) -> Result<Reply, String> {
+    fn unsubscribe(&mut self, dimension: Dimension, payload: &Payload<'_>) -> Result<Reply, String> {
         let removed: Vec<u32> =
-            payload.required_ids(kind)?.into_iter().filter(|id| self.has(kind, *id)).collect();
+            payload.required_ids(dimension)?.into_iter().filter(|id| self.has(dimension, *id)).collect();
         if removed.is_empty() {
             return Ok(Reply::plain(payloads::message(&format!(
                 "Not subscribed to any of the requested {}",
-                plural(kind)
+                plural(dimension)
             ))));
         }
-        let then = self.change(Change { removed: vec![(kind, removed)], ..Change::default() }, payload)?;
-        Ok(Reply { response: self.listed(kind), then })
+        let then =
+            self.change(Change { removed: vec![(dimension, removed)], ..Change::default() }, payload)?;
+        Ok(Reply { response: self.listed(dimension), then })
     }
 
     /// Ids that are both added and removed stay.
@@ -255,7 +256,7 @@ impl Channel {
         if let Some((name, meant)) = slip {
             return Err(format!("{} has no member {name}; did you mean {meant}?", payload.event));
         }
-        let asked = |kind, name| payload.ids(kind, &[name]).map(Option::unwrap_or_default);
+        let asked = |dimension, name| payload.ids(dimension, &[name]).map(Option::unwrap_or_default);
         let (systems, characters) =
             (asked(Dimension::System, "add_systems")?, asked(Dimension::Character, "add_characters")?);
         let (mut less_systems, mut less_characters) =
@@ -280,30 +281,31 @@ impl Channel {
         }
         let request = payload.preload()?;
         let mut filter = self.subscription.filter.clone();
-        for (kind, added) in
+        for (dimension, added) in
             [(Dimension::System, &change.systems), (Dimension::Character, &change.characters)]
         {
             let gone = IdSet::new(
                 change
                     .removed
                     .iter()
-                    .filter(|(of, _)| *of == kind)
+                    .filter(|(of, _)| *of == dimension)
                     .flat_map(|(_, ids)| ids.iter().copied())
                     .collect(),
             );
-            let mut ids: Vec<u32> = self.ids(kind).iter().copied().filter(|id| !gone.contains(*id)).collect();
+            let mut ids: Vec<u32> =
+                self.ids(dimension).iter().copied().filter(|id| !gone.contains(*id)).collect();
             ids.extend(added);
             if ids.len() > payload.config.channel_ids_max {
-                return Err(ids::too_many(kind, payload.config.channel_ids_max));
+                return Err(ids::too_many(dimension, payload.config.channel_ids_max));
             }
-            filter.set_ids(kind, ids);
+            filter.set_ids(dimension, ids);
         }
         // The old list may be shared, so that releasing it frees nothing: a long list is counted in full.
         let ids = filter.dimensions.iter().map(|dimension| dimension.ids.as_slice().len()).sum::<usize>();
         if let Some(filters) = payload.filters.filter(|_| ids >= SHORT_IDS) {
             filters.check_room(ids).map_err(|full| full.to_string())?;
         }
-        for (_, systems) in change.removed.iter().filter(|(kind, _)| *kind == Dimension::System) {
+        for (_, systems) in change.removed.iter().filter(|(dimension, _)| *dimension == Dimension::System) {
             self.uncounted.retain(|system| !systems.contains(system));
         }
         let Subscription { plugin, max_age_secs, .. } = &*self.subscription;
@@ -326,30 +328,31 @@ impl Channel {
         characters: &[u32],
     ) -> Option<Effect> {
         let request = request?;
-        let with_kind = |kind, ids: &[u32]| ids.iter().map(|id| Term { kind, id: *id }).collect::<Vec<_>>();
-        let mut terms = with_kind(Dimension::System, systems);
+        let terms_in =
+            |dimension, ids: &[u32]| ids.iter().map(|id| Term { dimension, id: *id }).collect::<Vec<_>>();
+        let mut terms = terms_in(Dimension::System, systems);
         if request.every_kind {
-            terms.extend(with_kind(Dimension::Character, characters));
+            terms.extend(terms_in(Dimension::Character, characters));
         }
         (!terms.is_empty()).then_some(Effect::Preload { key: self.key, request, terms })
     }
 
     /// The ids the channel does not have yet.
-    fn added(&self, kind: Dimension, mut ids: Vec<u32>) -> Vec<u32> {
+    fn added(&self, dimension: Dimension, mut ids: Vec<u32>) -> Vec<u32> {
         if self.is_everything() {
             return Vec::new();
         }
-        ids.retain(|id| !self.has(kind, *id));
+        ids.retain(|id| !self.has(dimension, *id));
         ids
     }
 
-    fn has(&self, kind: Dimension, id: u32) -> bool {
-        self.subscription.filter.ids(kind).is_some_and(|ids| ids.contains(id))
+    fn has(&self, dimension: Dimension, id: u32) -> bool {
+        self.subscription.filter.ids(dimension).is_some_and(|ids| ids.contains(id))
     }
 
-    fn listed(&self, kind: Dimension) -> Bytes {
-        let ids = Some(self.ids(kind));
-        if kind == Dimension::System {
+    fn listed(&self, dimension: Dimension) -> Bytes {
+        let ids = Some(self.ids(dimension));
+        if dimension == Dimension::System {
             payloads::subscribed(ids, None)
         } else {
             payloads::subscribed(None, ids)
@@ -357,8 +360,8 @@ impl Channel {
     }
 
     /// The ids of a dimension, ascending.
-    fn ids(&self, kind: Dimension) -> &[u32] {
-        self.subscription.filter.ids(kind).map_or(&[], |ids| ids.as_slice())
+    fn ids(&self, dimension: Dimension) -> &[u32] {
+        self.subscription.filter.ids(dimension).map_or(&[], |ids| ids.as_slice())
     }
 
     /// Notes that a killmail is sent; false if the client has it already.
@@ -380,14 +383,14 @@ impl Channel {
         if !self.is_first(facts.killmail_id, now_ms) {
             return None;
         }
-        self.note_recent(facts.system, now_ms);
+        self.note_recent(facts.system(), now_ms);
         let text = delivered_json(kept);
         if text.len() < SHARED_BYTES_MIN {
-            return Some(Effect::Send(self.update_of(facts.system, &[text], Some(id), now_ms)));
+            return Some(Effect::Send(self.update_of(facts.system(), &[text], Some(id), now_ms)));
         }
         // Many clients want a large killmail at once: a copy for each of thousands would take gigabytes.
         const HERE: &[u8] = b"\0";
-        let whole = self.update_of(facts.system, &[Bytes::from_static(HERE)], Some(id), now_ms);
+        let whole = self.update_of(facts.system(), &[Bytes::from_static(HERE)], Some(id), now_ms);
         let at = whole.iter().position(|byte| HERE.contains(byte))?;
         let (head, tail) = (whole.slice(..at), whole.slice(at + HERE.len()..));
         Some(Effect::SendShared { head, killmail: text, tail })

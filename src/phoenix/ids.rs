@@ -21,7 +21,7 @@ const CHARACTER_MAX: u32 = 3_000_000_000;
 /// Ids as they come in, from one list or several: looked at one by one, no more of them kept than may be.
 #[derive(Debug)]
 pub struct Ids {
-    kind: Dimension,
+    dimension: Dimension,
     max: usize,
     given: usize,
     ids: Vec<u32>,
@@ -32,9 +32,9 @@ pub struct Ids {
 
 impl Ids {
     #[must_use]
-    pub fn new(kind: Dimension, max: usize) -> Self {
+    pub fn new(dimension: Dimension, max: usize) -> Self {
         Self {
-            kind,
+            dimension,
             max,
             given: 0,
             ids: Vec::new(),
@@ -56,7 +56,7 @@ impl Ids {
 
     fn push_number(&mut self, number: &Number) {
         let range =
-            if self.kind == Dimension::System { 1..=SYSTEM_MAX } else { CHARACTER_MIN..=CHARACTER_MAX };
+            if self.dimension == Dimension::System { 1..=SYSTEM_MAX } else { CHARACTER_MIN..=CHARACTER_MAX };
         match to_integer(number).and_then(|id| u32::try_from(id).ok()).filter(|id| range.contains(id)) {
             None => self.all_in_range = false,
             Some(id) if self.given <= self.max && self.seen.insert(id) => self.ids.push(id),
@@ -69,10 +69,13 @@ impl Ids {
     /// # Errors
     /// Upstream's text.
     pub fn done(self) -> Result<Vec<u32>, String> {
-        let (word, words) =
-            if self.kind == Dimension::System { ("system", "System") } else { ("character", "Character") };
+        let (word, words) = if self.dimension == Dimension::System {
+            ("system", "System")
+        } else {
+            ("character", "Character")
+        };
         if self.given > self.max {
-            return Err(too_many(self.kind, self.max));
+            return Err(too_many(self.dimension, self.max));
         }
         if !self.all_integers {
             return Err(format!("[validation:non_integer_{word}_ids] {words} IDs must be integers"));
@@ -88,8 +91,8 @@ impl Ids {
 ///
 /// # Errors
 /// Upstream's text.
-pub fn of_topic(kind: Dimension, text: &str) -> Result<u32, String> {
-    let mut one = Ids::new(kind, 1);
+pub fn of_topic(dimension: Dimension, text: &str) -> Result<u32, String> {
+    let mut one = Ids::new(dimension, 1);
     one.given = 1;
     match text.parse::<u64>() {
         Ok(number) => one.push_number(&number.into()),
@@ -100,8 +103,8 @@ pub fn of_topic(kind: Dimension, text: &str) -> Result<u32, String> {
 
 /// The text for more ids than there may be.
 #[must_use]
-pub fn too_many(kind: Dimension, max: usize) -> String {
-    match kind {
+pub fn too_many(dimension: Dimension, max: usize) -> String {
+    match dimension {
         Dimension::System => format!("[validation:too_many_systems] Too many systems (max: {max})"),
         _ => format!("[validation:too_many_characters] Too many characters (max: {max})"),
     }
@@ -119,8 +122,8 @@ mod tests {
 
     use super::*;
 
-    fn read(kind: Dimension, list: &Value, max: usize) -> Result<Vec<u32>, String> {
-        let mut ids = Ids::new(kind, max);
+    fn read(dimension: Dimension, list: &Value, max: usize) -> Result<Vec<u32>, String> {
+        let mut ids = Ids::new(dimension, max);
         list.as_array().unwrap().iter().for_each(|value| ids.push(&to_raw_value(value).unwrap()));
         ids.done()
     }

@@ -61,7 +61,7 @@ impl Topic {
     /// The topic does not exist, or its id is invalid.
     pub fn read(name: &str) -> Result<Self, JoinError> {
         let Some(what) = name.strip_prefix("killmails:") else { return Err(JoinError::Unmatched) };
-        let with_id = |kind, id: &str| Ok(Self::Id(kind, ids::of_topic(kind, id)?));
+        let with_id = |dimension, id: &str| Ok(Self::Id(dimension, ids::of_topic(dimension, id)?));
         match what.split_once(':') {
             None if what == "lobby" => Ok(Self::Lobby),
             None if what == "all" => Ok(Self::All),
@@ -231,8 +231,13 @@ pub fn channel_filter(mut filter: Filter) -> Filter {
 }
 
 /// The ids of the lists under these names together. Anything but a list counts as empty.
-fn list(kind: Dimension, payload: &Parameters<'_>, names: &[&str], max: usize) -> Result<Vec<u32>, String> {
-    let mut ids = Ids::new(kind, max);
+fn list(
+    dimension: Dimension,
+    payload: &Parameters<'_>,
+    names: &[&str],
+    max: usize,
+) -> Result<Vec<u32>, String> {
+    let mut ids = Ids::new(dimension, max);
     for name in names {
         payload.elements(name, |value| ids.push(value));
     }

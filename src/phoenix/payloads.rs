@@ -95,7 +95,7 @@ pub fn joined(joined: &Joined<'_>, bytes_max: u64) -> Bytes {
         let mut filter = subscription.filter.clone();
         filter
             .dimensions
-            .retain(|dimension| !matches!(dimension.kind, Dimension::System | Dimension::Character));
+            .retain(|listed| !matches!(listed.dimension, Dimension::System | Dimension::Character));
         out.field("filter", &FilterEcho { filter: &filter, ..FilterEcho::new(subscription) });
     } else {
         out.field("filter", &FilterEcho::new(subscription));

@@ -439,17 +439,18 @@ fn reply_unjoined(message: &Message, out: &mut Vec<Effect>) {
 
 /// The terms a join's preload covers: systems first, in the order given.
 fn preload_terms(join: &Join, request: PreloadRequest) -> Vec<Term> {
-    let with_kind = |kind, ids: &[u32]| ids.iter().map(|id| Term { kind, id: *id }).collect::<Vec<_>>();
-    let mut terms = with_kind(Dimension::System, &join.systems);
+    let terms_in =
+        |dimension, ids: &[u32]| ids.iter().map(|id| Term { dimension, id: *id }).collect::<Vec<_>>();
+    let mut terms = terms_in(Dimension::System, &join.systems);
     if request.every_kind {
-        terms.extend(with_kind(Dimension::Character, &join.characters));
+        terms.extend(terms_in(Dimension::Character, &join.characters));
         let others = join
             .subscription
             .filter
             .dimensions
             .iter()
-            .filter(|d| !matches!(d.kind, Dimension::System | Dimension::Character));
-        others.for_each(|dimension| terms.extend(with_kind(dimension.kind, dimension.ids.as_slice())));
+            .filter(|d| !matches!(d.dimension, Dimension::System | Dimension::Character));
+        others.for_each(|listed| terms.extend(terms_in(listed.dimension, listed.ids.as_slice())));
     }
     terms
 }

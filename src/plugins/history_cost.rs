@@ -45,10 +45,10 @@ fn past(killmails: u64) -> Past {
     let mut batch = Vec::new();
     for made in recipe.generate() {
         let found = facts::facts(&made.killmail);
-        for kind in DIMENSIONS {
-            let counts = counts.entry(kind).or_default();
-            let parties = found.victim.ids(kind).iter().chain(found.attackers.ids(kind));
-            found.place(kind).iter().chain(parties).for_each(|id| *counts.entry(*id).or_default() += 1);
+        for dimension in DIMENSIONS {
+            let counts = counts.entry(dimension).or_default();
+            let parties = found.victim.ids(dimension).iter().chain(found.attackers.ids(dimension));
+            found.place(dimension).iter().chain(parties).for_each(|id| *counts.entry(*id).or_default() += 1);
         }
         let received_at_ms = (made.uploaded_at + 3) * 1000;
         let (killmail, uploaded_at) = (made.killmail, Some(made.uploaded_at));
@@ -70,14 +70,14 @@ fn past(killmails: u64) -> Past {
         ids.sort_unstable_by(|a, b| b.cmp(a));
         ids.into_iter().map(|(_, id)| id).collect()
     };
-    let ids = counts.into_iter().map(|(kind, counts)| (kind, most_frequent(counts))).collect();
+    let ids = counts.into_iter().map(|(dimension, counts)| (dimension, most_frequent(counts))).collect();
     Past { _dir: dir, history: StoreHistory::new(&store), _store: store, ids }
 }
 
 const BOUND: Bound = Bound { below: u32::MAX, head: Seq(u64::MAX) };
 
-fn term(kind: Dimension, role: Role, ids: &[u32]) -> RoleClause {
-    RoleClause { kind, role, ids: IdSet::new(ids.to_vec()) }
+fn term(dimension: Dimension, role: Role, ids: &[u32]) -> RoleClause {
+    RoleClause { dimension, role, ids: IdSet::new(ids.to_vec()) }
 }
 
 /// Prints the duration of the second of two runs in milliseconds, and what it was charged.
@@ -121,18 +121,23 @@ fn what_questions_cost() {
         let terms = vec![term(Dimension::Character, Role::Any, &absent); terms];
         count(&format!("{} terms of {ids} ids that do not occur", terms.len()), terms);
     }
-    for kind in DIMENSIONS {
-        let ids = &past.ids[&kind];
-        count(&format!("the most frequent {kind}"), vec![term(kind, Role::Any, &ids[..1])]);
-        count(&format!("one term of all {} {kind} ids", ids.len()), vec![term(kind, Role::Any, ids)]);
+    for dimension in DIMENSIONS {
+        let ids = &past.ids[&dimension];
+        count(&format!("the most frequent {dimension}"), vec![term(dimension, Role::Any, &ids[..1])]);
+        count(
+            &format!("one term of all {} {dimension} ids", ids.len()),
+            vec![term(dimension, Role::Any, ids)],
+        );
         for terms in [2, 10, 100] {
             count(
-                &format!("{terms} terms of the 70 most frequent {kind} ids"),
-                vec![term(kind, Role::Any, &ids[..ids.len().min(70)]); terms],
+                &format!("{terms} terms of the 70 most frequent {dimension} ids"),
+                vec![term(dimension, Role::Any, &ids[..ids.len().min(70)]); terms],
             );
         }
-        for role in [Role::Victim, Role::Attacker, Role::FinalBlow].into_iter().filter(|_| kind.is_party()) {
-            count(&format!("all {kind} ids as {role:?}"), vec![term(kind, role, ids)]);
+        for role in
+            [Role::Victim, Role::Attacker, Role::FinalBlow].into_iter().filter(|_| dimension.is_party())
+        {
+            count(&format!("all {dimension} ids as {role:?}"), vec![term(dimension, role, ids)]);
         }
     }
     let ships = &past.ids[&Dimension::ShipType];

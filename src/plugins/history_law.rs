@@ -21,8 +21,8 @@ use crate::store::incoming::{AgeRule, Incoming, ZkbRule};
 /// questions.
 const ALLOWANCES: [u64; 4] = [50_000_000, 2_000_000, 100_000, 15_000];
 
-fn term(kind: Dimension, role: Role, ids: &[u32]) -> RoleClause {
-    RoleClause { kind, role, ids: IdSet::new(ids.to_vec()) }
+fn term(dimension: Dimension, role: Role, ids: &[u32]) -> RoleClause {
+    RoleClause { dimension, role, ids: IdSet::new(ids.to_vec()) }
 }
 
 /// Questions a plugin may ask about this killmail: with few and many ids, with ids that only occur later,

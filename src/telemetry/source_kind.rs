@@ -4,21 +4,23 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A kind of source, as the configuration, reports and `provenance` name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SourceKind {
-    /// zKillboard's feed of numbered files, or a mirror of it.
-    R2z2,
-    /// A websocket like EVE-KILL's.
-    Websocket,
-    /// A RedisQ-compatible queue.
-    Redisq,
-    /// Files, played back as if they happened now.
-    Replay,
-    /// Nothing arrives live.
-    #[default]
-    None,
+enum_with_all! {
+    /// A kind of source, as the configuration, reports and `provenance` name it.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum SourceKind {
+        /// zKillboard's feed of numbered files, or a mirror of it.
+        R2z2,
+        /// A websocket like EVE-KILL's.
+        Websocket,
+        /// A RedisQ-compatible queue.
+        Redisq,
+        /// Files, played back as if they happened now.
+        Replay,
+        /// Nothing arrives live.
+        #[default]
+        None,
+    }
 }
 
 impl SourceKind {

@@ -267,9 +267,9 @@ pub fn found(store: &Store) -> Vec<Vec<Hit>> {
         };
         store.select(&query).unwrap()
     };
-    let by_term = terms.into_iter().map(|(kind, id)| {
+    let by_term = terms.into_iter().map(|(dimension, id)| {
         let mut filter = Filter::default();
-        filter.set_ids(kind, vec![id]);
+        filter.set_ids(dimension, vec![id]);
         select(&filter)
     });
     let revised = Filter { min_value: Some(VALUE), ..Filter::default() };

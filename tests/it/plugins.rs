@@ -7,6 +7,7 @@ use killstream::domain::entry::{Entry, Origin, SharedEntry};
 use killstream::domain::facts::Facts;
 use killstream::domain::filter::{Filter, RoleClause};
 use killstream::domain::id::Seq;
+use killstream::domain::term::{Dimension, Role};
 use killstream::domain::verdict::Verdict;
 use killstream::plugin::engine::Engine;
 use killstream::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuestion, Totals};
@@ -200,9 +201,7 @@ async fn with_an_interest_evaluate_runs_only_for_its_killmails() {
         .unwrap();
     assert!(watch.interest().is_some());
     let sample = sample();
-    let concerned = |facts: &Facts| {
-        facts.victim.alliances.contains(&alliance) || facts.attackers.alliances.contains(&alliance)
-    };
+    let concerned = |facts: &Facts| facts.ids(Dimension::Alliance, Role::Any).any(|id| id == alliance);
     let theirs = sample.iter().filter(|e| concerned(&e.facts)).count() as u64;
     let all = sample.len() as u64;
     let answers = engine.evaluate(&watch, sample, Run::Live).await;

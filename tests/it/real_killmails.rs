@@ -131,7 +131,7 @@ fn assert_found_by_every_term(store: &Store, sources: &[data::Documents]) {
     }
     for (term, expected) in &by_term {
         let mut filter = Filter::default();
-        filter.set_ids(term.kind, vec![term.id]);
+        filter.set_ids(term.dimension, vec![term.id]);
         assert!(found(store, &filter).iter().eq(expected), "{term:?}");
     }
     for (label, expected) in &by_label {

@@ -265,10 +265,10 @@ fn other_source_json(other: &FallbackSource) -> Value {
 }
 
 /// Subscriptions with ids of this dimension. `last_update` is when the newest of them was opened.
-fn dimension_json(state: &HttpState, kind: Dimension, count: &str) -> Value {
+fn dimension_json(state: &HttpState, dimension: Dimension, count: &str) -> Value {
     let (mut subscriptions, mut ids, mut newest) = (0_u64, 0, None);
     for reader in state.feed.registry().readers() {
-        if let Some(set) = reader.subscription().filter.ids(kind) {
+        if let Some(set) = reader.subscription().filter.ids(dimension) {
             subscriptions += 1;
             ids += set.as_slice().len();
             newest = newest.max(Some(reader.opened_at_ms));

@@ -168,8 +168,8 @@ async fn write_page(
 fn write_filter(listing: &mut Listing, subscription: &Subscription) {
     let mut rest = subscription.clone();
     listing.text("{");
-    for IdsIn { kind, ids } in std::mem::take(&mut rest.filter.dimensions) {
-        listing.text(format!(r#""{kind}_ids":["#)).ids(&ids).text("],");
+    for IdsIn { dimension, ids } in std::mem::take(&mut rest.filter.dimensions) {
+        listing.text(format!(r#""{}":["#, dimension.parameter())).ids(&ids).text("],");
     }
     listing.text(text::json(&FilterEcho::new(&rest)).split_off(1));
 }

@@ -175,12 +175,12 @@ impl From<Window> for Range {
 /// The newest killmails of an id, and whether there are more. An id over 32 bits is valid, and has none.
 async fn find_newest(
     state: &HttpState,
-    kind: Dimension,
+    dimension: Dimension,
     id: u64,
     Range { since, limit }: Range,
 ) -> Result<(Vec<Chosen>, bool), Error> {
     let Ok(id) = u32::try_from(id) else { return Ok((Vec::new(), false)) };
-    let latest = Latest { term: Term { kind, id }, since, limit };
+    let latest = Latest { term: Term { dimension, id }, since, limit };
     state.feed.latest(latest).await.map_err(Error::history)
 }
 
@@ -223,7 +223,7 @@ fn write_lists_by_system(listing: &mut Listing, SystemsRequest { system_ids, ran
         listing.text(format!("{}\"{id}\":", if at == 0 { "{" } else { "," }));
         match u32::try_from(id) {
             Ok(id) if id > 0 => {
-                listing.latest(Latest { term: Term { kind: Dimension::System, id }, since, limit })
+                listing.latest(Latest { term: Term { dimension: Dimension::System, id }, since, limit })
             }
             _ => listing.text("[]"),
         };

@@ -109,11 +109,11 @@ fn rate_limiter_json(state: &HttpState) -> Value {
     })
 }
 
-fn dimension_json(state: &HttpState, kind: Dimension, ids: &str) -> Value {
+fn dimension_json(state: &HttpState, dimension: Dimension, ids: &str) -> Value {
     let readers = state.feed.registry().readers();
     let sizes: Vec<usize> = readers
         .iter()
-        .filter_map(|reader| reader.subscription().filter.ids(kind).map(|set| set.as_slice().len()))
+        .filter_map(|reader| reader.subscription().filter.ids(dimension).map(|set| set.as_slice().len()))
         .collect();
     json!({ "count": sizes.len(), ids: sizes.iter().sum::<usize>() })
 }

@@ -113,7 +113,7 @@ fn websocket_json(state: &HttpState) -> Value {
         readers.iter().map(|reader| reader.state()).filter(|state| state.through == Transport::Websocket);
     let sizes = states.map(|state| {
         [Dimension::System, Dimension::Character]
-            .map(|kind| state.subscription.filter.ids(kind).map_or(0, |ids| ids.as_slice().len()))
+            .map(|dimension| state.subscription.filter.ids(dimension).map_or(0, |ids| ids.as_slice().len()))
     });
     let (active, systems, characters) = sizes
         .fold((0_u32, 0, 0), |(n, s, c), [systems, characters]| (n + 1_u32, s + systems, c + characters));

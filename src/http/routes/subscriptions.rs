@@ -96,10 +96,10 @@ fn with_ids(members: &Value, filter: &Filter) -> Vec<Part> {
     // The closing brace follows after the lists.
     text.pop();
     let mut parts = vec![Part::Text(text.into())];
-    for (at, kind) in Dimension::ALL.into_iter().enumerate() {
+    for (at, dimension) in Dimension::ALL.into_iter().enumerate() {
         let before = if at == 0 { "" } else { "]" };
-        parts.push(Part::Text(format!(r#"{before},"{}_ids":["#, kind.word()).into()));
-        parts.extend(filter.ids(kind).map(|ids| Part::Ids { ids: ids.clone(), next: 0 }));
+        parts.push(Part::Text(format!(r#"{before},"{}":["#, dimension.parameter()).into()));
+        parts.extend(filter.ids(dimension).map(|ids| Part::Ids { ids: ids.clone(), next: 0 }));
     }
     parts.push(Part::Text(Bytes::from_static(b"]}")));
     parts
@@ -142,10 +142,10 @@ pub async fn stats(State(state): State<Arc<HttpState>>) -> Result<Json, Error> {
 }
 
 fn count_ids(filter: &Filter, systems: &mut HashSet<u32>, characters: &mut HashSet<u32>, bytes: &mut usize) {
-    for dimension in &filter.dimensions {
-        let ids = dimension.ids.as_slice();
+    for listed in &filter.dimensions {
+        let ids = listed.ids.as_slice();
         *bytes += size_of_val(ids);
-        match dimension.kind {
+        match listed.dimension {
             Dimension::System => systems.extend(ids.iter().copied()),
             Dimension::Character => characters.extend(ids.iter().copied()),
             _ => {}

@@ -3,12 +3,14 @@
 //!
 //! Must not know: how calls are made or limited.
 
+use std::iter;
+
 use serde_json::Value;
 
 use crate::domain::entry::Entry;
 use crate::domain::facts::Facts;
 use crate::domain::filter::{IdSet, Interest, RoleClause};
-use crate::domain::killmail::{Attacker, Item, Killmail};
+use crate::domain::killmail::{Attacker, Item, Killmail, Victim};
 use crate::domain::term::{Dimension, Role};
 use crate::domain::verdict::{Failure, Fault, Verdict};
 use crate::plugin::history::{HistoryQuestion, Totals};
@@ -31,13 +33,13 @@ pub fn summary(entry: &Entry) -> types::Summary {
     types::Summary {
         id: u64::from(killmail.killmail_id),
         time: killmail.time,
-        system: facts.system,
-        region: facts.region,
+        system: facts.system(),
+        region: facts.region(),
         victim_character: victim.character_id.unwrap_or(0),
         victim_corporation: victim.corporation_id.unwrap_or(0),
         victim_alliance: victim.alliance_id.unwrap_or(0),
         victim_ship: victim.ship_type_id.unwrap_or(0),
-        victim_ship_group: facts.victim.ship_groups.first().copied().unwrap_or(0),
+        victim_ship_group: facts.victim.ids(Dimension::ShipGroup).first().copied().unwrap_or(0),
         final_blow_character: of_final_blow(|a| a.character_id),
         final_blow_corporation: of_final_blow(|a| a.corporation_id),
         final_blow_alliance: of_final_blow(|a| a.alliance_id),
@@ -61,7 +63,7 @@ pub fn traits(entry: &Entry) -> types::Traits {
     set(facts.npc, types::Traits::NPC);
     set(facts.solo, types::Traits::SOLO);
     set(facts.awox, types::Traits::AWOX);
-    set(ABYSSAL_REGIONS.contains(&facts.region), types::Traits::ABYSSAL);
+    set(ABYSSAL_REGIONS.contains(&facts.region()), types::Traits::ABYSSAL);
     set(facts.labels.iter().any(|label| label == GANKED), types::Traits::GANKED);
     set(entry.is_late(), types::Traits::LATE);
     traits
@@ -134,62 +136,85 @@ pub fn values(killmail: &Killmail) -> types::IskValues {
     }
 }
 
+/// What plugins see of a dimension.
+struct Shown {
+    /// The victim's id; `None` as well for places.
+    victim: fn(&Victim) -> Option<u32>,
+    /// An attacker's id; `None` as well for places.
+    attacker: fn(&Attacker) -> Option<u32>,
+    /// The name that belongs to an id.
+    name: fn(u32) -> Option<&'static str>,
+}
+
+impl Shown {
+    const fn place(name: fn(u32) -> Option<&'static str>) -> Self {
+        Self { victim: |_| None, attacker: |_| None, name }
+    }
+
+    /// Killmails do not contain names of participants. A plugin gets no names from elsewhere, because names change.
+    const fn unnamed(victim: fn(&Victim) -> Option<u32>, attacker: fn(&Attacker) -> Option<u32>) -> Self {
+        Self { victim, attacker, name: |_| None }
+    }
+}
+
+const fn shown(dimension: Dimension) -> Shown {
+    match dimension {
+        Dimension::System => Shown::place(|id| universe::system(id).map(|system| system.name)),
+        Dimension::Constellation => Shown::place(universe::constellation_name),
+        Dimension::Region => Shown::place(universe::region_name),
+        Dimension::Character => Shown::unnamed(|v| v.character_id, |a| a.character_id),
+        Dimension::Corporation => Shown::unnamed(|v| v.corporation_id, |a| a.corporation_id),
+        Dimension::Alliance => Shown::unnamed(|v| v.alliance_id, |a| a.alliance_id),
+        Dimension::Faction => Shown::unnamed(|v| v.faction_id, |a| a.faction_id),
+        Dimension::ShipType => Shown {
+            victim: |victim| victim.ship_type_id,
+            attacker: |attacker| attacker.ship_type_id,
+            name: universe::type_name,
+        },
+        Dimension::ShipGroup => Shown {
+            victim: |victim| victim.ship_type_id.and_then(universe::group_of),
+            attacker: |attacker| attacker.ship_type_id.and_then(universe::group_of),
+            name: universe::group_name,
+        },
+        Dimension::WeaponType => Shown {
+            victim: |_| None,
+            attacker: |attacker| attacker.weapon_type_id,
+            name: universe::type_name,
+        },
+    }
+}
+
+/// The English name of an id, if the server has one.
+#[must_use]
+pub fn name(dimension: Dimension, id: u32) -> Option<&'static str> {
+    (shown(dimension).name)(id)
+}
+
 /// One property of the participants in a role, a row each, 0 where absent.
 #[must_use]
-pub fn column(entry: &Entry, kind: Dimension, role: Role) -> Vec<u32> {
-    if let Some(place) = entry.facts.place(kind) {
+pub fn column(entry: &Entry, dimension: Dimension, role: Role) -> Vec<u32> {
+    if let Some(place) = entry.facts.place(dimension) {
         return vec![place];
     }
+    let shown = shown(dimension);
+    let victim = (shown.victim)(&entry.killmail.victim).unwrap_or(0);
     let attackers = &entry.killmail.attackers;
-    let mut rows = Vec::with_capacity(attackers.len() + 1);
-    if matches!(role, Role::Any | Role::Victim) {
-        rows.push(victim_id(&entry.killmail, kind));
-    }
+    let id = |attacker: &Attacker| (shown.attacker)(attacker).unwrap_or(0);
     match role {
-        Role::Victim => {}
-        Role::Any | Role::Attacker => rows.extend(attackers.iter().map(|a| attacker_id(a, kind))),
-        Role::FinalBlow => {
-            rows.extend(attackers.iter().filter(|a| a.final_blow).map(|a| attacker_id(a, kind)))
-        }
+        Role::Victim => vec![victim],
+        Role::Any => iter::once(victim).chain(attackers.iter().map(id)).collect(),
+        Role::Attacker => attackers.iter().map(id).collect(),
+        Role::FinalBlow => attackers.iter().filter(|attacker| attacker.final_blow).map(id).collect(),
     }
-    rows
-}
-
-fn victim_id(killmail: &Killmail, kind: Dimension) -> u32 {
-    let victim = &killmail.victim;
-    let id = match kind {
-        Dimension::Character => victim.character_id,
-        Dimension::Corporation => victim.corporation_id,
-        Dimension::Alliance => victim.alliance_id,
-        Dimension::Faction => victim.faction_id,
-        Dimension::ShipType => victim.ship_type_id,
-        Dimension::ShipGroup => victim.ship_type_id.and_then(universe::group_of),
-        Dimension::WeaponType | Dimension::System | Dimension::Constellation | Dimension::Region => None,
-    };
-    id.unwrap_or(0)
-}
-
-fn attacker_id(attacker: &Attacker, kind: Dimension) -> u32 {
-    let id = match kind {
-        Dimension::Character => attacker.character_id,
-        Dimension::Corporation => attacker.corporation_id,
-        Dimension::Alliance => attacker.alliance_id,
-        Dimension::Faction => attacker.faction_id,
-        Dimension::ShipType => attacker.ship_type_id,
-        Dimension::ShipGroup => attacker.ship_type_id.and_then(universe::group_of),
-        Dimension::WeaponType => attacker.weapon_type_id,
-        Dimension::System | Dimension::Constellation | Dimension::Region => None,
-    };
-    id.unwrap_or(0)
 }
 
 /// Whether a participant in the role, or the place, has one of the ids.
 #[must_use]
-pub fn involves(facts: &Facts, kind: Dimension, role: Role, ids: &[u32]) -> bool {
-    if let Some(place) = facts.place(kind) {
+pub fn involves(facts: &Facts, dimension: Dimension, role: Role, ids: &[u32]) -> bool {
+    if let Some(place) = facts.place(dimension) {
         return place != 0 && ids.contains(&place);
     }
-    facts.columns(role).into_iter().flatten().map(|columns| columns.ids(kind)).any(|column| {
+    facts.columns(role).into_iter().flatten().map(|columns| columns.ids(dimension)).any(|column| {
         // The column is sorted and contains no 0, so 0 is never found.
         !column.is_empty() && ids.iter().any(|id| column.binary_search(id).is_ok())
     })
@@ -227,7 +252,7 @@ pub const fn role(role: types::Role) -> Role {
 #[must_use]
 pub fn role_clause(of: types::Kind, in_role: types::Role, mut ids: Vec<u32>) -> RoleClause {
     ids.retain(|id| *id != 0);
-    RoleClause { kind: dimension(of), role: role(in_role), ids: IdSet::new(ids) }
+    RoleClause { dimension: dimension(of), role: role(in_role), ids: IdSet::new(ids) }
 }
 
 /// Terms with a time range, unix seconds; 0 is no bound.

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use wasmtime::{Result, bail};
 
 use crate::domain::entry::SharedEntry;
-use crate::domain::term::Dimension;
 use crate::domain::verdict::Fault;
 use crate::plugin::history::{Allowance, Bound, Exhausted, History, HistoryQuestion};
 use crate::plugin::resources::cpu_clock::billable_cpu;
@@ -208,14 +207,14 @@ impl killmail::Host for State {
     }
 
     fn involves(&mut self, of: WitKind, role: WitRole, ids: Vec<EveId>) -> Result<bool> {
-        let (kind, role) = (convert::dimension(of), convert::role(role));
+        let (dimension, role) = (convert::dimension(of), convert::role(role));
         self.charge((ids.len() as u64).saturating_mul(INVOLVED_ID), || {
             format!("a list of {} ids", ids.len())
         })?;
         if ids.len() <= LONG_LIST {
-            return Ok(convert::involves(&self.current_entry()?.facts, kind, role, &ids));
+            return Ok(convert::involves(&self.current_entry()?.facts, dimension, role, &ids));
         }
-        self.run_counted(|state| Ok(convert::involves(&state.current_entry()?.facts, kind, role, &ids)))
+        self.run_counted(|state| Ok(convert::involves(&state.current_entry()?.facts, dimension, role, &ids)))
     }
 
     fn json(&mut self) -> Result<String> {
@@ -267,17 +266,7 @@ fn one_term(query: &history::Query) -> HistoryQuestion {
 
 impl wit_universe::Host for State {
     fn name(&mut self, of: WitKind, id: EveId) -> Result<Option<String>> {
-        let name = match convert::dimension(of) {
-            Dimension::ShipType | Dimension::WeaponType => universe::type_name(id),
-            Dimension::ShipGroup => universe::group_name(id),
-            Dimension::System => universe::system(id).map(|s| s.name),
-            Dimension::Constellation => universe::constellation_name(id),
-            Dimension::Region => universe::region_name(id),
-            // Killmails do not carry names of participants yet. A guest gets no names from elsewhere, because
-            // names change.
-            Dimension::Character | Dimension::Corporation | Dimension::Alliance | Dimension::Faction => None,
-        };
-        Ok(name.map(str::to_owned))
+        Ok(convert::name(convert::dimension(of), id).map(str::to_owned))
     }
 
     fn group(&mut self, type_id: EveId) -> Result<EveId> {

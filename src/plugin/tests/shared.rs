@@ -155,7 +155,7 @@ async fn killmails_outside_the_interest_are_not_evaluated() {
     assert_eq!((said.min_value, said.min_attackers, said.max_attackers), (None, Some(2), Some(5)));
     let wanted = &said.any_of[0];
     assert_eq!(
-        (wanted.kind, wanted.role, wanted.ids.as_slice()),
+        (wanted.dimension, wanted.role, wanted.ids.as_slice()),
         (Dimension::Alliance, Role::FinalBlow, &[2][..])
     );
     assert_eq!(judge(&engine, &fits, 1).await, Ok(Verdict::Keep));

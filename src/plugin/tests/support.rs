@@ -7,9 +7,10 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use crate::domain::entry::{Entry, Origin, SharedEntry};
-use crate::domain::facts::{Columns, Facts};
+use crate::domain::facts::{Columns, Facts, Places};
 use crate::domain::id::Seq;
 use crate::domain::killmail::{Attacker, Killmail, Victim};
+use crate::domain::term::Dimension;
 use crate::plugin::engine::Engine;
 use crate::plugin::history::NoHistory;
 use crate::plugin::judging::evaluator::Evaluator;
@@ -51,15 +52,16 @@ pub fn killmail(id: u32) -> SharedEntry {
         attackers: vec![attacker(1, false), attacker(2, true)],
         ..Killmail::default()
     };
-    let column = |alliances: &[u32]| Columns {
-        alliances: alliances.to_vec(),
-        characters: alliances.iter().map(|a| 90_000_000 + a).collect(),
-        ..Columns::default()
+    let column = |alliances: &[u32]| {
+        let mut columns = Columns::default();
+        columns.set(Dimension::Alliance, alliances.to_vec());
+        columns.set(Dimension::Character, alliances.iter().map(|a| 90_000_000 + a).collect());
+        columns
     };
     let facts = Facts {
         killmail_id: id,
         time: killmail.time,
-        system: 30_000_142,
+        places: Places::default().with(Dimension::System, 30_000_142),
         attackers: column(&[1, 2]),
         final_blow: column(&[2]),
         attacker_count: 2,

@@ -13,8 +13,9 @@
 use memchr::memchr;
 
 use crate::domain::entry::{Origin, is_implausible};
-use crate::domain::facts::{Columns, Facts};
-use crate::store::facts::derive;
+use crate::domain::facts::{Columns, Facts, Places};
+use crate::domain::term::Dimension;
+use crate::store::facts::{derive, is_derived};
 use crate::store::format::frame::decode_origin;
 use crate::store::format::varint::{Cursor, Malformed, put_ascending, put_varint};
 
@@ -27,6 +28,36 @@ const NPC: u8 = 1;
 const SOLO: u8 = 2;
 const AWOX: u8 = 4;
 const VALUED: u8 = 8;
+/// The lists of ids, in the order of the bytes.
+const LISTS: [Dimension; 6] = [
+    Dimension::Character,
+    Dimension::Corporation,
+    Dimension::Alliance,
+    Dimension::Faction,
+    Dimension::ShipType,
+    Dimension::WeaponType,
+];
+
+/// A dimension that does not follow from others must be stored, which takes a new version.
+const _: () = {
+    let mut at = 0;
+    while at < Dimension::ALL.len() {
+        let dimension = Dimension::ALL[at];
+        assert!(is_derived(dimension) || is_stored(dimension));
+        at += 1;
+    }
+};
+
+const fn is_stored(dimension: Dimension) -> bool {
+    let mut at = 0;
+    while at < LISTS.len() {
+        if LISTS[at] as u8 == dimension as u8 {
+            return true;
+        }
+        at += 1;
+    }
+    dimension as u8 == Dimension::System as u8
+}
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogEntry {
@@ -48,7 +79,7 @@ pub fn encode(entry: &LogEntry) -> Vec<u8> {
     out.push(VERSION);
     out.extend_from_slice(&facts.killmail_id.to_le_bytes());
     out.extend_from_slice(&facts.time.to_le_bytes());
-    out.extend_from_slice(&facts.system.to_le_bytes());
+    out.extend_from_slice(&facts.system().to_le_bytes());
     out.extend_from_slice(&entry.received_at_ms.to_le_bytes());
     out.push(entry.origin as u8);
     out.extend_from_slice(&entry.age_secs.to_le_bytes());
@@ -157,8 +188,12 @@ fn parse(cursor: &mut Cursor<'_>) -> Result<LogEntry, Malformed> {
     if cursor.u8()? != VERSION {
         return Err(Malformed);
     }
-    let mut facts =
-        Facts { killmail_id: cursor.u32()?, time: cursor.i64()?, system: cursor.u32()?, ..Facts::default() };
+    let mut facts = Facts {
+        killmail_id: cursor.u32()?,
+        time: cursor.i64()?,
+        places: Places::default().with(Dimension::System, cursor.u32()?),
+        ..Facts::default()
+    };
     let received_at_ms = cursor.i64()?;
     let origin = decode_origin(cursor.u8()?)?;
     let (age_secs, weight, rev) = (cursor.u32()?, cursor.u32()?, cursor.u64()?);
@@ -178,26 +213,15 @@ fn parse(cursor: &mut Cursor<'_>) -> Result<LogEntry, Malformed> {
 }
 
 fn put_columns(out: &mut Vec<u8>, columns: &Columns) {
-    for column in [
-        &columns.characters,
-        &columns.corporations,
-        &columns.alliances,
-        &columns.factions,
-        &columns.ship_types,
-        &columns.weapon_types,
-    ] {
-        put_ascending(out, column);
+    for dimension in LISTS {
+        put_ascending(out, columns.ids(dimension));
     }
 }
 
 fn read_columns(cursor: &mut Cursor<'_>) -> Result<Columns, Malformed> {
-    Ok(Columns {
-        characters: cursor.ascending()?,
-        corporations: cursor.ascending()?,
-        alliances: cursor.ascending()?,
-        factions: cursor.ascending()?,
-        ship_types: cursor.ascending()?,
-        weapon_types: cursor.ascending()?,
-        ship_groups: Vec::new(),
-    })
+    let mut columns = Columns::default();
+    for dimension in LISTS {
+        columns.set_sorted(dimension, cursor.ascending()?);
+    }
+    Ok(columns)
 }

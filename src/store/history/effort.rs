@@ -189,7 +189,7 @@ fn width(clause: &RoleClause) -> u64 {
 }
 
 fn lists(clause: &RoleClause) -> impl Iterator<Item = List> {
-    clause.ids.as_slice().iter().map(|id| List::Term(Term { kind: clause.kind, id: *id }))
+    clause.ids.as_slice().iter().map(|id| List::Term(Term { dimension: clause.dimension, id: *id }))
 }
 
 /// Ids in the range whose entries are beyond the head of the query; `None` if there may be too many to search

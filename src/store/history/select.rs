@@ -186,7 +186,7 @@ impl Store {
         let mut filter = Filter { since: Some(since), ..Filter::default() };
         filter.set_ids(Dimension::System, vec![system]);
         let memory = self.resident.read();
-        let Some(postings) = memory.index.postings(Term { kind: Dimension::System, id: system }) else {
+        let Some(postings) = memory.index.postings(Term { dimension: Dimension::System, id: system }) else {
             return 0;
         };
         let plan = Plan::new(&memory.index, &filter, None);

@@ -188,7 +188,7 @@ impl Index {
         for term in facts.terms() {
             let postings = self.shards[shard(term)].entry(term).or_insert_with(|| {
                 self.terms += 1;
-                self.systems += u64::from(term.kind == Dimension::System);
+                self.systems += u64::from(term.dimension == Dimension::System);
                 Postings::default()
             });
             postings.insert(facts.killmail_id);
@@ -212,7 +212,7 @@ impl Index {
             if postings.is_empty() {
                 shard.remove(&term);
                 self.terms -= 1;
-                self.systems -= u64::from(term.kind == Dimension::System);
+                self.systems -= u64::from(term.dimension == Dimension::System);
             }
         }
         for label in &facts.labels {
@@ -240,7 +240,7 @@ impl Index {
     pub fn restore_terms(&mut self, terms: Vec<(Term, Postings)>) {
         for (term, postings) in terms {
             self.terms += 1;
-            self.systems += u64::from(term.kind == Dimension::System);
+            self.systems += u64::from(term.dimension == Dimension::System);
             self.shards[shard(term)].insert(term, postings);
         }
     }
@@ -301,5 +301,5 @@ const fn flags(facts: &Facts) -> [(bool, Flag); 3] {
 }
 
 const fn shard(term: Term) -> usize {
-    (term.id.wrapping_mul(0x9E37_79B1) >> 24) as usize ^ term.kind as usize
+    (term.id.wrapping_mul(0x9E37_79B1) >> 24) as usize ^ term.dimension as usize
 }

@@ -281,21 +281,22 @@ impl<'a> Plan<'a> {
 /// The groups of all conditions but flags and values.
 fn groups<'a>(index: &'a Index, filter: &Filter, interest: Option<&Interest>) -> Vec<Group<'a>> {
     let mut groups = Vec::new();
-    let lists = |kind: Dimension, ids: &[u32]| {
-        ids.iter().filter_map(|id| index.postings(Term { kind, id: *id })).collect::<Vec<_>>()
+    let lists = |dimension: Dimension, ids: &[u32]| {
+        ids.iter().filter_map(|id| index.postings(Term { dimension, id: *id })).collect::<Vec<_>>()
     };
-    let dimensions = filter.dimensions.iter().map(|d| lists(d.kind, d.ids.as_slice()));
+    let dimensions = filter.dimensions.iter().map(|d| lists(d.dimension, d.ids.as_slice()));
     match filter.matching {
         _ if filter.dimensions.is_empty() => {}
         Match::Any => groups.push(Group { lists: dimensions.flatten().collect() }),
         Match::All => groups.extend(dimensions.map(|lists| Group { lists })),
     }
-    groups
-        .extend(filter.each.iter().map(|clause| Group { lists: lists(clause.kind, clause.ids.as_slice()) }));
+    groups.extend(
+        filter.each.iter().map(|clause| Group { lists: lists(clause.dimension, clause.ids.as_slice()) }),
+    );
     if let Some(interest) = interest.filter(|i| !i.any_of.is_empty()) {
         let clauses = interest.any_of.iter();
         groups.push(Group {
-            lists: clauses.flat_map(|clause| lists(clause.kind, clause.ids.as_slice())).collect(),
+            lists: clauses.flat_map(|clause| lists(clause.dimension, clause.ids.as_slice())).collect(),
         });
     }
     if !filter.labels.is_empty() {
@@ -314,8 +315,8 @@ fn flagged<'a>(index: &'a Index, filter: &Filter, set: bool) -> impl Iterator<It
 /// Whether the facts of each candidate have to be tested: for roles, and for attacker counts that a row cannot
 /// hold.
 pub fn needs_facts(filter: &Filter, interest: Option<&Interest>) -> bool {
-    let by_role = filter.role != Role::Any && filter.dimensions.iter().any(|d| d.kind.is_party());
-    let has_role = |clause: &RoleClause| clause.role != Role::Any && clause.kind.is_party();
+    let by_role = filter.role != Role::Any && filter.dimensions.iter().any(|d| d.dimension.is_party());
+    let has_role = |clause: &RoleClause| clause.role != Role::Any && clause.dimension.is_party();
     by_role
         || interest.is_some_and(|i| i.any_of.iter().any(has_role))
         || filter.each.iter().any(has_role)

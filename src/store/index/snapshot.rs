@@ -54,15 +54,6 @@ pub struct Mark {
 static TERMS: LazyLock<u32> =
     LazyLock::new(|| checksum_of_terms(Dimension::ALL.iter().map(|dimension| dimension.word())));
 
-/// Snapshots are written with the number of the enum variant and read by position.
-const _: () = {
-    let mut at = 0;
-    while at < Dimension::ALL.len() {
-        assert!(Dimension::ALL[at] as usize == at);
-        at += 1;
-    }
-};
-
 pub fn checksum_of_terms<'a>(dimensions: impl Iterator<Item = &'a str>) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     for word in dimensions {
@@ -90,7 +81,7 @@ pub fn write(dir: &Path, memory: &RwLock<Resident>, mark: &Mark) -> io::Result<(
     for shard in 0..SHARDS {
         let mut bytes = Vec::new();
         for (term, postings) in memory.read().index.shard(shard) {
-            bytes.push(term.kind as u8);
+            bytes.push(term.dimension as u8);
             bytes.extend_from_slice(&term.id.to_le_bytes());
             postings.encode(&mut bytes);
         }
@@ -267,8 +258,8 @@ fn decode_terms(bytes: &[u8]) -> Result<Vec<(Term, Postings)>, Malformed> {
     let mut cursor = Cursor::new(bytes);
     let mut found = Vec::new();
     while cursor.remaining() > 0 {
-        let kind = *Dimension::ALL.get(usize::from(cursor.u8()?)).ok_or(Malformed)?;
-        found.push((Term { kind, id: cursor.u32()? }, Postings::decode(&mut cursor)?));
+        let dimension = *Dimension::ALL.get(usize::from(cursor.u8()?)).ok_or(Malformed)?;
+        found.push((Term { dimension, id: cursor.u32()? }, Postings::decode(&mut cursor)?));
     }
     Ok(found)
 }

@@ -92,8 +92,8 @@ fn role() -> impl Strategy<Value = Role> {
 }
 
 fn dimension() -> impl Strategy<Value = (Dimension, Vec<u32>)> {
-    select(&Dimension::ALL[..]).prop_flat_map(|kind| {
-        let pool: Vec<u32> = match kind {
+    select(&Dimension::ALL[..]).prop_flat_map(|dimension| {
+        let pool: Vec<u32> = match dimension {
             Dimension::System => SYSTEMS.to_vec(),
             Dimension::Constellation => vec![20_000_020, 20_000_322],
             Dimension::Region => vec![10_000_002, 10_000_043, 10_000_030],
@@ -101,12 +101,16 @@ fn dimension() -> impl Strategy<Value = (Dimension, Vec<u32>)> {
             Dimension::ShipGroup => vec![25, 29, 27, 30],
             _ => (1..9).collect(),
         };
-        (Just(kind), vec(select(pool), 1..4))
+        (Just(dimension), vec(select(pool), 1..4))
     })
 }
 
 fn clause() -> impl Strategy<Value = RoleClause> {
-    (dimension(), role()).prop_map(|((kind, ids), role)| RoleClause { kind, role, ids: IdSet::new(ids) })
+    (dimension(), role()).prop_map(|((dimension, ids), role)| RoleClause {
+        dimension,
+        role,
+        ids: IdSet::new(ids),
+    })
 }
 
 fn filter() -> impl Strategy<Value = Filter> {
@@ -144,7 +148,7 @@ fn filter() -> impl Strategy<Value = Filter> {
                 until,
                 ..Filter::default()
             };
-            dimensions.into_iter().for_each(|(kind, ids)| filter.set_ids(kind, ids));
+            dimensions.into_iter().for_each(|(dimension, ids)| filter.set_ids(dimension, ids));
             filter
         },
     )
@@ -390,9 +394,9 @@ fn select_is_accept_over_many_blocks() {
     let dir = folder();
     let store = store_of(&dir, &killmails, 100);
     let all: Vec<(u64, Facts)> = (1..).zip(killmails.iter().map(facts)).collect();
-    let with = |kind: Dimension, ids: Vec<u32>, rest: Filter| {
+    let with = |dimension: Dimension, ids: Vec<u32>, rest: Filter| {
         let mut filter = rest;
-        filter.set_ids(kind, ids);
+        filter.set_ids(dimension, ids);
         filter
     };
     let day = Filter { since: Some(START + 900_000), until: Some(START + 950_050), ..Filter::default() };

@@ -19,7 +19,7 @@ const FRAME_BYTES: usize = 160;
 pub fn killmail_update(killmails: &[Delivered], purpose: Purpose, now_ms: i64) -> Bytes {
     let texts: Vec<Bytes> = killmails.iter().map(delivered_json).collect();
     let bytes = texts.iter().map(|text| text.len() + 1).sum::<usize>();
-    let system = killmails.first().map_or(0, |kept| kept.entry.facts.system);
+    let system = killmails.first().map_or(0, |kept| kept.entry.facts.system());
     let mut out = JsonBuffer::with_capacity(FRAME_BYTES + bytes);
     out.open(b'{');
     out.field("type", "killmail_update");

@@ -42,7 +42,9 @@ fn real() -> Vec<Delivered> {
 fn short() -> Delivered {
     let fits = |kept: &Delivered| {
         let facts = &kept.entry.facts;
-        facts.total_value.is_some() && facts.attacker_count == 2 && !facts.victim.alliances.is_empty()
+        facts.total_value.is_some()
+            && facts.attacker_count == 2
+            && !facts.victim.ids(Dimension::Alliance).is_empty()
     };
     let found = real().into_iter().find(fits).unwrap();
     let mut killmail = found.entry.killmail.clone();
@@ -122,7 +124,7 @@ fn the_color_says_whose_loss_it_is() {
     for (filter, color, word) in [
         (of(Dimension::Alliance, victim), 0xd63031, "Loss: "),
         (of(Dimension::Corporation, attacker), 0x27ae60, "Kill: "),
-        (of(Dimension::System, short().entry.facts.system), 0x636e72, "Killmail: "),
+        (of(Dimension::System, short().entry.facts.system()), 0x636e72, "Killmail: "),
     ] {
         let writer = writer(Format::Discord, &filter, &options);
         let body = read(&writer.killmail_update(&[short()], Purpose::Update, NOW_MS));

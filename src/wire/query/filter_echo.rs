@@ -51,8 +51,8 @@ impl Serialize for FilterEcho<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self { filter, plugin } = self;
         let mut map = serializer.serialize_map(None)?;
-        for dimension in &filter.dimensions {
-            map.serialize_entry(&format!("{}_ids", dimension.kind.word()), dimension.ids.as_slice())?;
+        for listed in &filter.dimensions {
+            map.serialize_entry(listed.dimension.parameter(), listed.ids.as_slice())?;
         }
         map.serialize_entry("match", match_word(filter.matching))?;
         if filter.role != Role::Any {

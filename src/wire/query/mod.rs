@@ -47,18 +47,7 @@ const PAGE_DEFAULT: u32 = 50;
 const IMPOSSIBLE_ID: u32 = u32::MAX;
 
 /// Names of lists of ids.
-pub const DIMENSIONS: &[&str] = &[
-    "system_ids",
-    "constellation_ids",
-    "region_ids",
-    "character_ids",
-    "corporation_ids",
-    "alliance_ids",
-    "faction_ids",
-    "ship_type_ids",
-    "ship_group_ids",
-    "weapon_type_ids",
-];
+pub const DIMENSIONS: &[&str] = &Dimension::PARAMETERS;
 /// Names of other restrictions.
 pub const FILTERS: &[&str] =
     &["match", "role", "labels", "npc", "solo", "awox", "min_value", "max_value", "since", "until"];
@@ -279,10 +268,6 @@ fn read_body(
     read(request, &parameters.or_from_pairs(pairs), ListLimits::POST, limits)
 }
 
-fn parameter_name(dimension: Dimension) -> String {
-    format!("{}_ids", dimension.word())
-}
-
 fn read(
     request: RequestKind,
     parameters: &Parameters<'_>,
@@ -396,10 +381,10 @@ fn read_lists(
     for dimension in dimensions_in_order().filter(|dimension| {
         request != RequestKind::Channel || !matches!(dimension, Dimension::System | Dimension::Character)
     }) {
-        let field = parameter_name(dimension);
-        let ids = parameters.ids(&field, limits.max_ids(dimension))?;
+        let field = dimension.parameter();
+        let ids = parameters.ids(field, limits.max_ids(dimension))?;
         if !lenient && ids.has_impossible() {
-            return Err(ParameterError::new(&field, format!("{field} must be positive and fit 32 bits")));
+            return Err(ParameterError::new(field, format!("{field} must be positive and fit 32 bits")));
         }
         if !ids.is_empty() {
             lists.push((dimension, ids));
@@ -419,7 +404,7 @@ fn check_counts(lists: &[(Dimension, RequestedIds)], limits: ListLimits) -> Resu
     for (dimension, ids) in lists {
         let most = limits.max_ids(*dimension);
         if ids.len() > most {
-            return Err(ParameterError::too_many(&parameter_name(*dimension), most));
+            return Err(ParameterError::too_many(dimension.parameter(), most));
         }
     }
     Ok(())
@@ -455,14 +440,14 @@ fn encode_filters(
     out.open(b'{');
     for dimension in [Dimension::System, Dimension::Character] {
         let ids = lists.iter().find(|(listed, _)| *listed == dimension).map(|(_, ids)| ids);
-        out.field(&parameter_name(dimension), &IdsAsGiven(ids.unwrap_or(&RequestedIds::default())));
+        out.field(dimension.parameter(), &IdsAsGiven(ids.unwrap_or(&RequestedIds::default())));
     }
     out.field("min_value", &filter.min_value);
     out.field("preload_days", &preload_days);
     for (dimension, ids) in
         lists.iter().filter(|(dimension, _)| !matches!(dimension, Dimension::System | Dimension::Character))
     {
-        out.field(&parameter_name(*dimension), &IdsAsGiven(ids));
+        out.field(dimension.parameter(), &IdsAsGiven(ids));
     }
     let matching = MATCHES
         .iter()

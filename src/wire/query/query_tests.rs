@@ -426,9 +426,12 @@ fn anything() -> impl Strategy<Value = Value> {
 }
 
 fn names() -> impl Strategy<Value = String> {
-    let dims = Dimension::ALL.into_iter().map(parameter_name);
-    let all: Vec<String> = dims
-        .chain(FILTERS.iter().chain(PLUGIN).chain(PAGING).map(|n| (*n).to_owned()))
+    let all: Vec<String> = DIMENSIONS
+        .iter()
+        .chain(FILTERS)
+        .chain(PLUGIN)
+        .chain(PAGING)
+        .map(|n| (*n).to_owned())
         .chain(["preload_days".into(), "max_age_secs".into()])
         .collect();
     prop::sample::select(all)

@@ -130,10 +130,10 @@ impl Client {
             return;
         }
         let filter = &mut self.subscription.filter;
-        for dimension in &more.dimensions {
-            let mut ids = filter.ids(dimension.kind).map(|ids| ids.as_slice().to_vec()).unwrap_or_default();
-            ids.extend_from_slice(dimension.ids.as_slice());
-            filter.set_ids(dimension.kind, ids);
+        for listed in &more.dimensions {
+            let mut ids = filter.ids(listed.dimension).map(|ids| ids.as_slice().to_vec()).unwrap_or_default();
+            ids.extend_from_slice(listed.ids.as_slice());
+            filter.set_ids(listed.dimension, ids);
         }
         STEPS.count("growth");
         self.reader.set_filter(self.subscription.filter.clone());

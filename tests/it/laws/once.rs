@@ -86,9 +86,9 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn with_ids(kind: Dimension, ids: Vec<u32>) -> Filter {
+fn with_ids(dimension: Dimension, ids: Vec<u32>) -> Filter {
     let mut filter = Filter::default();
-    filter.set_ids(kind, ids);
+    filter.set_ids(dimension, ids);
     filter
 }
 

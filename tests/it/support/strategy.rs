@@ -97,9 +97,9 @@ pub fn killmail(ids: std::ops::Range<u32>, epoch: i64) -> impl Strategy<Value = 
     )
 }
 
-fn ids_of(kind: Dimension) -> BoxedStrategy<Vec<u32>> {
+fn ids_of(dimension: Dimension) -> BoxedStrategy<Vec<u32>> {
     let parties = |first: u32| vec(first..first + 8, 1..4).boxed();
-    match kind {
+    match dimension {
         Dimension::System => vec(select(&SYSTEMS[..]), 1..3).boxed(),
         // Kimotoro and The Forge (Jita), Throne Worlds and Domain (Amarr), and ones without test killmails.
         Dimension::Constellation => vec(select(vec![20_000_020, 20_000_322, 20_000_001]), 1..3).boxed(),
@@ -117,8 +117,8 @@ fn ids_of(kind: Dimension) -> BoxedStrategy<Vec<u32>> {
 
 /// A filter for what [`killmail`] generates: up to three dimensions, any role, sometimes restrictions.
 pub fn filter(times: std::ops::Range<i64>) -> impl Strategy<Value = Filter> {
-    let dimension =
-        select(Dimension::ALL.to_vec()).prop_flat_map(|kind| ids_of(kind).prop_map(move |ids| (kind, ids)));
+    let dimension = select(Dimension::ALL.to_vec())
+        .prop_flat_map(|dimension| ids_of(dimension).prop_map(move |ids| (dimension, ids)));
     let roles = select(vec![Role::Any, Role::Any, Role::Victim, Role::Attacker, Role::FinalBlow]);
     let flag = || option::weighted(0.1, any::<bool>());
     let bound = || option::weighted(0.15, select(&VALUES[..]));
@@ -148,8 +148,8 @@ pub fn filter(times: std::ops::Range<i64>) -> impl Strategy<Value = Filter> {
                     until,
                     ..Filter::default()
                 };
-                for (kind, ids) in dimensions {
-                    filter.set_ids(kind, ids);
+                for (dimension, ids) in dimensions {
+                    filter.set_ids(dimension, ids);
                 }
                 filter
             },

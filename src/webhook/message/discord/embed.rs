@@ -61,7 +61,7 @@ impl Embed {
             Outcome::Neutral => ("Killmail", GREY),
         };
         let ship = killmail.victim.ship_type_id;
-        let title = format!("{word}: {} in {}", type_text(ship), system_text(facts.system));
+        let title = format!("{word}: {} in {}", type_text(ship), system_text(facts.system()));
         Self {
             title: markdown::cut(&title, TITLE_CHARS_MAX),
             url: format!("{ZKILLBOARD}/kill/{}/", killmail.killmail_id),
@@ -105,7 +105,7 @@ fn fields(entry: &Entry, detail: Detail) -> Vec<Field> {
     let victim = &killmail.victim;
     let ids = [victim.character_id, victim.corporation_id, victim.alliance_id, victim.faction_id];
     let found = [
-        ("System", Some(system(facts.system, detail)), false),
+        ("System", Some(system(facts.system(), detail)), false),
         ("Victim", party(ids, detail), false),
         ("Final blow", final_blow(killmail, detail), false),
         ("Attackers", Some(attackers(entry)), true),

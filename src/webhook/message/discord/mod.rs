@@ -96,7 +96,7 @@ fn message(content: &str, embeds: Vec<Value>, mention: Option<Mention>) -> Bytes
 
 /// What a notification shows of the message.
 fn summary(killmails: &[Delivered]) -> String {
-    let system = system_text(killmails.first().map_or(0, |kept| kept.entry.facts.system));
+    let system = system_text(killmails.first().map_or(0, |kept| kept.entry.facts.system()));
     let value = killmails.iter().filter_map(|kept| kept.entry.facts.total_value).sum::<f64>();
     let value = if value > 0.0 { format!(", {}", isk(Some(value))) } else { String::new() };
     match killmails {

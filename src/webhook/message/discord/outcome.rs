@@ -21,8 +21,8 @@ pub enum Outcome {
 /// do: titans lost to an alliance are its kills, though the filter names titans, too.
 #[must_use]
 pub fn outcome(filter: &Filter, facts: &Facts) -> Outcome {
-    let from_dimensions = filter.dimensions.iter().map(|list| (list.kind, filter.role, &list.ids));
-    let from_clauses = filter.each.iter().map(|clause| (clause.kind, clause.role, &clause.ids));
+    let from_dimensions = filter.dimensions.iter().map(|list| (list.dimension, filter.role, &list.ids));
+    let from_clauses = filter.each.iter().map(|clause| (clause.dimension, clause.role, &clause.ids));
     let parties: Vec<Clause<'_>> =
         from_dimensions.chain(from_clauses).filter(|(kind, ..)| kind.is_party()).collect();
     let names_people = parties.iter().any(|(kind, ..)| is_people(*kind));
@@ -57,17 +57,18 @@ fn clause_outcome((kind, role, ids): &Clause<'_>, facts: &Facts) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::facts::Columns;
+    use crate::domain::facts::{Columns, Places};
     use crate::domain::filter::RoleClause;
 
     fn facts() -> Facts {
-        let side = |ids: &[u32], ships: &[u32]| Columns {
-            alliances: ids.to_vec(),
-            ship_types: ships.to_vec(),
-            ..Columns::default()
+        let side = |ids: &[u32], ships: &[u32]| {
+            let mut columns = Columns::default();
+            columns.set(Dimension::Alliance, ids.to_vec());
+            columns.set(Dimension::ShipType, ships.to_vec());
+            columns
         };
         Facts {
-            system: 30_000_142,
+            places: Places::default().with(Dimension::System, 30_000_142),
             victim: side(&[1], &[11_567]),
             attackers: side(&[1, 2, 3], &[587]),
             final_blow: side(&[3], &[587]),
@@ -104,7 +105,7 @@ mod tests {
 
     #[test]
     fn ids_with_a_role_of_their_own_count_in_that_role() {
-        let clause = |role| RoleClause { kind: Dimension::Alliance, role, ids: IdSet::new(vec![1]) };
+        let clause = |role| RoleClause { dimension: Dimension::Alliance, role, ids: IdSet::new(vec![1]) };
         let filter = |role| Filter { each: vec![clause(role)], ..Filter::default() };
         assert_eq!(outcome(&filter(Role::Victim), &facts()), Outcome::Loss);
         assert_eq!(outcome(&filter(Role::Attacker), &facts()), Outcome::Kill);
