@@ -20,6 +20,7 @@ pub type Members = Map<String, Value>;
 /// WandererKills' limits.
 const SYSTEMS_MAX: usize = 100;
 const CHARACTERS_MAX: usize = 1_000;
+const NO_IDS: &str = "At least one system_id or character_id is required";
 /// The longest name of a subscriber as JSON, bytes. Fixed: an id or a name is far shorter.
 const SUBSCRIBER_BYTES_MAX: usize = 1_000;
 
@@ -83,7 +84,7 @@ pub fn read(members: &mut Members, limits: Limits) -> Result<Request, String> {
     }
     // Other lists of ids, which WandererKills does not have, are as good.
     if systems.is_empty() && characters.is_empty() && !has_other_ids(members) {
-        return Err("At least one system_id or character_id is required".to_owned());
+        return Err(NO_IDS.to_owned());
     }
     for (name, ids, max) in
         [("system_ids", &systems, SYSTEMS_MAX), ("character_ids", &characters, CHARACTERS_MAX)]
@@ -97,7 +98,8 @@ pub fn read(members: &mut Members, limits: Limits) -> Result<Request, String> {
     }
     let mut rest = members.clone();
     let mut take = |name: &str| rest.remove(name).filter(|value| !value.is_null());
-    (take("subscriber_id"), take("callback_url"));
+    take("subscriber_id");
+    take("callback_url");
     let on_fault = word(take("on_fault"), "on_fault", &OnFault::ALL.map(|one| (one.word(), one)))?;
     let format = word(take("format"), "format", &Format::ALL.map(|one| (one.word(), one)))?;
     let discord = match take("discord") {
@@ -109,6 +111,10 @@ pub fn read(members: &mut Members, limits: Limits) -> Result<Request, String> {
     };
     let rest = Value::Object(rest).to_string();
     let subscription = query::read_webhook(rest.as_bytes(), limits).map_err(|error| error.message)?;
+    // A list may be empty.
+    if !subscription.filter.has_ids() {
+        return Err(NO_IDS.to_owned());
+    }
     Ok(Request { subscriber, callback, subscription, on_fault, format, discord })
 }
 
@@ -130,7 +136,7 @@ fn tidy_ids(members: &mut Members, name: &str) -> Vec<i64> {
 
 fn has_other_ids(members: &Members) -> bool {
     let is_list = |name: &&str| members.get(*name).is_some_and(|ids| !matches!(ids, Value::Null));
-    query::DIMENSIONS.iter().any(|name| is_list(&name))
+    query::DIMENSIONS.iter().any(is_list)
 }
 
 fn word<T: Copy + Default>(given: Option<Value>, name: &str, words: &[(&str, T)]) -> Result<T, String> {
@@ -176,6 +182,7 @@ mod tests {
                 json!({ "subscriber_id": 7, "callback_url": "http://x.example", "system_ids": "1", "character_ids": ["1"] }),
                 "At least one system_id or character_id is required",
             ),
+            (json!({ "subscriber_id": 7, "callback_url": "http://x.example", "region_ids": [] }), NO_IDS),
             (
                 json!({ "subscriber_id": 7, "callback_url": "http://x.example", "system_ids": many(101) }),
                 "Maximum 100 system_ids allowed per subscription",

@@ -172,6 +172,12 @@ impl Webhooks {
         &self.counters
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.hooks.read().len()
+    }
+
     /// The settings of repeated attempts.
     #[must_use]
     pub const fn schedule(&self) -> &Schedule {
@@ -340,7 +346,7 @@ impl Webhooks {
     pub async fn remove(self: &Arc<Self>, name: &str) -> Result<(), WebhookError> {
         let of_subscriber = |hook: &Arc<Hook>| match &hook.definition().request.subscriber {
             Value::String(text) => text == name,
-            other => other.to_string() == name,
+            other => name.parse::<Value>().is_ok_and(|named| named == *other),
         };
         let gone = match self.get(name) {
             Ok(hook) => vec![hook],
