@@ -22,7 +22,7 @@ use crate::config::renamed::{RENAMED, Renamed};
 use crate::config::serde_message::reword;
 use crate::config::unknown::{describe_key, describe_section, known_keys, nested_key};
 use crate::server::connection;
-use crate::{feed, http, ingest, phoenix, plugin, store};
+use crate::{feed, http, ingest, phoenix, plugin, store, webhook};
 
 /// The default configuration file, which documents every setting.
 pub const DEFAULTS: &str = include_str!("killstream.toml");
@@ -42,6 +42,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("USER_AGENT_CONTACT", "ingest.user_agent_contact"),
     ("R2Z2_IDLE_MS", "ingest.r2z2_idle_ms"),
     ("R2Z2_PACE_MS", "ingest.r2z2_pace_ms"),
+    ("WEBHOOK_ALLOW_NETWORKS", "webhook.allow_networks"),
 ];
 
 /// Settings of a section that are also accepted before the first section.
@@ -103,6 +104,8 @@ pub struct Config {
     pub http: http::config::Config,
     /// `[channels]`: the Phoenix channels.
     pub channels: phoenix::config::Config,
+    /// `[webhook]`: killmails sent to URLs.
+    pub webhook: webhook::config::Config,
     /// The renamed settings that were given under their old name.
     pub renamed: Vec<&'static Renamed>,
 }
@@ -182,6 +185,7 @@ fn sections() -> Vec<(&'static str, Vec<String>)> {
         ("health", known_keys::<http::routes::health_config::Config>()),
         ("mirror", known_keys::<http::routes::mirror_state::Config>()),
         ("channels", known_keys::<phoenix::config::Config>()),
+        ("webhook", known_keys::<webhook::config::Config>()),
     ]
 }
 
@@ -238,6 +242,7 @@ impl Layers {
             plugin: self.read_section("plugin"),
             http: self.read_section("http"),
             channels: self.read_section("channels"),
+            webhook: self.read_section("webhook"),
             renamed: self.renamed.clone(),
         };
         config.http.sse = self.read_section("sse");

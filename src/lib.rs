@@ -17,6 +17,8 @@
 //! | 0 | [`budget`] | a limit in bytes shared by many |
 //! | 0 | `enum_with_all` | a macro for enums that list their variants |
 //! | 1 | [`quota`] | limits per key, such as connections per address |
+//! | 0 | [`network`] | networks of addresses, as settings name them |
+//! | 0 | [`tls`] | which implementation of TLS clients use |
 //! | 1 | [`store`] | the log on disk, its index in memory, checks and repairs |
 //! | 1 | [`plugin`] | the WebAssembly sandbox: uploads are scanned, compiled and run within limits |
 //! | 1 | [`telemetry`] | status of the sources and counters, written anywhere and reported by `http` |
@@ -25,12 +27,14 @@
 //! | 2 | [`body_requests`] | the queue of killmail bodies to fetch |
 //! | 3 | [`feed`] | the writer of the log, and the readers that follow it |
 //! | 4 | [`wire`] | JSON: upstream documents in, killmails and events out, requests for killmails |
-//! | 5 | [`ingest`] | the sources killmails come from, and file import |
-//! | 5 | [`http`] | the HTTP API and event streams |
-//! | 5 | [`phoenix`] | Phoenix channels over WebSockets |
-//! | 6 | [`config`] | the configuration: file, environment, flags |
-//! | 6 | [`server`] | the composition root: opens everything, listens, shuts down |
-//! | 6 | [`cli`] | the command line |
+//! | 5 | [`webhook`] | webhooks: killmails sent to the URLs of subscribers |
+//! | 6 | [`ingest`] | the sources killmails come from, and file import |
+//! | 6 | [`http`] | the HTTP API and event streams |
+//! | 6 | [`phoenix`] | Phoenix channels over WebSockets |
+//! | 5 | [`webhook`] | killmails delivered by HTTP POST |
+//! | 7 | [`config`] | the configuration: file, environment, flags |
+//! | 7 | [`server`] | the composition root: opens everything, listens, shuts down |
+//! | 7 | [`cli`] | the command line |
 //!
 //! # Example
 //!
@@ -70,6 +74,7 @@ pub mod domain;
 pub mod feed;
 mod http;
 mod ingest;
+pub mod network;
 pub mod phoenix;
 pub mod plugin;
 pub mod plugins;
@@ -79,5 +84,7 @@ pub mod server;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;
+pub mod tls;
 pub mod universe;
+pub mod webhook;
 pub mod wire;

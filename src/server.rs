@@ -37,7 +37,7 @@ use crate::server::acceptor::Acceptor;
 use crate::server::app::App;
 use crate::server::watcher::Watcher;
 use crate::telemetry::silence;
-use crate::{ingest, plugin, store, tasks};
+use crate::{ingest, plugin, store, tasks, webhook};
 
 /// Connections the system queues until they are accepted.
 const BACKLOG: u32 = 1024;
@@ -54,6 +54,9 @@ pub enum Error {
     /// The stored plugins cannot be read.
     #[error(transparent)]
     Plugins(#[from] PluginsError),
+    /// Webhooks cannot be used.
+    #[error(transparent)]
+    Webhooks(#[from] webhook::webhooks::OpenError),
     /// The token file cannot be read or written.
     #[error("cannot read or create the token in {data_dir}: {source}")]
     Token {
@@ -114,6 +117,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let esi = open::open_esi(&ingest).map(Arc::new);
     let bodies_max = if esi.is_ok() { ingest.esi_wanted_max } else { 0 };
     let app = App::open(config, Arc::clone(&connections), bodies_max).await?;
+    app.webhooks().start();
     let listener: TcpListener = socket.listen(BACKLOG).map_err(cannot_listen)?;
     let addr = listener.local_addr()?;
     let watcher = Arc::new(Watcher::new(limits_of_each, connections, Arc::clone(app.in_flight())));

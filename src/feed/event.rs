@@ -89,14 +89,16 @@ pub enum Event {
         /// The span's own place.
         id: EventId,
     },
-    /// The plugin failed on a killmail, which is skipped for this reader.
+    /// The plugin failed on a killmail. It is skipped for this reader, unless the transport does something else.
     Fault {
         /// The plugin.
         plugin: String,
         /// The fault.
         failure: Failure,
         /// The killmail it could not judge.
-        killmail_id: u32,
+        entry: SharedEntry,
+        /// Its place.
+        id: EventId,
     },
     /// The subscription cannot continue.
     Ended {

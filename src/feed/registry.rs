@@ -20,6 +20,8 @@ pub enum Transport {
     Sse,
     /// A channel on a WebSocket.
     Websocket,
+    /// Requests to a URL. The reader is open only while something is delivered.
+    Webhook,
 }
 
 impl Transport {
@@ -29,6 +31,7 @@ impl Transport {
         match self {
             Self::Sse => "sse",
             Self::Websocket => "websocket",
+            Self::Webhook => "webhook",
         }
     }
 }
@@ -204,7 +207,9 @@ impl Drop for Registration {
     }
 }
 
-fn random_name() -> String {
+/// A random name, 22 characters of base64url.
+#[must_use]
+pub fn random_name() -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut bytes = [0u8; 22];
     if getrandom::fill(&mut bytes).is_err() {

@@ -4,9 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::http::request::address::Network;
 use crate::http::routes::{health_config, mirror_state};
 use crate::http::stream::stream_config;
+use crate::network::Network;
 
 /// Limits of the HTTP API. The limit on URLs, 64 KiB, is not among them: it is that of the HTTP library.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -23,7 +23,7 @@ use crate::http::numbers::rates;
 use crate::http::request::{body, path};
 use crate::http::routes::{
     add, backup, export, health, killmails, kills, metrics, mirror, plugins, status, subscriptions, tokens,
-    welcome,
+    webhooks, welcome,
 };
 use crate::http::state::{HttpDependencies, HttpState};
 use crate::tasks;
@@ -59,8 +59,18 @@ fn table() -> Router<Arc<HttpState>> {
         .route("/api/v1/systems/bulk/killmails", post(kills::bulk))
         .route("/api/v1/characters/{id}/killmails", get(kills::character_killmails))
         .route("/api/systems/{id}/kills", get(kills::system_kills))
-        .route("/api/v1/subscriptions", get(subscriptions::list))
-        .route("/api/v1/subscriptions/stats", get(subscriptions::stats))
+        .route("/api/v1/subscriptions", get(subscriptions::list).post(webhooks::create))
+        .route("/api/v1/subscriptions/stats", get(subscriptions::stats).delete(webhooks::remove_stats))
+        .route(
+            "/api/v1/subscriptions/{id}",
+            get(webhooks::show).patch(webhooks::change).delete(webhooks::remove),
+        )
+        .route("/api/v1/subscriptions/{id}/pause", post(webhooks::pause))
+        .route("/api/v1/subscriptions/{id}/resume", post(webhooks::resume))
+        .route("/api/v1/subscriptions/{id}/test", post(webhooks::test))
+        .route("/api/v1/subscriptions/{id}/redeliver", post(webhooks::redeliver))
+        .route("/api/v1/subscriptions/{id}/rotate-secret", post(webhooks::rotate_secret))
+        .route("/api/v1/subscriptions/{id}/attempts", get(webhooks::attempts))
         .route("/api/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/api/v1/tokens/{name}", delete(tokens::revoke))
         .route("/api/v1/plugins", get(plugins::list))

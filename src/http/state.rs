@@ -26,6 +26,7 @@ use crate::plugins::plugin_quota::{EvaluatorPermit, QuotaExceeded, RequestPermit
 use crate::plugins::uploads::Uploads;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
+use crate::webhook::webhooks::Webhooks;
 use crate::wire::query::limits::Limits;
 
 /// What [`HttpState`] is made from, and the routes the router adds.
@@ -36,6 +37,8 @@ pub struct HttpDependencies {
     pub store: Arc<Store>,
     /// The plugins that subscriptions can use.
     pub plugins: Arc<Plugins>,
+    /// The webhooks.
+    pub webhooks: Arc<Webhooks>,
     /// What the server reports about itself.
     pub telemetry: Telemetry,
     /// The queue of bodies to fetch, for references that are added.
@@ -64,6 +67,8 @@ pub struct HttpState {
     pub store: Arc<Store>,
     /// The plugins that subscriptions can use.
     pub plugins: Arc<Plugins>,
+    /// The webhooks.
+    pub webhooks: Arc<Webhooks>,
     /// What the server reports about itself.
     pub telemetry: Telemetry,
     /// The queue of bodies to fetch, for references that are added.
@@ -106,6 +111,7 @@ impl HttpState {
             feed,
             store,
             plugins,
+            webhooks,
             telemetry,
             body_requests,
             config,
@@ -123,6 +129,7 @@ impl HttpState {
             feed,
             store,
             plugins,
+            webhooks,
             telemetry,
             body_requests,
             config,

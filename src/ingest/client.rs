@@ -2,7 +2,6 @@
 //!
 //! Must not know: what is requested.
 
-use std::sync::Once;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,6 +11,8 @@ use reqwest::{Client, Response};
 
 use crate::clock;
 use crate::ingest::backoff::RETRY_AFTER_MAX;
+use crate::tls;
+use crate::wire::time::parse_retry_after;
 
 const REDIRECTS_MAX: usize = 5;
 
@@ -47,11 +48,7 @@ pub fn user_agent(contact: Option<&str>) -> String {
 /// # Errors
 /// The user agent is not a valid header value, or TLS cannot be set up.
 pub fn new(user_agent: &str, base_url: &str, timeout: Duration) -> Result<Client, Error> {
-    static PROVIDER: Once = Once::new();
-    PROVIDER.call_once(|| {
-        // Fails only if another provider is installed already, which will do as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
+    tls::install_provider();
     let mut builder =
         Client::builder().user_agent(user_agent).timeout(timeout).redirect(Policy::limited(REDIRECTS_MAX));
     if is_loopback(base_url) {
@@ -102,15 +99,9 @@ pub async fn chunk(response: &mut Response) -> Result<Option<Bytes>, Error> {
 /// The wait of a `Retry-After` header (seconds or a date), at most an hour.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse::<u64>() {
-        Ok(secs) => Duration::from_secs(secs),
-        Err(_) => {
-            let at_ms = jiff::fmt::rfc2822::parse(text).ok()?.timestamp().as_millisecond();
-            Duration::from_millis(u64::try_from(at_ms - clock::now_ms()).unwrap_or(0))
-        }
-    };
-    Some(wait.min(RETRY_AFTER_MAX))
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    let wait_ms = parse_retry_after(text, clock::now_ms())?;
+    Some(Duration::from_millis(wait_ms).min(RETRY_AFTER_MAX))
 }
 
 /// The host of a URL without its port; the URL may lack a scheme or be malformed.

@@ -27,6 +27,7 @@ use crate::ingest::arrival::Arrival;
 use crate::ingest::backoff::Trouble;
 use crate::ingest::client;
 use crate::ingest::source_link::SourceLink;
+use crate::tls;
 use crate::wire::read::json::{self, without_bom};
 use crate::wire::read::package::to_valid_json;
 
@@ -103,8 +104,7 @@ impl Websocket {
     /// Does not connect yet.
     #[must_use]
     pub fn new(config: Config, link: SourceLink) -> Self {
-        // Fails only if another provider is installed already, which will do as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        tls::install_provider();
         let now = Instant::now();
         Self {
             config,

@@ -22,7 +22,7 @@ use crate::phoenix::frame::{Form, Message, Ref, Status, To};
 use crate::phoenix::ids::{self, Ids};
 use crate::phoenix::join::{self, CHARACTERS, PreloadRequest, SYSTEMS, channel_filter};
 use crate::phoenix::payloads;
-use crate::wire::killmail;
+use crate::wire::killmail::delivered_json;
 use crate::wire::query::parameters::{KnownNames, Parameters};
 
 /// Killmails of at least this many bytes are shared between frames; smaller ones are copied into each.
@@ -73,11 +73,6 @@ pub struct ChannelContext<'a> {
     pub connected_at_ms: i64,
     /// The budget the lists count against, if there is one.
     pub filters: Option<&'a Filters>,
-}
-
-/// The JSON of a killmail with its annotations.
-fn encode(kept: &Delivered) -> Bytes {
-    killmail::with_annotations(&killmail::json(&kept.entry), &kept.annotations)
 }
 
 /// An `ok` reply and the effects that follow it.
@@ -389,7 +384,7 @@ impl Channel {
             return None;
         }
         self.note_recent(facts.system(), now_ms);
-        let text = encode(kept);
+        let text = delivered_json(kept);
         if text.len() < SHARED_BYTES_MIN {
             return Some(Effect::Send(self.update_of(facts.system(), &[text], Some(id), now_ms)));
         }
@@ -417,7 +412,7 @@ impl Channel {
         kept.retain(|kept| self.is_first(kept.entry.facts.killmail_id, now_ms));
         if !kept.is_empty() {
             self.note_recent(system, now_ms);
-            let texts: Vec<Bytes> = kept.iter().map(encode).collect();
+            let texts: Vec<Bytes> = kept.iter().map(delivered_json).collect();
             out.push(Effect::Send(self.update_of(system, &texts, None, now_ms)));
         }
         self.preloaded += kept.len() as u64;

@@ -8,6 +8,7 @@ use crate::domain::id::EventId;
 use crate::domain::subscription::Subscription;
 use crate::domain::term::Dimension;
 use crate::feed::event::Gap;
+use crate::wire::count::write_count;
 use crate::wire::query::filter_echo::FilterEcho;
 use crate::wire::text::JsonBuffer;
 use crate::wire::time::iso_micros;
@@ -171,9 +172,7 @@ pub fn preload_complete(total_kills: u64, systems_processed: u64, errors: &[Stri
 pub fn count(system: u32, count: u64, now_ms: i64) -> Bytes {
     let mut out = JsonBuffer::default();
     out.open(b'{');
-    out.field("system_id", &system);
-    out.field("count", &count);
-    out.field("timestamp", &iso_micros(now_ms));
+    write_count(&mut out, system, count, now_ms);
     out.close(b'}');
     out.done()
 }

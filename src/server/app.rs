@@ -33,6 +33,7 @@ use crate::store::Store;
 use crate::store::facts::facts;
 use crate::telemetry::Telemetry;
 use crate::telemetry::source_status::{Doing, SourceStatus};
+use crate::webhook::webhooks::Webhooks;
 use crate::wire::query::limits::Limits;
 use crate::wire::read::package;
 use crate::{clock, http, phoenix, plugin, sample, tasks, wire};
@@ -47,6 +48,7 @@ pub struct App {
     store: Arc<Store>,
     telemetry: Telemetry,
     body_requests: Arc<BodyRequests>,
+    webhooks: Arc<Webhooks>,
     router: Router,
     channels: Arc<phoenix::ChannelState>,
     token: String,
@@ -86,6 +88,11 @@ impl App {
         let telemetry = Telemetry::default();
         let unreadable = Arc::clone(&telemetry.unreadable);
         let feed = Feed::start(Arc::clone(&store), Arc::clone(&plugins), unreadable, config.feed)?;
+        let webhooks = {
+            let (feed, store, config) = (Arc::clone(&feed), Arc::clone(&store), config.webhook);
+            let open = move || Webhooks::open(feed, store, config, query_limits);
+            tasks::blocking("open webhooks", open).await??
+        };
         let proxies = config.http.trusted_proxies.clone();
         let caller_lookup = Box::new(move |parts: &Parts| phoenix::Caller {
             address: address::client_address(parts, &proxies),
@@ -106,6 +113,7 @@ impl App {
             feed: Arc::clone(&feed),
             store: Arc::clone(&store),
             plugins,
+            webhooks: Arc::clone(&webhooks),
             telemetry: telemetry.clone(),
             body_requests: Arc::clone(&body_requests),
             token: token.clone(),
@@ -115,7 +123,7 @@ impl App {
             other_routes: channels.router(),
         };
         let router = http::router(dependencies);
-        Ok(Self { router, feed, store, telemetry, body_requests, channels, token, in_flight })
+        Ok(Self { router, feed, store, telemetry, body_requests, webhooks, channels, token, in_flight })
     }
 
     /// The feed.
@@ -140,6 +148,12 @@ impl App {
     #[must_use]
     pub const fn body_requests(&self) -> &Arc<BodyRequests> {
         &self.body_requests
+    }
+
+    /// The webhooks, which deliver nothing before they are started.
+    #[must_use]
+    pub const fn webhooks(&self) -> &Arc<Webhooks> {
+        &self.webhooks
     }
 
     /// The Phoenix channels.

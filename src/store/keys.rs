@@ -66,6 +66,13 @@ pub enum Key<'a> {
     RevisionNotice(u64),
     /// Number of a file of the mirror -> the log entry from which both numbers grow in step. Never changed.
     FileRun(u64),
+    /// Subscription -> what its owner asked for. Replaced at each change, removed with the subscription.
+    Webhook(&'a str),
+    /// Subscription -> how far it was delivered. Replaced after each attempt, removed with the subscription.
+    WebhookState(&'a str),
+    /// Subscription and slot -> one of its last attempts. Replaced when the slots are used up, removed with the
+    /// subscription.
+    WebhookAttempt(&'a str, u8),
     /// Name of a plugin -> its versions. Replaced at each change, removed with the plugin.
     Plugin(&'a str),
     /// Number -> a document that could not be read. Removed when there are too many.
@@ -83,6 +90,9 @@ pub mod prefix {
     pub const SPAN: &[u8] = b"span/";
     pub const REVISION_NOTICE: &[u8] = b"told/";
     pub const FILE_RUN: &[u8] = b"file/";
+    pub const WEBHOOK: &[u8] = b"webhook/";
+    pub const WEBHOOK_STATE: &[u8] = b"webhook-state/";
+    pub const WEBHOOK_ATTEMPT: &[u8] = b"webhook-attempt/";
     /// Distinguishes counts from documents, whose keys are numbers with a first byte of 0.
     pub const REFUSED_COUNT: &[u8] = &[0xFF];
 }
@@ -117,6 +127,9 @@ impl Key<'_> {
             Self::Span(number) => [prefix::SPAN, &number.to_be_bytes()].concat(),
             Self::RevisionNotice(file) => [prefix::REVISION_NOTICE, &file.to_be_bytes()].concat(),
             Self::FileRun(file) => [prefix::FILE_RUN, &file.to_be_bytes()].concat(),
+            Self::Webhook(id) => [prefix::WEBHOOK, id.as_bytes()].concat(),
+            Self::WebhookState(id) => [prefix::WEBHOOK_STATE, id.as_bytes()].concat(),
+            Self::WebhookAttempt(id, slot) => [prefix::WEBHOOK_ATTEMPT, id.as_bytes(), &[*slot]].concat(),
             // The zero byte, which no name contains, separates the name from the number of a chunk.
             Self::Plugin(name) => [name.as_bytes(), &[0]].concat(),
             Self::RefusedCount(reason) => [prefix::REFUSED_COUNT, reason.as_bytes()].concat(),
@@ -137,7 +150,14 @@ pub fn refused_document(key: &[u8]) -> Option<u64> {
 /// Whether a second copy of the value is kept in a file outside the engine (`engine/second`), because it is small
 /// and could not be recovered from the frames of killmails.
 pub fn is_kept_twice(tree: Tree, key: &[u8]) -> bool {
-    let prefixes = [prefix::CHECKPOINT, prefix::REVISION_NOTICE, prefix::FILE_RUN];
+    let prefixes = [
+        prefix::CHECKPOINT,
+        prefix::REVISION_NOTICE,
+        prefix::FILE_RUN,
+        prefix::WEBHOOK,
+        prefix::WEBHOOK_STATE,
+        prefix::WEBHOOK_ATTEMPT,
+    ];
     match tree {
         Tree::Plugins => true,
         Tree::Meta => {
@@ -168,6 +188,9 @@ mod tests {
         (Key::Span(2), Tree::Meta, b"span/\0\0\0\0\0\0\0\x02"),
         (Key::RevisionNotice(3), Tree::Meta, b"told/\0\0\0\0\0\0\0\x03"),
         (Key::FileRun(4), Tree::Meta, b"file/\0\0\0\0\0\0\0\x04"),
+        (Key::Webhook("one"), Tree::Meta, b"webhook/one"),
+        (Key::WebhookState("one"), Tree::Meta, b"webhook-state/one"),
+        (Key::WebhookAttempt("one", 7), Tree::Meta, b"webhook-attempt/one\x07"),
         (Key::Plugin("rich"), Tree::Plugins, b"rich\0"),
         (Key::RefusedDocument(5), Tree::Refused, &[0, 0, 0, 0, 0, 0, 0, 5]),
         (Key::RefusedCount("no_id"), Tree::Refused, b"\xFFno_id"),
@@ -190,6 +213,9 @@ mod tests {
             Key::Span(2),
             Key::RevisionNotice(3),
             Key::FileRun(4),
+            Key::Webhook("one"),
+            Key::WebhookState("one"),
+            Key::WebhookAttempt("one", 7),
             Key::Plugin("rich"),
         ];
         assert_eq!(twice, expected);

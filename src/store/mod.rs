@@ -34,6 +34,7 @@ pub(crate) mod tokens;
 pub(crate) mod transaction;
 pub mod upkeep;
 pub(crate) mod wanted;
+pub(crate) mod webhooks;
 pub(crate) mod whole_file;
 pub(crate) mod writer;
 

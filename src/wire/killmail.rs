@@ -18,6 +18,7 @@ use crate::domain::hash::{self, COMPUTED};
 use crate::domain::killmail::{Attacker, Extra, Item, Killmail, Position, Victim};
 use crate::domain::unreadable::UnreadableMembers;
 use crate::domain::zkb::Zkb;
+use crate::feed::event::Delivered;
 use crate::universe;
 use crate::wire::text::{JsonBuffer, escapes_bytes};
 use crate::wire::{keys, time};
@@ -34,6 +35,12 @@ pub fn encodings() -> u64 {
 #[must_use]
 pub fn json(entry: &Entry) -> Bytes {
     entry.json.get_or_init(|| encode(&entry.killmail)).clone()
+}
+
+/// The JSON of a killmail as a subscription gets it, with the annotations of its plugin.
+#[must_use]
+pub fn delivered_json(kept: &Delivered) -> Bytes {
+    with_annotations(&json(&kept.entry), &kept.annotations)
 }
 
 /// Encodes a killmail as canonical JSON.

@@ -3,6 +3,7 @@
 //! Must not know: transports, how bytes are transferred, where killmails are stored.
 
 pub(crate) mod batch_key;
+pub(crate) mod count;
 pub(crate) mod event;
 pub(crate) mod keys;
 pub mod killmail;

@@ -4,6 +4,7 @@
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
+use jiff::fmt::rfc2822;
 use jiff::tz::TimeZone;
 
 use crate::clock::now_micros;
@@ -72,6 +73,29 @@ pub fn parse(text: &str) -> Option<i64> {
         })?;
         i64::try_from(nanos.div_euclid(1_000_000_000)).ok()
     })
+}
+
+/// Parses the value of a `Retry-After` header, seconds or a date of HTTP, as milliseconds from `now_ms`; 0 for a date
+/// in the past. `None` if it is neither.
+#[must_use]
+pub fn parse_retry_after(text: &str, now_ms: i64) -> Option<u64> {
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(text.parse::<u64>().map_or(u64::MAX, |secs| secs.saturating_mul(1000)));
+    }
+    let at_ms = parse_http_date(text)?.saturating_mul(1000);
+    Some(u64::try_from(at_ms.saturating_sub(now_ms)).unwrap_or(0))
+}
+
+/// Parses a date of HTTP in any of the three forms that RFC 9110 allows, as unix seconds.
+fn parse_http_date(text: &str) -> Option<i64> {
+    /// The two obsolete forms; both are in UTC.
+    const OBSOLETE: [&str; 2] = ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
+    if let Ok(time) = rfc2822::parse(text) {
+        return Some(time.timestamp().as_second());
+    }
+    let civil = OBSOLETE.iter().find_map(|form| DateTime::strptime(form, text).ok())?;
+    civil.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp().as_second())
 }
 
 /// A fast path for the format of nearly all killmails: `YYYY-MM-DDThh:mm:ssZ`, also with a space and without
@@ -157,6 +181,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_retry_after_is_seconds_or_a_date_of_http() {
+        let now_ms = 784_111_770_000;
+        for (text, wait_ms) in [
+            ("120", Some(120_000)),
+            (" 0 ", Some(0)),
+            ("99999999999999999999999", Some(u64::MAX)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(7_000)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(7_000)),
+            ("Sun Nov  6 08:49:37 1994", Some(7_000)),
+            ("Sat, 01 Jan 1994 00:00:00 GMT", Some(0)),
+            ("", None),
+            ("-5", None),
+            ("1.5", None),
+            ("soon", None),
+            ("2026-12-01T00:00:00Z", None),
+        ] {
+            assert_eq!(parse_retry_after(text, now_ms), wait_ms, "{text}");
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1024))]
         #[test]
@@ -168,6 +213,11 @@ mod tests {
         fn the_fast_path_agrees_with_the_calendar(secs in -62_000_000_000_i64..250_000_000_000) {
             let text = iso_seconds(secs);
             prop_assert_eq!(parse_common(text.as_bytes()), text.parse::<Timestamp>().ok().map(Timestamp::as_second));
+        }
+
+        #[test]
+        fn any_text_may_stand_in_retry_after(text in "[ -~]{0,40}", now_ms in any::<i64>()) {
+            let _ = parse_retry_after(&text, now_ms);
         }
 
         #[test]

@@ -66,3 +66,6 @@ mod undated;
 mod unreadable;
 mod upload_limits;
 mod uploads;
+mod webhook_sender;
+mod webhook_targets;
+mod webhooks;

@@ -304,8 +304,9 @@ impl Reader {
                 counters.preloaded.fetch_add(batch.kept.len() as u64, Ordering::Relaxed);
             }
             Event::Preloaded { id, .. } | Event::Backfilled { id, .. } => self.at = id.place,
-            Event::Fault { plugin, failure, killmail_id } => {
-                self.registration.set_last_fault(plugin, failure, *killmail_id);
+            Event::Fault { plugin, failure, entry, id } => {
+                self.at = id.place;
+                self.registration.set_last_fault(plugin, failure, entry.facts.killmail_id);
                 counters.faults.fetch_add(1, Ordering::Relaxed);
             }
             Event::Opened { .. } | Event::Gap(_) | Event::Ended { .. } | Event::Closing => {}
@@ -339,7 +340,8 @@ impl Reader {
                 Outcome::Kept(one) => kept.push(one),
                 Outcome::Dropped => {}
                 Outcome::Fault(failure, entry) => {
-                    self.pending.push_back(self.fault(failure, entry.facts.killmail_id))
+                    let place = Place::Preload { head: preload.head, after: preload.after };
+                    self.pending.push_back(self.fault(failure, entry, EventId { epoch: self.epoch, place }));
                 }
             }
         }
@@ -394,7 +396,10 @@ impl Reader {
             let (seq, event) = match outcome {
                 Outcome::Kept(kept) => (kept.entry.seq, Event::Killmail { id: live(kept.entry.seq), kept }),
                 Outcome::Dropped => continue,
-                Outcome::Fault(failure, entry) => (entry.seq, self.fault(failure, entry.facts.killmail_id)),
+                Outcome::Fault(failure, entry) => {
+                    let seq = entry.seq;
+                    (seq, self.fault(failure, entry, live(seq)))
+                }
             };
             while let Some((at, span)) = spans.next_if(|(at, _)| *at < seq) {
                 events.push(Event::Backfilled { span, id: live(at) });
@@ -482,8 +487,8 @@ impl Reader {
         self.plugin.as_ref().and_then(SubscriptionPlugin::interest)
     }
 
-    fn fault(&self, failure: Failure, killmail_id: u32) -> Event {
+    fn fault(&self, failure: Failure, entry: SharedEntry, id: EventId) -> Event {
         let plugin = self.plugin.as_ref().map(|plugin| plugin.name().to_owned()).unwrap_or_default();
-        Event::Fault { plugin, failure, killmail_id }
+        Event::Fault { plugin, failure, entry, id }
     }
 }

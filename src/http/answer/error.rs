@@ -60,6 +60,12 @@ pub enum Error {
         /// The limit it broke, where there is one.
         limit: Option<u64>,
     },
+    /// A request to create or change a webhook is wrong.
+    #[error("{message}")]
+    Subscription {
+        /// Exactly the text of the older service where it has the check.
+        message: String,
+    },
     /// A plugin, token or upload of that name does not exist.
     #[error("{what} not found")]
     NotFound {
@@ -217,7 +223,9 @@ impl Error {
             | Self::SystemIds
             | Self::Window(_)
             | Self::KillmailId => StatusCode::BAD_REQUEST,
-            Self::Parameter { .. } | Self::Stream { .. } => StatusCode::BAD_REQUEST,
+            Self::Parameter { .. } | Self::Stream { .. } | Self::Subscription { .. } => {
+                StatusCode::BAD_REQUEST
+            }
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden { .. } | Self::DebugDisabled => StatusCode::FORBIDDEN,
@@ -301,6 +309,7 @@ impl Error {
         }
         match self {
             Self::Stream { .. } => structured("validation", "invalid_format", &text, &Value::Null, false),
+            Self::Subscription { .. } => json!({ "error": { "message": text, "details": text } }),
             // Trying again does not help until another version is uploaded or a limit is changed.
             Self::StreamFailed { kind, .. } => {
                 structured("sse", kind, &text, &Value::Null, *kind != PLUGIN_UNUSABLE)

@@ -25,6 +25,7 @@ fn expected(error: &Error) -> (u16, &'static str, &'static str) {
         Error::Busy { .. } | Error::DiskFull { .. } => (503, "kills", "LIMIT_REACHED"),
         Error::Closing => (503, "kills", "CLOSING"),
         Error::Failed { .. } => (500, "kills", "FETCH_ERROR"),
+        Error::Subscription { .. } => (400, "subscription", "text"),
         Error::Stream { .. } => (400, "stream", "invalid_format"),
         Error::StreamFailed { .. } => (503, "stream", "evaluator_limit_reached"),
         Error::ConnectionLimit => (503, "limit", "connection_limit_reached"),
@@ -52,6 +53,7 @@ fn all() -> Vec<Error> {
         Error::KillmailNotFound,
         Error::parameter("limit", "text"),
         Error::Parameter { field: text(), message: text(), limit: Some(7) },
+        Error::Subscription { message: text() },
         Error::NotFound { what: "Plugin" },
         Error::ApiPathNotFound,
         Error::Unauthorized,
@@ -114,6 +116,9 @@ async fn every_error_has_its_envelope() {
                 );
                 assert!(body["message"].as_str().unwrap().contains("9 bytes"), "{body}");
             }
+            "subscription" => {
+                assert_eq!(body, json!({ "error": { "message": word, "details": word } }));
+            }
             "debug" => assert_eq!((&body["code"], &body["error"]), (&json!(word), &json!("Forbidden"))),
             _ => assert_eq!(body, json!({ "error": word, "status": status.to_string() })),
         }
@@ -133,5 +138,5 @@ async fn an_unusable_plugin_is_not_retryable() {
 #[test]
 fn every_variant_is_tested() {
     let tested: std::collections::HashSet<_> = all().iter().map(std::mem::discriminant).collect();
-    assert_eq!(tested.len(), 32);
+    assert_eq!(tested.len(), 33);
 }

@@ -20,9 +20,9 @@ use crate::feed::history::{Chosen, Latest};
 use crate::feed::{self, Feed};
 use crate::http::answer::error::Error;
 use crate::http::answer::lazy_body::{LazyBody, StepResult};
-use crate::http::answer::success::delivered_json;
 use crate::http::stream::sse::Chunks;
 use crate::store::Store;
+use crate::wire::killmail::delivered_json;
 
 /// The largest response that is sent whole, approximately.
 const WHOLE_BYTES: usize = 256 << 10;

@@ -10,8 +10,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::feed::event::Delivered;
-use crate::wire::{killmail, text, time};
+use crate::wire::{text, time};
 
 /// A JSON response.
 #[derive(Debug)]
@@ -74,16 +73,5 @@ impl JsonWriter {
     /// Takes the text.
     pub fn finish(&mut self) -> Bytes {
         Bytes::from(std::mem::take(&mut self.0))
-    }
-}
-
-/// The JSON of a killmail, with the annotations of plugins.
-#[must_use]
-pub fn delivered_json(delivered: &Delivered) -> Bytes {
-    let json = killmail::json(&delivered.entry);
-    if delivered.annotations.is_empty() {
-        json
-    } else {
-        killmail::with_annotations(&json, &delivered.annotations)
     }
 }

@@ -160,7 +160,8 @@ impl ApiTokens {
 }
 
 /// The token in the `Authorization` header.
-fn bearer_token(headers: &HeaderMap) -> Option<&str> {
+#[must_use]
+pub fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let sent = header
         .and_then(|value| value.split_once(' '))

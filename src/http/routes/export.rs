@@ -17,12 +17,12 @@ use crate::domain::subscription::Subscription;
 use crate::feed::history::Lookup;
 use crate::feed::{self, Feed};
 use crate::http::answer::lazy_body::{LazyBody, StepResult};
-use crate::http::answer::success::delivered_json;
 use crate::http::request::auth::Admin;
 use crate::http::request::connections::ClientPaced;
 use crate::http::state::HttpState;
 use crate::http::stream::sse::Chunks;
 use crate::store::query::Order;
+use crate::wire::killmail::delivered_json;
 
 /// Killmails read from disk at once.
 const PAGE: usize = 256;

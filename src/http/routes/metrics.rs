@@ -451,6 +451,15 @@ fn transports(state: &HttpState, text: &mut Exposition) {
     text.counter("sse_opened_total", "Streams opened.", opened);
     text.counter("sse_refused_total", "Streams refused at a limit.", refused);
     text.counter("sse_events_total", "Events sent on streams.", load(&state.stream_events));
+    let webhooks = state.webhooks.counters();
+    text.gauge("webhook_subscriptions", "Webhooks.", state.webhooks.count());
+    text.counter("webhook_delivered_total", "Killmails delivered to webhooks.", load(&webhooks.delivered));
+    text.counter("webhook_failures_total", "Requests of webhooks that failed.", load(&webhooks.failed));
+    text.counter(
+        "webhook_disabled_total",
+        "Webhooks disabled because their endpoint failed.",
+        load(&webhooks.disabled),
+    );
     let channels = &state.telemetry.channel_counters;
     text.gauge("channels_connections", "Open WebSockets.", channels.open());
     text.gauge("channels_joined", "Topics joined now.", channels.subscribed());

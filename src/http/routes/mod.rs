@@ -16,4 +16,5 @@ pub(crate) mod plugins;
 pub(crate) mod status;
 pub(crate) mod subscriptions;
 pub(crate) mod tokens;
+pub(crate) mod webhooks;
 pub(crate) mod welcome;

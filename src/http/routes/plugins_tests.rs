@@ -20,6 +20,8 @@ use crate::plugin::limits;
 use crate::plugins::plugin_history::StoreHistory;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
+use crate::webhook;
+use crate::webhook::webhooks::Webhooks;
 use crate::wire::killmail;
 use crate::wire::query::limits::Limits;
 
@@ -51,14 +53,19 @@ fn api(limits: limits::Config) -> Api {
     let feed =
         Feed::start(store.clone(), plugins.clone(), Arc::default(), feed::config::Config::default()).unwrap();
     let (config, token) = (http::config::Config::default(), "secret".to_owned());
+    let query_limits = Limits { plugin_config_bytes: 8 << 10 };
+    let webhooks =
+        Webhooks::open(feed.clone(), store.clone(), webhook::config::Config::default(), query_limits)
+            .unwrap();
     let dependencies = http::state::HttpDependencies {
         feed,
         store,
         plugins,
+        webhooks,
         telemetry: Telemetry::default(),
         body_requests,
         config,
-        query_limits: Limits { plugin_config_bytes: 8 << 10 },
+        query_limits,
         token,
         started: SystemTime::now(),
         connections: Arc::default(),

@@ -9,8 +9,9 @@ use axum::extract::State;
 use axum::http::request::Parts;
 use axum::response::Response;
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::domain::filter::Filter;
 use crate::domain::id::{Epoch, EventId, Seq};
 use crate::domain::term::Dimension;
 use crate::feed::registry::{LastFault, OpenReader, Progress, ReaderState, Transport};
@@ -18,8 +19,11 @@ use crate::http::answer::error::Error;
 use crate::http::answer::listing::{Listing, Part};
 use crate::http::answer::success::Json;
 use crate::http::request::api_tokens::Scope;
+use crate::http::routes::webhooks;
 use crate::http::state::HttpState;
 use crate::tasks;
+use crate::webhook::hook::Hook;
+use crate::webhook::webhooks::Webhooks;
 use crate::wire::text;
 use crate::wire::time::{iso_micros, iso_seconds};
 
@@ -30,16 +34,22 @@ pub async fn list(State(state): State<Arc<HttpState>>, parts: Parts) -> Result<R
     let feed = Arc::clone(&state.feed);
     let readers = tasks::blocking("subscriptions", move || {
         let mut readers = feed.registry().readers();
+        // A webhook has a reader only now and then, and is listed by itself.
+        readers.retain(|reader| reader.state().through != Transport::Webhook);
         readers
             .sort_by(|a, b| (a.opened_at_ms, &a.subscription_id).cmp(&(b.opened_at_ms, &b.subscription_id)));
         readers
     });
     let readers = readers.await.map_err(Error::failed)?;
     let (epoch, head) = (state.feed.epoch(), state.feed.head());
-    let begin = format!(r#"{{"data":{{"count":{},"subscriptions":["#, readers.len());
-    let all = readers.into_iter().enumerate().flat_map(move |(at, reader)| {
+    let hooks = state.webhooks.list();
+    let begin = format!(r#"{{"data":{{"count":{},"subscriptions":["#, readers.len() + hooks.len());
+    let webhooks = Arc::clone(&state.webhooks);
+    let readers = readers.into_iter().map(move |reader| subscription_parts(&reader, epoch, head, trusted));
+    let hooks = hooks.into_iter().map(move |hook| webhook_parts(&webhooks, &hook, head, trusted));
+    let all = readers.chain(hooks).enumerate().flat_map(|(at, parts)| {
         let before = Part::Text(Bytes::from_static(if at == 0 { b"" } else { b"," }));
-        std::iter::once(before).chain(subscription_parts(&reader, epoch, head, trusted))
+        std::iter::once(before).chain(parts)
     });
     Listing::new(&state.feed, &state.store).text(begin).lazy(all).text("]}}").respond().await
 }
@@ -69,14 +79,27 @@ fn subscription_parts(reader: &OpenReader, epoch: Epoch, head: Seq, trusted: boo
         let (fault, at) = (failure.fault.word(), iso_seconds(at));
         members["last_fault"] = json!({ "plugin": plugin, "fault": fault, "message": message, "killmail_id": killmail_id, "at": at });
     }
-    let mut text = text::json(&members);
+    with_ids(&members, &subscription.filter)
+}
+
+/// A webhook in the list.
+fn webhook_parts(webhooks: &Webhooks, hook: &Hook, head: Seq, trusted: bool) -> Vec<Part> {
+    let (definition, address) = (hook.definition(), hook.definition().stored.address);
+    let mut members = webhooks::members(webhooks, hook, head, trusted);
+    (members["connected_at"], members["address"]) = (Value::Null, json!(address.filter(|_| trusted)));
+    with_ids(&members, &definition.request.subscription.filter)
+}
+
+/// A subscription with the ids of its filter.
+fn with_ids(members: &Value, filter: &Filter) -> Vec<Part> {
+    let mut text = text::json(members);
     // The closing brace follows after the lists.
     text.pop();
     let mut parts = vec![Part::Text(text.into())];
     for (at, dimension) in Dimension::ALL.into_iter().enumerate() {
         let before = if at == 0 { "" } else { "]" };
         parts.push(Part::Text(format!(r#"{before},"{}":["#, dimension.parameter()).into()));
-        parts.extend(subscription.filter.ids(dimension).map(|ids| Part::Ids { ids: ids.clone(), next: 0 }));
+        parts.extend(filter.ids(dimension).map(|ids| Part::Ids { ids: ids.clone(), next: 0 }));
     }
     parts.push(Part::Text(Bytes::from_static(b"]}")));
     parts
@@ -93,22 +116,21 @@ pub async fn stats(State(state): State<Arc<HttpState>>) -> Result<Json, Error> {
             match now.through {
                 Transport::Sse => sse += 1,
                 Transport::Websocket => sockets += 1,
+                Transport::Webhook => continue,
             }
             bytes += size_of::<OpenReader>();
-            for listed in &now.subscription.filter.dimensions {
-                let ids = listed.ids.as_slice();
-                bytes += size_of_val(ids);
-                match listed.dimension {
-                    Dimension::System => systems.extend(ids.iter().copied()),
-                    Dimension::Character => characters.extend(ids.iter().copied()),
-                    _ => {}
-                }
-            }
+            count_ids(&now.subscription.filter, &mut systems, &mut characters, &mut bytes);
+        }
+        let hooks = state.webhooks.list();
+        for hook in &hooks {
+            bytes += size_of::<Hook>();
+            let definition = hook.definition();
+            count_ids(&definition.request.subscription.filter, &mut systems, &mut characters, &mut bytes);
         }
         json!({ "data": {
-            "total_subscriptions": readers.len(),
+            "total_subscriptions": sse + sockets + hooks.len(),
             "websocket_subscriptions": sockets,
-            "webhook_subscriptions": 0,
+            "webhook_subscriptions": hooks.len(),
             "sse_subscriptions": sse,
             "total_systems": systems.len(),
             "total_characters": characters.len(),
@@ -117,4 +139,16 @@ pub async fn stats(State(state): State<Arc<HttpState>>) -> Result<Json, Error> {
     });
     // As in the older service, without a timestamp.
     Ok(Json::bare(&body.await.map_err(Error::failed)?))
+}
+
+fn count_ids(filter: &Filter, systems: &mut HashSet<u32>, characters: &mut HashSet<u32>, bytes: &mut usize) {
+    for listed in &filter.dimensions {
+        let ids = listed.ids.as_slice();
+        *bytes += size_of_val(ids);
+        match listed.dimension {
+            Dimension::System => systems.extend(ids.iter().copied()),
+            Dimension::Character => characters.extend(ids.iter().copied()),
+            _ => {}
+        }
+    }
 }

@@ -32,7 +32,6 @@ use crate::feed::registry::{Client, Transport};
 use crate::feed::start::{BatchForm, Start};
 use crate::http::answer::error::Error;
 use crate::http::answer::lazy_body::{LazyBody, StepResult};
-use crate::http::answer::success::delivered_json;
 use crate::http::request::address;
 use crate::http::request::connections::ClientPaced;
 use crate::http::request::parameters::{Pairs, QueryBody};
@@ -42,6 +41,7 @@ use crate::http::stream::sse::Chunks;
 use crate::http::stream::stream_limits::{StreamKind, StreamLease};
 use crate::plugins::plugin_quota::EvaluatorPermit;
 use crate::wire::event;
+use crate::wire::killmail::delivered_json;
 use crate::wire::query::limits::Limits;
 use crate::wire::query::{self, ParsedQuery};
 
@@ -295,8 +295,8 @@ impl StreamBody {
             Event::Backfilled { span, id } => {
                 chunks.event(Some("gap"), Some(&id), &event::backfilled(&span, &id))
             }
-            Event::Fault { plugin, failure, killmail_id } => {
-                self.write_fault(&plugin, &failure, killmail_id, chunks)
+            Event::Fault { plugin, failure, entry, .. } => {
+                self.write_fault(&plugin, &failure, entry.facts.killmail_id, chunks)
             }
             Event::Ended { reason, message } => {
                 chunks.event(Some("error"), None, &event::error(reason, &message))

@@ -107,6 +107,9 @@ impl SmallValues {
                 (Tree::Meta, Some(_)) => "spans",
                 (Tree::Meta, None) if key.starts_with(prefix::REVISION_NOTICE) => "notices",
                 (Tree::Meta, None) if file.is_some() => "file numbers",
+                (Tree::Meta, None) if key.starts_with(prefix::WEBHOOK) => "webhooks",
+                (Tree::Meta, None) if key.starts_with(prefix::WEBHOOK_STATE) => continue,
+                (Tree::Meta, None) if key.starts_with(prefix::WEBHOOK_ATTEMPT) => continue,
                 (Tree::Meta, None) => "checkpoints",
                 (tree, _) => tree.name(),
             };

@@ -26,6 +26,10 @@ const GET_IDS_MAX: usize = 100;
 const POST_SYSTEMS_MAX: usize = 10_000;
 /// Ids of any other dimension in a POST request or a join. Fixed: WandererKills' limit for characters.
 const POST_IDS_MAX: usize = 50_000;
+/// Solar systems of a webhook. Fixed: WandererKills' limit.
+const WEBHOOK_SYSTEMS_MAX: usize = 100;
+/// Ids of any other dimension of a webhook. Fixed: WandererKills' limit for characters.
+const WEBHOOK_IDS_MAX: usize = 1_000;
 /// Labels of one filter. Fixed: zKillboard has some forty.
 const LABELS_MAX: usize = 100;
 /// Longest preload, days. Fixed: WandererKills' limit.
@@ -67,6 +71,7 @@ const CLIENT: &[&str] = &["client_id", "client_identifier", "identifier"];
 const KNOWN_IN_HISTORY: KnownNames = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, PAGING];
 const KNOWN_IN_COUNTS: KnownNames = &[DIMENSIONS, FILTERS, FORMAT];
 const KNOWN_IN_STREAMS: KnownNames = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, LIVE, STREAM, LAST_IDS];
+const KNOWN_IN_WEBHOOKS: KnownNames = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, LIVE];
 /// The names that have a meaning in a channel join.
 pub const KNOWN_IN_JOINS: KnownNames = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, LIVE, JOINED, JOIN, CLIENT];
 
@@ -117,6 +122,7 @@ enum RequestKind {
     StreamGet,
     StreamPost,
     Channel,
+    Webhook,
 }
 
 impl RequestKind {
@@ -127,6 +133,7 @@ impl RequestKind {
             Self::Count => KNOWN_IN_COUNTS,
             Self::StreamGet | Self::StreamPost => KNOWN_IN_STREAMS,
             Self::Channel => KNOWN_IN_JOINS,
+            Self::Webhook => KNOWN_IN_WEBHOOKS,
         }
     }
 }
@@ -140,6 +147,7 @@ struct ListLimits {
 
 impl ListLimits {
     const POST: Self = Self { systems: POST_SYSTEMS_MAX, others: POST_IDS_MAX };
+    const WEBHOOK: Self = Self { systems: WEBHOOK_SYSTEMS_MAX, others: WEBHOOK_IDS_MAX };
     /// History by GET: the length of the URL is limit enough.
     const NONE: Self = Self { systems: usize::MAX, others: usize::MAX };
 
@@ -182,6 +190,17 @@ pub fn read_stream_body(
 /// As [`read_stream_query`].
 pub fn read_join(parameters: &Parameters<'_>, limits: Limits) -> Result<ParsedQuery, ParameterError> {
     read(RequestKind::Channel, parameters, ListLimits::POST, limits)
+}
+
+/// Reads the filter, plugin and maximum age of a webhook, a JSON object.
+///
+/// # Errors
+/// The first invalid or unknown parameter.
+pub fn read_webhook(body: &[u8], limits: Limits) -> Result<Subscription, ParameterError> {
+    let known = RequestKind::Webhook.known_names();
+    let not_an_object = |why| ParameterError::new("body", format!("the body must be a JSON object: {why}"));
+    let parameters = Parameters::from_object(body, known).map_err(not_an_object)?;
+    Ok(read(RequestKind::Webhook, &parameters, ListLimits::WEBHOOK, limits)?.subscription)
 }
 
 /// Reads a request for a page of history from its query string.
@@ -256,8 +275,8 @@ fn read(
     limits: Limits,
 ) -> Result<ParsedQuery, ParameterError> {
     let is_stream = matches!(request, RequestKind::StreamGet | RequestKind::StreamPost);
-    let is_live = is_stream || request == RequestKind::Channel;
-    if !is_live {
+    let is_live = is_stream || matches!(request, RequestKind::Channel | RequestKind::Webhook);
+    if !is_live || request == RequestKind::Webhook {
         refuse_unknown(parameters)?;
     }
     let lists = read_lists(request, parameters, list_limits)?;
@@ -357,7 +376,7 @@ fn read_lists(
     parameters: &Parameters<'_>,
     limits: ListLimits,
 ) -> Result<Vec<(Dimension, RequestedIds)>, ParameterError> {
-    let lenient = !matches!(request, RequestKind::History | RequestKind::Count);
+    let lenient = !matches!(request, RequestKind::History | RequestKind::Count | RequestKind::Webhook);
     let mut lists = Vec::new();
     for dimension in dimensions_in_order().filter(|dimension| {
         request != RequestKind::Channel || !matches!(dimension, Dimension::System | Dimension::Character)
