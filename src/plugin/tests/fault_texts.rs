@@ -206,7 +206,8 @@ async fn a_quarantined_pair_returns_the_fault_of_that_kind_of_killmails() {
     assert!(resting.message.contains("ValueError"), "the text of another kind: {resting}");
     let resting = engine.judge(&evaluator, vec![killmail(3)], past).await.remove(0).expect_err("it rests");
     assert!(
-        resting.message.starts_with("not called: it is resting ") && !resting.message.contains("ValueError"),
+        resting.message.starts_with("not called: it is in quarantine ")
+            && !resting.message.contains("ValueError"),
         "the text of another kind: {resting}"
     );
 }
