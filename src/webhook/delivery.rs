@@ -22,7 +22,7 @@ use crate::feed::start::Start;
 use crate::feed::wake_terms::register_filter;
 use crate::tasks;
 use crate::webhook::hook::{Definition, Hook};
-use crate::webhook::message::Purpose;
+use crate::webhook::message::{Format, Purpose, discord};
 use crate::webhook::record::{Status, StoredAttempt, StoredState};
 use crate::webhook::request::OnFault;
 use crate::webhook::schedule::Next;
@@ -39,6 +39,8 @@ const RECOVER: Duration = Duration::from_secs(10);
 /// How long a request may take once the server is stopping.
 const STOPPING: Duration = Duration::from_secs(2);
 
+/// The time between two messages to Discord, which refuses more.
+const DISCORD_INTERVAL: Duration = Duration::from_millis(60_000 / discord::MESSAGES_PER_MINUTE as u64);
 /// Digits of the id of a delivery.
 const ID_DIGITS: usize = 32;
 
@@ -233,7 +235,15 @@ impl Delivery<'_> {
         drop(turn);
         let killmail_ids = vec![kept.entry.facts.killmail_id];
         let stored = stored_attempt(&attempt, at_ms, webhook_id.clone(), killmail_ids);
-        self.note(&attempt, stored, id).await
+        let done = self.note(&attempt, stored, id).await;
+        if done.is_some() || self.definition.request.format != Format::Discord {
+            return done;
+        }
+        tokio::select! {
+            () = sleep(DISCORD_INTERVAL) => None,
+            () = self.hook.changed() => Some(Done::Changed),
+            _ = closing.changed() => Some(Done::Closing),
+        }
     }
 
     /// The same for every attempt at the same delivery, also after a restart; another one if it is delivered again because

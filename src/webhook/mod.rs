@@ -3,14 +3,14 @@
 //!
 //! Must not know: axum and requests of the API.
 
-pub mod config;
+pub(crate) mod config;
 pub(crate) mod delivery;
 pub(crate) mod hook;
 pub(crate) mod hosts;
-pub mod message;
+pub(crate) mod message;
 pub(crate) mod record;
 pub(crate) mod request;
-pub mod schedule;
+pub(crate) mod schedule;
 pub mod signature;
 pub mod target;
 pub(crate) mod webhooks;

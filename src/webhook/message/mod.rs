@@ -5,8 +5,8 @@
 //!
 //! Must not know: when and where messages are sent, how they are signed.
 
-pub mod canonical;
-pub mod discord;
+pub(crate) mod canonical;
+pub(crate) mod discord;
 
 use std::fmt;
 

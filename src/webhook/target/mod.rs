@@ -7,15 +7,15 @@
 //!
 //! Must not know: what is sent, or when.
 
-pub mod address_class;
-pub mod address_policy;
+pub(crate) mod address_class;
+pub(crate) mod address_policy;
 #[cfg(test)]
 mod address_policy_tests;
-pub mod callback_url;
+pub(crate) mod callback_url;
 pub mod config;
 pub mod lookup;
-pub mod port_range;
-pub mod resolver;
+pub(crate) mod port_range;
+pub(crate) mod resolver;
 pub mod sender;
-pub mod target_error;
-pub mod target_policy;
+pub(crate) mod target_error;
+pub(crate) mod target_policy;

@@ -7,10 +7,10 @@
 //!
 //! Must not know: when messages are sent.
 
-pub mod discord_options;
-pub mod embed;
-pub mod markdown;
-pub mod outcome;
+pub(crate) mod discord_options;
+pub(crate) mod embed;
+pub(crate) mod markdown;
+pub(crate) mod outcome;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
