@@ -105,7 +105,20 @@ impl Key<'_> {
             Self::Revision(_) => Tree::Revisions,
             Self::Plugin(_) => Tree::Plugins,
             Self::RefusedDocument(_) | Self::RefusedCount(_) => Tree::Refused,
-            _ => Tree::Meta,
+            Self::Schema
+            | Self::Epoch
+            | Self::Restored
+            | Self::Numbers
+            | Self::LostNumbers
+            | Self::Dictionary(_)
+            | Self::Checkpoint(_)
+            | Self::Wanted(_)
+            | Self::Span(_)
+            | Self::RevisionNotice(_)
+            | Self::FileRun(_)
+            | Self::Webhook(_)
+            | Self::WebhookState(_)
+            | Self::WebhookAttempt(..) => Tree::Meta,
         }
     }
 
@@ -156,7 +169,6 @@ pub fn is_kept_twice(tree: Tree, key: &[u8]) -> bool {
         prefix::FILE_RUN,
         prefix::WEBHOOK,
         prefix::WEBHOOK_STATE,
-        prefix::WEBHOOK_ATTEMPT,
     ];
     match tree {
         Tree::Plugins => true,
@@ -170,6 +182,9 @@ pub fn is_kept_twice(tree: Tree, key: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::mem::discriminant;
+
     use super::*;
 
     /// One key of each kind with its bytes on disk, which must never change.
@@ -203,22 +218,50 @@ mod tests {
         }
     }
 
+    /// Decided for every key: a value that is lost with the engine unless it is kept twice.
+    const fn must_be_kept_twice(key: &Key<'_>) -> bool {
+        match key {
+            Key::Checkpoint(_)
+            | Key::Wanted(_)
+            | Key::Span(_)
+            | Key::RevisionNotice(_)
+            | Key::FileRun(_)
+            | Key::Webhook(_)
+            | Key::WebhookState(_)
+            | Key::Plugin(_) => true,
+            // Recovered from the frames of killmails, or written by the next start.
+            Key::Record(_)
+            | Key::LogEntry(_)
+            | Key::Revision(_)
+            | Key::Schema
+            | Key::Epoch
+            | Key::Restored
+            | Key::Numbers
+            | Key::LostNumbers
+            | Key::Dictionary(_) => false,
+            // Too many, and only shown to people.
+            Key::WebhookAttempt(..) | Key::RefusedDocument(_) | Key::RefusedCount(_) => false,
+        }
+    }
+
     #[test]
-    fn small_values_are_kept_twice_but_killmails_are_not() {
-        let twice: Vec<Key<'_>> =
-            KEYS.iter().filter(|(_, tree, key)| is_kept_twice(*tree, key)).map(|(key, ..)| *key).collect();
-        let expected = [
-            Key::Checkpoint("r2z2"),
-            Key::Wanted(1),
-            Key::Span(2),
-            Key::RevisionNotice(3),
-            Key::FileRun(4),
-            Key::Webhook("one"),
-            Key::WebhookState("one"),
-            Key::WebhookAttempt("one", 7),
-            Key::Plugin("rich"),
-        ];
-        assert_eq!(twice, expected);
+    fn every_kind_of_key_is_listed_and_kept_as_decided() {
+        let kinds: HashSet<_> = KEYS.iter().map(|(key, ..)| discriminant(key)).collect();
+        assert_eq!(kinds.len(), KEYS.len(), "a key of each kind, once");
+        for (key, tree, bytes) in KEYS {
+            assert_eq!(is_kept_twice(*tree, bytes), must_be_kept_twice(key), "{key:?}");
+        }
         assert_eq!([b"\0\0\0\0\0\0\0\x05", b"\xFFno_idea"].map(|key| refused_document(key)), [Some(5), None]);
+    }
+
+    #[test]
+    fn every_key_of_meta_is_described() {
+        let described = include_str!("../../docs/storage.md");
+        for (key, ..) in KEYS.iter().filter(|(_, tree, _)| *tree == Tree::Meta) {
+            let bytes = key.bytes();
+            let end = bytes.iter().rposition(|byte| *byte == b'/').map_or(bytes.len(), |at| at + 1);
+            let text = format!("\"{}\"", String::from_utf8_lossy(&bytes[..end]));
+            assert!(described.contains(&text), "docs/storage.md does not describe {text}");
+        }
     }
 }
