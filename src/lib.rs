@@ -16,9 +16,9 @@
 //! | 0 | [`clock`] | the wall clock |
 //! | 0 | [`budget`] | a limit in bytes shared by many |
 //! | 0 | `enum_with_all` | a macro for enums that list their variants |
-//! | 1 | [`quota`] | limits per key, such as connections per address |
 //! | 0 | [`network`] | networks of addresses, as settings name them |
 //! | 0 | [`tls`] | which implementation of TLS clients use |
+//! | 1 | [`quota`] | limits per key, such as connections per address |
 //! | 1 | [`store`] | the log on disk, its index in memory, checks and repairs |
 //! | 1 | [`plugin`] | the WebAssembly sandbox: uploads are scanned, compiled and run within limits |
 //! | 1 | [`telemetry`] | status of the sources and counters, written anywhere and reported by `http` |
@@ -31,7 +31,6 @@
 //! | 6 | [`ingest`] | the sources killmails come from, and file import |
 //! | 6 | [`http`] | the HTTP API and event streams |
 //! | 6 | [`phoenix`] | Phoenix channels over WebSockets |
-//! | 5 | [`webhook`] | killmails delivered by HTTP POST |
 //! | 7 | [`config`] | the configuration: file, environment, flags |
 //! | 7 | [`server`] | the composition root: opens everything, listens, shuts down |
 //! | 7 | [`cli`] | the command line |

@@ -4,7 +4,7 @@
 //! A reader is a subscription and a place in the log. There is no queue between the log and a reader: a slow reader
 //! reads later.
 //!
-//! Must not know: SSE, channels, webhooks, HTTP.
+//! Must not know: how events are framed or sent.
 
 pub mod config;
 pub(crate) mod counters;

@@ -15,7 +15,7 @@ use crate::wire::read::number::to_integer;
 const SYSTEM_MAX: u32 = 50_000_000;
 /// Player characters begin here; below are NPCs.
 const CHARACTER_MIN: u32 = 90_000_000;
-/// And end before this.
+/// Ids of player characters are below this.
 const CHARACTER_MAX: u32 = 3_000_000_000;
 
 /// Ids as they come in, from one list or several: looked at one by one, no more of them kept than may be.
@@ -44,7 +44,7 @@ impl Ids {
         }
     }
 
-    /// One more, as it came.
+    /// Adds an id as the client sent it.
     pub fn push(&mut self, value: &RawValue) {
         self.given += 1;
         let number = json_number(value).filter(is_integer);
@@ -64,7 +64,7 @@ impl Ids {
         }
     }
 
-    /// They, distinct, in the order given.
+    /// The distinct ids, in the order given.
     ///
     /// # Errors
     /// Upstream's text.

@@ -268,12 +268,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::wire::query::request_form::CHANNEL_JOIN;
 
     fn join(topic: &str, payload: Value) -> Result<Join, String> {
         let payload = payload.to_string();
         Join::read(
             Topic::read(topic).map_err(|error| error.to_string())?,
-            &Parameters::from_object(payload.as_bytes(), query::KNOWN_IN_JOINS).unwrap(),
+            &Parameters::from_object(payload.as_bytes(), CHANNEL_JOIN.known_names).unwrap(),
             &Config::default(),
             Limits { plugin_config_bytes: 8 << 10 },
         )

@@ -23,8 +23,8 @@ use crate::phoenix::effect::{Effect, Open};
 use crate::phoenix::frame::{Form, Malformed, Message, Ref, Status, To};
 use crate::phoenix::join::{Join, JoinError, PreloadRequest, Topic};
 use crate::phoenix::payloads::{self, Joined, Resumed};
-use crate::wire::query;
 use crate::wire::query::limits::Limits;
+use crate::wire::query::request_form::CHANNEL_JOIN;
 
 /// Messages that may wait for the reply to their topic's join.
 const WAITING_MAX: usize = 64;
@@ -212,7 +212,7 @@ impl Session {
     fn read(&self, message: &Message) -> Result<Join, JoinError> {
         let topic = Topic::read(&message.topic)?;
         let payload = message
-            .members(query::KNOWN_IN_JOINS)
+            .members(CHANNEL_JOIN.known_names)
             .ok_or_else(|| "the payload of a join must be an object".to_owned())?;
         let max = self.config.topics_max;
         if self.channels.len() + self.joining.len() >= max {

@@ -75,25 +75,37 @@ impl App {
         connections: Arc<Connections>,
         bodies_max: usize,
     ) -> Result<Self, Error> {
-        let store_config = config.store.clone();
-        let open = move || Store::open(store_config, wire::killmail::encode);
+        // Every section, so that a new one is not forgotten here; the listener and the sources have theirs.
+        let Config {
+            server,
+            connections: _,
+            ingest: _,
+            store,
+            feed,
+            plugin,
+            http: http_config,
+            channels,
+            webhook,
+            renamed: _,
+        } = config;
+        let open = move || Store::open(store, wire::killmail::encode);
         let store = tasks::blocking("open store", open).await??;
-        let token = match config.server.api_token {
+        let token = match server.api_token {
             Some(token) => token,
-            None => read_or_create_token(&config.server.data_dir)?,
+            None => read_or_create_token(&server.data_dir)?,
         };
-        let plugins = open_plugins(config.plugin, Arc::clone(&store)).await?;
+        let plugins = open_plugins(plugin, Arc::clone(&store)).await?;
         let query_limits = Limits { plugin_config_bytes: plugins.engine().config().config_bytes };
         let body_requests = Arc::new(BodyRequests::new(Arc::clone(&store), bodies_max));
         let telemetry = Telemetry::default();
         let unreadable = Arc::clone(&telemetry.unreadable);
-        let feed = Feed::start(Arc::clone(&store), Arc::clone(&plugins), unreadable, config.feed)?;
+        let feed = Feed::start(Arc::clone(&store), Arc::clone(&plugins), unreadable, feed)?;
         let webhooks = {
-            let (feed, store, config) = (Arc::clone(&feed), Arc::clone(&store), config.webhook);
+            let (feed, store, config) = (Arc::clone(&feed), Arc::clone(&store), webhook);
             let open = move || Webhooks::open(feed, store, config, query_limits);
             tasks::blocking("open webhooks", open).await??
         };
-        let proxies = config.http.trusted_proxies.clone();
+        let proxies = http_config.trusted_proxies.clone();
         let caller_lookup = Box::new(move |parts: &Parts| phoenix::Caller {
             address: address::client_address(parts, &proxies),
             judged: address::plugin_caller(parts, &proxies),
@@ -103,12 +115,12 @@ impl App {
             Arc::clone(&store),
             Arc::clone(&telemetry.channel_counters),
             query_limits,
-            config.channels,
+            channels,
             caller_lookup,
         );
-        let in_flight = Arc::new(Budget::new(config.http.in_flight_max_bytes));
+        let in_flight = Arc::new(Budget::new(http_config.in_flight_max_bytes));
         let dependencies = http::state::HttpDependencies {
-            config: config.http,
+            config: http_config,
             query_limits,
             feed: Arc::clone(&feed),
             store: Arc::clone(&store),

@@ -1,7 +1,7 @@
 //! Counters that prove how the work is saved: who is rung, what a plugin is asked, how often a killmail is
 //! encoded.
 //!
-//! Must not know: doors; what is counted lies below them.
+//! Must not know: transports; what is counted lies below them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -30,7 +30,7 @@ struct Run {
 pub struct FileNumbers {
     /// Ascending by both numbers; the first one starts at file 1.
     runs: Vec<Run>,
-    /// Files of entries that got their hash late, after files of younger entries; and the reverse.
+    /// Files of entries that got their hash late, after files of newer entries; and the reverse.
     late: BTreeMap<u64, u64>,
     late_files: BTreeMap<u64, u64>,
     /// The number of the next file.

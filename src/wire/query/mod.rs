@@ -16,8 +16,11 @@ use crate::store::query::Order;
 use crate::wire::batch_key::BatchKey;
 use crate::wire::query::ids_as_given::IdsAsGiven;
 use crate::wire::query::limits::Limits;
-use crate::wire::query::parameters::{KnownNames, ParameterError, Parameters, RequestedId, RequestedIds};
+use crate::wire::query::parameters::{ParameterError, Parameters, RequestedId, RequestedIds};
 use crate::wire::query::plugin_use::read_plugin_use;
+use crate::wire::query::request_form::{
+    CHANNEL_JOIN, COUNT, EVENT_STREAM, HISTORY, RequestForm, UnknownNames, WEBHOOK,
+};
 use crate::wire::text::JsonBuffer;
 
 /// Ids of one dimension in a stream by GET. Fixed: WandererKills' limit.
@@ -68,13 +71,6 @@ pub const JOINED: &[&str] = &["systems", "characters"];
 /// as ignored: the parameter of the socket counts.
 const CLIENT: &[&str] = &["client_id", "client_identifier", "identifier"];
 
-const KNOWN_IN_HISTORY: KnownNames = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, PAGING];
-const KNOWN_IN_COUNTS: KnownNames = &[DIMENSIONS, FILTERS, FORMAT];
-const KNOWN_IN_STREAMS: KnownNames = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, LIVE, STREAM, LAST_IDS];
-const KNOWN_IN_WEBHOOKS: KnownNames = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, LIVE];
-/// The names that have a meaning in a channel join.
-pub const KNOWN_IN_JOINS: KnownNames = &[DIMENSIONS, FILTERS, FORMAT, PLUGIN, LIVE, JOINED, JOIN, CLIENT];
-
 const ROLES: &[(&str, Role)] = &[
     ("any", Role::Any),
     ("victim", Role::Victim),
@@ -115,29 +111,6 @@ pub struct ParsedQuery {
     pub filters: Bytes,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum RequestKind {
-    History,
-    Count,
-    StreamGet,
-    StreamPost,
-    Channel,
-    Webhook,
-}
-
-impl RequestKind {
-    /// The names that have a meaning.
-    const fn known_names(self) -> KnownNames {
-        match self {
-            Self::History => KNOWN_IN_HISTORY,
-            Self::Count => KNOWN_IN_COUNTS,
-            Self::StreamGet | Self::StreamPost => KNOWN_IN_STREAMS,
-            Self::Channel => KNOWN_IN_JOINS,
-            Self::Webhook => KNOWN_IN_WEBHOOKS,
-        }
-    }
-}
-
 /// How many ids each list of a request may have.
 #[derive(Debug, Clone, Copy)]
 struct ListLimits {
@@ -164,12 +137,7 @@ pub type QueryPairs = [(String, String)];
 /// # Errors
 /// The first invalid parameter, in WandererKills' order.
 pub fn read_stream_query(pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, ParameterError> {
-    read_query_string(
-        RequestKind::StreamGet,
-        pairs,
-        ListLimits { systems: GET_IDS_MAX, others: GET_IDS_MAX },
-        limits,
-    )
+    read_query_string(&EVENT_STREAM, pairs, ListLimits { systems: GET_IDS_MAX, others: GET_IDS_MAX }, limits)
 }
 
 /// Reads a stream request from its body, a JSON object or empty, and from its query string.
@@ -181,7 +149,7 @@ pub fn read_stream_body(
     pairs: &QueryPairs,
     limits: Limits,
 ) -> Result<ParsedQuery, ParameterError> {
-    read_body(RequestKind::StreamPost, body, pairs, limits)
+    read_body(&EVENT_STREAM, body, pairs, limits)
 }
 
 /// Reads a channel join, except for its systems and characters, which have their own names and limits.
@@ -189,7 +157,7 @@ pub fn read_stream_body(
 /// # Errors
 /// As [`read_stream_query`].
 pub fn read_join(parameters: &Parameters<'_>, limits: Limits) -> Result<ParsedQuery, ParameterError> {
-    read(RequestKind::Channel, parameters, ListLimits::POST, limits)
+    read(&CHANNEL_JOIN, parameters, ListLimits::POST, limits)
 }
 
 /// Reads the filter, plugin and maximum age of a webhook, a JSON object.
@@ -197,10 +165,10 @@ pub fn read_join(parameters: &Parameters<'_>, limits: Limits) -> Result<ParsedQu
 /// # Errors
 /// The first invalid or unknown parameter.
 pub fn read_webhook(body: &[u8], limits: Limits) -> Result<Subscription, ParameterError> {
-    let known = RequestKind::Webhook.known_names();
+    let known = WEBHOOK.known_names;
     let not_an_object = |why| ParameterError::new("body", format!("the body must be a JSON object: {why}"));
     let parameters = Parameters::from_object(body, known).map_err(not_an_object)?;
-    Ok(read(RequestKind::Webhook, &parameters, ListLimits::WEBHOOK, limits)?.subscription)
+    Ok(read(&WEBHOOK, &parameters, ListLimits::WEBHOOK, limits)?.subscription)
 }
 
 /// Reads a request for a page of history from its query string.
@@ -208,7 +176,7 @@ pub fn read_webhook(body: &[u8], limits: Limits) -> Result<Subscription, Paramet
 /// # Errors
 /// The first invalid or unknown parameter.
 pub fn read_history_query(pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, ParameterError> {
-    read_query_string(RequestKind::History, pairs, ListLimits::NONE, limits)
+    read_query_string(&HISTORY, pairs, ListLimits::NONE, limits)
 }
 
 /// Reads a request for a page of history from its body, a JSON object or empty, and from its query string.
@@ -220,7 +188,7 @@ pub fn read_history_body(
     pairs: &QueryPairs,
     limits: Limits,
 ) -> Result<ParsedQuery, ParameterError> {
-    read_body(RequestKind::History, body, pairs, limits)
+    read_body(&HISTORY, body, pairs, limits)
 }
 
 /// Reads a request for a count from its query string.
@@ -228,7 +196,7 @@ pub fn read_history_body(
 /// # Errors
 /// As [`read_history_query`]; parameters of plugins and pages are unknown here.
 pub fn read_count_query(pairs: &QueryPairs, limits: Limits) -> Result<ParsedQuery, ParameterError> {
-    read_query_string(RequestKind::Count, pairs, ListLimits::NONE, limits)
+    read_query_string(&COUNT, pairs, ListLimits::NONE, limits)
 }
 
 /// Reads a request for a count from its body, a JSON object or empty, and from its query string.
@@ -240,63 +208,64 @@ pub fn read_count_body(
     pairs: &QueryPairs,
     limits: Limits,
 ) -> Result<ParsedQuery, ParameterError> {
-    read_body(RequestKind::Count, body, pairs, limits)
+    read_body(&COUNT, body, pairs, limits)
 }
 
 fn read_query_string(
-    request: RequestKind,
+    form: &RequestForm,
     pairs: &QueryPairs,
     lists: ListLimits,
     limits: Limits,
 ) -> Result<ParsedQuery, ParameterError> {
-    read(request, &Parameters::from_pairs(pairs, request.known_names()), lists, limits)
+    read(form, &Parameters::from_pairs(pairs, form.known_names), lists, limits)
 }
 
 fn read_body(
-    request: RequestKind,
+    form: &RequestForm,
     body: &[u8],
     pairs: &QueryPairs,
     limits: Limits,
 ) -> Result<ParsedQuery, ParameterError> {
-    let (body, known) = (body.trim_ascii(), request.known_names());
+    let (body, known) = (body.trim_ascii(), form.known_names);
     let not_an_object = |why| ParameterError::new("body", format!("the body must be a JSON object: {why}"));
     let parameters = if body.is_empty() {
         Parameters::empty(known)
     } else {
         Parameters::from_object(body, known).map_err(not_an_object)?
     };
-    read(request, &parameters.or_from_pairs(pairs), ListLimits::POST, limits)
+    read(form, &parameters.or_from_pairs(pairs), ListLimits::POST, limits)
 }
 
 fn read(
-    request: RequestKind,
+    form: &RequestForm,
     parameters: &Parameters<'_>,
     list_limits: ListLimits,
     limits: Limits,
 ) -> Result<ParsedQuery, ParameterError> {
-    let is_stream = matches!(request, RequestKind::StreamGet | RequestKind::StreamPost);
-    let is_live = is_stream || matches!(request, RequestKind::Channel | RequestKind::Webhook);
-    if !is_live || request == RequestKind::Webhook {
+    let &RequestForm { has_plugin, is_live, is_stream, is_paged, .. } = form;
+    if matches!(form.unknown_names, UnknownNames::Refused) {
         refuse_unknown(parameters)?;
     }
-    let lists = read_lists(request, parameters, list_limits)?;
+    let lists = read_lists(form, parameters, list_limits)?;
     let min_value = parameters.amount("min_value")?;
     let preload_days = if is_stream { parameters.count("preload_days", PRELOAD_DAYS_MAX)? } else { None };
     let mut filter = read_restrictions(parameters)?;
     filter.min_value = min_value;
     let max_age_secs = if is_live { parameters.count("max_age_secs", u32::MAX)? } else { None };
-    let plugin = if request == RequestKind::Count { None } else { read_plugin_use(parameters, limits)? };
-    let paging = request == RequestKind::History;
-    let order = if paging { parameters.word("order", ORDERS)? } else { None };
-    let limit = if paging { parameters.integer_in("limit", 1..=PAGE_MAX)? } else { None };
-    let cursor = if paging { parameters.text("cursor")? } else { None };
+    let plugin = if has_plugin { read_plugin_use(parameters, limits)? } else { None };
+    let order = if is_paged { parameters.word("order", ORDERS)? } else { None };
+    let limit = if is_paged { parameters.integer_in("limit", 1..=PAGE_MAX)? } else { None };
+    let cursor = if is_paged { parameters.text("cursor")? } else { None };
     parameters.word("format", FORMATS)?;
     let batch_key = if is_stream { parameters.word("batch_key", BATCH_KEYS)? } else { None };
     let batch_max_bytes =
         if is_stream { parameters.integer_in("batch_max_bytes", BATCH_BYTES)? } else { None };
     let last_event_id = if is_stream { read_last_event_id(parameters) } else { None };
     check_counts(&lists, list_limits)?;
-    let ignored = if is_live { list_ignored(request, parameters)? } else { Vec::new() };
+    let ignored = match form.unknown_names {
+        UnknownNames::Refused => Vec::new(),
+        UnknownNames::Reported(suggest) => list_ignored(suggest, parameters)?,
+    };
     let filters = if is_stream {
         encode_filters(&lists, &filter, preload_days.unwrap_or(0), plugin.as_ref())
     } else {
@@ -343,10 +312,11 @@ fn unknown_parameter(name: &str, suggestion: Option<&str>) -> ParameterError {
     ParameterError::new(name, format!("Unknown parameter: {name}{hint}"))
 }
 
-/// The names that have no effect. A misspelt filter is an error instead: without it the client would get
-/// every killmail.
-fn list_ignored(request: RequestKind, parameters: &Parameters<'_>) -> Result<Vec<String>, ParameterError> {
-    let suggest = if request == RequestKind::Channel { unknown::suggest_list } else { unknown::suggest };
+/// The names that have no effect.
+fn list_ignored(
+    suggest: fn(&str) -> Option<&'static str>,
+    parameters: &Parameters<'_>,
+) -> Result<Vec<String>, ParameterError> {
     match parameters.unknown().iter().find_map(|name| Some((name, suggest(name)?))) {
         Some((name, suggestion)) => Err(unknown_parameter(name, Some(suggestion))),
         None => Ok(parameters.unknown().to_vec()),
@@ -372,18 +342,17 @@ fn dimensions_in_order() -> impl Iterator<Item = Dimension> {
 }
 
 fn read_lists(
-    request: RequestKind,
+    form: &RequestForm,
     parameters: &Parameters<'_>,
     limits: ListLimits,
 ) -> Result<Vec<(Dimension, RequestedIds)>, ParameterError> {
-    let lenient = !matches!(request, RequestKind::History | RequestKind::Count | RequestKind::Webhook);
     let mut lists = Vec::new();
     for dimension in dimensions_in_order().filter(|dimension| {
-        request != RequestKind::Channel || !matches!(dimension, Dimension::System | Dimension::Character)
+        form.has_systems_and_characters || !matches!(dimension, Dimension::System | Dimension::Character)
     }) {
         let field = dimension.parameter();
         let ids = parameters.ids(field, limits.max_ids(dimension))?;
-        if !lenient && ids.has_impossible() {
+        if !form.allows_impossible_ids && ids.has_impossible() {
             return Err(ParameterError::new(field, format!("{field} must be positive and fit 32 bits")));
         }
         if !ids.is_empty() {
@@ -475,6 +444,7 @@ pub mod limits;
 pub(crate) mod origin;
 pub mod parameters;
 mod plugin_use;
+pub(crate) mod request_form;
 pub(crate) mod spelling;
 #[cfg(test)]
 #[path = "query_tests.rs"]

@@ -67,7 +67,7 @@ fn misspelt_filters_are_refused_and_other_unknown_names_reported() {
     );
     let joined = |value: Value| {
         let text = value.to_string();
-        read_join(&Parameters::from_object(text.as_bytes(), KNOWN_IN_JOINS).unwrap(), LIMITS)
+        read_join(&Parameters::from_object(text.as_bytes(), CHANNEL_JOIN.known_names).unwrap(), LIMITS)
             .map(|asked| asked.ignored)
             .map_err(|error| error.message)
     };
@@ -143,8 +143,10 @@ fn unknown_formats_are_refused() {
     assert_eq!(posted(json!({"format": "nonsense"})).unwrap_err(), refusal);
     assert_eq!(read_history_query(&pairs("format=nonsense"), LIMITS).unwrap_err().message, refusal);
     assert_eq!(read_count_query(&pairs("format=nonsense"), LIMITS).unwrap_err().message, refusal);
-    let joined =
-        read_join(&Parameters::from_object(b"{\"format\":\"nonsense\"}", KNOWN_IN_JOINS).unwrap(), LIMITS);
+    let joined = read_join(
+        &Parameters::from_object(b"{\"format\":\"nonsense\"}", CHANNEL_JOIN.known_names).unwrap(),
+        LIMITS,
+    );
     assert_eq!(joined.unwrap_err().message, refusal);
     assert!(
         stream("format=canonical").is_ok() && read_count_query(&pairs("format=canonical"), LIMITS).is_ok()
@@ -389,18 +391,18 @@ fn unknown_members_are_skipped_and_reported_by_name() {
         names.join(","),
         "x".repeat(100)
     );
-    let given = Parameters::from_object(body.as_bytes(), KNOWN_IN_STREAMS).unwrap();
+    let given = Parameters::from_object(body.as_bytes(), EVENT_STREAM.known_names).unwrap();
     assert_eq!((given.unknown().len(), given.unknown()[0].as_str()), (32, "n0"));
     assert_eq!(given.ids("system_ids", 1).unwrap().len(), 1);
     let long = format!("{{\"{}\":1}}", "x".repeat(100));
-    let given = Parameters::from_object(long.as_bytes(), KNOWN_IN_STREAMS).unwrap();
+    let given = Parameters::from_object(long.as_bytes(), EVENT_STREAM.known_names).unwrap();
     assert_eq!(given.unknown(), [format!("{}...", "x".repeat(60))]);
 }
 
 #[test]
 fn excess_ids_are_dropped_but_checked() {
     let body = format!("{{\"character_ids\":[{}0]}}", "1,".repeat(200_000));
-    let given = Parameters::from_object(body.as_bytes(), KNOWN_IN_STREAMS).unwrap();
+    let given = Parameters::from_object(body.as_bytes(), EVENT_STREAM.known_names).unwrap();
     assert_eq!(given.ids("character_ids", 50_000).unwrap().len(), 50_001);
     let body = body.replace("0]", "{}]");
     assert_eq!(
