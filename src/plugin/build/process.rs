@@ -185,7 +185,7 @@ impl CompileProcess<'_> {
                 Refusal::TooSlowToCompile { message, limit: cpu_secs }
             }
             signal => {
-                let advice = advice_for(signal);
+                let advice = advice_for(signal, self.request.memory_setting());
                 let stderr = first_lines(stderr);
                 Refusal::Crashed(format!(
                     "the compiling process ended before it was done ({status}; {stderr}); {advice}"
@@ -223,12 +223,14 @@ fn first_lines(stderr: &str) -> String {
     if lines.is_empty() { "it wrote nothing to stderr".to_owned() } else { lines.join(" ") }
 }
 
-/// Advice after an end by this signal, or by none.
-const fn advice_for(signal: Option<i32>) -> &'static str {
-    match signal {
+/// Advice after an end by this signal, or by none. The setting is that of the memory it may take.
+fn advice_for(signal: Option<i32>, memory_setting: &str) -> String {
+    let advice = match signal {
         Some(libc::SIGKILL) => {
-            "it was killed, most likely by the system because memory ran out: give the machine more, or lower \
-             plugin.compile_large_memory_bytes, and upload it again"
+            return format!(
+                "it was killed, most likely by the system because memory ran out: give the machine more, or lower \
+                 {memory_setting}, and upload it again"
+            );
         }
         Some(libc::SIGSYS) => {
             "it made a system call that is denied to it, which is a bug of this server or of a library it uses: please report it \
@@ -241,7 +243,8 @@ const fn advice_for(signal: Option<i32>) -> &'static str {
             "upload it again; if that ends in the same way, the compiler cannot handle this component: build it differently (another \
              version of its tools, less optimisation), and please report it"
         }
-    }
+    };
+    advice.to_owned()
 }
 
 /// Warns once that uploads are compiled without a filter of system calls.
@@ -269,5 +272,17 @@ async fn read_stderr(stderr: impl AsyncRead + Unpin) -> String {
 async fn kill(child: &mut Child) {
     if let Err(error) = child.kill().await {
         tracing::debug!("a compiling process had already exited: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_advice_after_a_kill_names_the_setting_of_its_lane() {
+        for setting in ["plugin.compile_small_memory_bytes", "plugin.compile_large_memory_bytes"] {
+            assert!(advice_for(Some(libc::SIGKILL), setting).contains(setting));
+        }
     }
 }
