@@ -25,6 +25,28 @@ pub fn writes(key: Key<'_>, value: &[u8]) -> Vec<Write> {
     (0..count).map(|n| Write { tree, key: chunk_key(&key, n as u16), value: Some(chunk(n)) }).collect()
 }
 
+/// The writes that replace a value by another one: chunks of a longer previous value are removed.
+pub fn replacement(engine: &Engine, key: Key<'_>, value: &[u8]) -> Result<Vec<Write>, StoreError> {
+    let mut writes = removals(engine, key.tree(), &key.bytes())?;
+    let put = self::writes(key, value);
+    writes.retain(|removal| put.iter().all(|write| write.key != removal.key));
+    writes.extend(put);
+    Ok(writes)
+}
+
+/// The writes that remove every key of a tree with this beginning: a value with all of its chunks, or several values.
+pub fn removals(engine: &Engine, tree: Tree, first: &[u8]) -> Result<Vec<Write>, StoreError> {
+    let mut removals = Vec::new();
+    for pair in engine.scan(tree, first) {
+        let (key, _) = pair?;
+        if !key.starts_with(first) {
+            break;
+        }
+        removals.push(Write { tree, key: key.to_vec(), value: None });
+    }
+    Ok(removals)
+}
+
 pub fn read(engine: &Engine, key: Key<'_>) -> Result<Option<Vec<u8>>, StoreError> {
     let (tree, key) = (key.tree(), key.bytes());
     engine.get(tree, &key)?.map(|first| join(engine, tree, &key, &first)).transpose()

@@ -9,7 +9,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::store::Store;
-use crate::store::engine::{Write, chunked_values, data_folder};
+use crate::store::engine::{chunked_values, data_folder};
 use crate::store::error::StoreError;
 use crate::store::keys::{Key, Tree};
 use crate::store::plugins::compiled::UploadFile;
@@ -36,11 +36,7 @@ impl Store {
     /// # Errors
     /// The disk.
     pub fn put_plugin(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        let mut writes = self.removals(name)?;
-        // Of a longer previous state, only the chunks that are not overwritten have to be removed.
-        let put = chunked_values::writes(Key::Plugin(name), bytes);
-        writes.retain(|removal| put.iter().all(|write| write.key != removal.key));
-        writes.extend(put);
+        let writes = chunked_values::replacement(&self.engine, Key::Plugin(name), bytes)?;
         self.engine.commit(writes)
     }
 
@@ -49,21 +45,8 @@ impl Store {
     /// # Errors
     /// The disk.
     pub fn remove_plugin(&self, name: &str) -> Result<(), StoreError> {
-        self.engine.commit(self.removals(name)?)
-    }
-
-    /// The writes that remove all chunks of a plugin's state.
-    fn removals(&self, name: &str) -> Result<Vec<Write>, StoreError> {
-        let first = Key::Plugin(name).bytes();
-        let mut removals = Vec::new();
-        for pair in self.engine.scan(Tree::Plugins, &first) {
-            let (key, _) = pair?;
-            if !key.starts_with(&first) {
-                break;
-            }
-            removals.push(Write { tree: Tree::Plugins, key: key.to_vec(), value: None });
-        }
-        Ok(removals)
+        let key = Key::Plugin(name);
+        self.engine.commit(chunked_values::removals(&self.engine, key.tree(), &key.bytes())?)
     }
 
     /// Stores an upload as the component of this digest (hex); on disk when this returns. Moves the upload's

@@ -58,11 +58,7 @@ impl Store {
     /// # Errors
     /// The disk.
     pub fn put_webhook(&self, id: &str, definition: &[u8], state: &[u8]) -> Result<(), StoreError> {
-        let mut writes = self.webhook_removals(id, prefix::WEBHOOK)?;
-        let put = chunked_values::writes(Key::Webhook(id), definition);
-        // Of a longer previous definition, only the chunks that are not overwritten have to be removed.
-        writes.retain(|removal| put.iter().all(|write| write.key != removal.key));
-        writes.extend(put);
+        let mut writes = chunked_values::replacement(&self.engine, Key::Webhook(id), definition)?;
         writes.push(Write::new(Key::WebhookState(id), state.to_vec()));
         self.engine.commit(writes)
     }
@@ -89,21 +85,9 @@ impl Store {
     pub fn remove_webhook(&self, id: &str) -> Result<(), StoreError> {
         let mut writes = Vec::new();
         for kind in [prefix::WEBHOOK, prefix::WEBHOOK_STATE, prefix::WEBHOOK_ATTEMPT] {
-            writes.extend(self.webhook_removals(id, kind)?);
+            let first = [kind, id.as_bytes()].concat();
+            writes.extend(chunked_values::removals(&self.engine, Tree::Meta, &first)?);
         }
         self.engine.commit(writes)
-    }
-
-    fn webhook_removals(&self, id: &str, kind: &[u8]) -> Result<Vec<Write>, StoreError> {
-        let first = [kind, id.as_bytes()].concat();
-        let mut removals = Vec::new();
-        for pair in self.engine.scan(Tree::Meta, &first) {
-            let (key, _) = pair?;
-            if !key.starts_with(&first) {
-                break;
-            }
-            removals.push(Write { tree: Tree::Meta, key: key.to_vec(), value: None });
-        }
-        Ok(removals)
     }
 }
