@@ -5,6 +5,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// The sequence number of an entry in the log: consecutive from 1. 0 is the position before the first entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Seq(pub u64);
@@ -63,7 +65,8 @@ impl Place {
 
 /// The event id that clients get: `<epoch>-<seq>`, or `<epoch>-<head>.<killmail id>` in a preload. It is
 /// opaque to them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct EventId {
     /// The store it belongs to.
     pub epoch: Epoch,
@@ -77,6 +80,20 @@ impl fmt::Display for EventId {
             Place::Live(seq) => write!(f, "{}-{seq}", self.epoch),
             Place::Preload { head, after } => write!(f, "{}-{head}.{after}", self.epoch),
         }
+    }
+}
+
+impl From<EventId> for String {
+    fn from(id: EventId) -> Self {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for EventId {
+    type Error = MalformedId;
+
+    fn try_from(text: String) -> Result<Self, MalformedId> {
+        text.parse()
     }
 }
 

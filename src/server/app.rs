@@ -2,7 +2,7 @@
 //! commands on a data folder send it requests directly.
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
@@ -16,9 +16,7 @@ use tower::ServiceExt;
 use crate::body_requests::BodyRequests;
 use crate::budget::Budget;
 use crate::config::Config;
-use crate::domain::entry::{Entry, Origin, SharedEntry};
-use crate::domain::id::Seq;
-use crate::domain::killmail::Killmail;
+use crate::domain::entry::SharedEntry;
 use crate::feed::Feed;
 use crate::http::request::address;
 use crate::http::request::connections::Connections;
@@ -30,12 +28,11 @@ use crate::plugins::Plugins;
 use crate::plugins::plugin_history::StoreHistory;
 use crate::server::{Error, token};
 use crate::store::Store;
-use crate::store::facts::facts;
 use crate::telemetry::Telemetry;
 use crate::telemetry::source_status::{Doing, SourceStatus};
 use crate::webhook::webhooks::Webhooks;
 use crate::wire::query::limits::Limits;
-use crate::wire::read::package;
+use crate::wire::sample_entry;
 use crate::{clock, http, phoenix, plugin, sample, tasks, wire};
 
 /// Every how many killmails of the sample one is used to probe uploads. The resulting 127 take little time, and
@@ -253,24 +250,10 @@ async fn open_plugins(config: plugin::limits::Config, store: Arc<Store>) -> Resu
     Ok(plugins)
 }
 
-/// The killmails that uploads are probed with: a cross-section of the bundled sample, small and large. Their place
-/// is before the log, so what a plugin finds in the history about them never changes.
+/// The killmails that uploads are probed with: a cross-section of the bundled sample, small and large.
 #[must_use]
 pub fn probe_killmails() -> Vec<SharedEntry> {
-    let documents =
-        sample::lines().step_by(PROBE_STEP).filter_map(|line| package::parse(line.as_bytes()).ok()?.killmail);
-    let entry = |killmail: Killmail| Entry {
-        seq: Seq::ZERO,
-        rev: 0,
-        origin: Origin::Backfill,
-        received_at_ms: 0,
-        uploaded_at: None,
-        age_secs: 0,
-        facts: facts(&killmail),
-        killmail,
-        json: OnceLock::new(),
-    };
-    documents.map(|killmail| Arc::new(entry(killmail))).collect()
+    sample::lines().step_by(PROBE_STEP).filter_map(|line| sample_entry::parse(&line)).collect()
 }
 
 /// Opens the configured first source. A source that may not run or cannot start is reported in the log and in

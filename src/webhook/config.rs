@@ -5,8 +5,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::network::Network;
-use crate::webhook::schedule::Schedule;
-use crate::webhook::target::config as target;
 use crate::webhook::target::port_range::PortRange;
 
 /// Who may have webhooks, which URLs are called, and when.
@@ -29,9 +27,10 @@ pub struct Config {
     pub requests_per_host_max: usize,
     /// Networks that may be called though they are not global unicast: those of containers, for example.
     pub allow_networks: Vec<Network>,
-    /// Networks that are never called, even if allowed or global.
+    /// Networks that are never called, even if allowed or global: machines behind the same firewall that have
+    /// global addresses, as is usual with IPv6.
     pub deny_networks: Vec<Network>,
-    /// Ports and ranges of ports that may be called.
+    /// Ports and ranges of ports that may be called. Below 1024 are services that no webhook uses (mail, SSH).
     pub ports: Vec<PortRange>,
     /// The longest URL, bytes.
     pub url_bytes_max: usize,
@@ -41,13 +40,14 @@ pub struct Config {
     pub timeout_ms: u64,
     /// Of the body of an answer this much is read, bytes.
     pub answer_bytes_max: usize,
-    /// Names that are resolved at the same time.
+    /// Names that are resolved at the same time; each takes a thread until the system answers.
     pub lookups_max: usize,
     /// The `User-Agent`.
     pub user_agent: String,
     /// Waits after the first, second, third failure and so on, seconds. The last one repeats.
     pub retry_secs: Vec<u32>,
-    /// Each wait is prolonged by a random part of itself up to this, percent.
+    /// Each wait is prolonged by a random part of itself up to this, percent, so that endpoints that failed together
+    /// are not called together again.
     pub retry_jitter_percent: u32,
     /// The longest wait an endpoint may ask for with `Retry-After`, seconds.
     pub retry_after_max_secs: u32,
@@ -59,7 +59,6 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let (target, schedule) = (target::Config::default(), Schedule::default());
         Self {
             require_token: false,
             subscriptions_max: 10_000,
@@ -68,50 +67,21 @@ impl Default for Config {
             requests_max: 512,
             retries_max: 128,
             requests_per_host_max: 4,
-            allow_networks: target.allow_networks,
-            deny_networks: target.deny_networks,
-            ports: target.ports,
-            url_bytes_max: target.url_bytes_max,
-            connect_timeout_ms: target.connect_timeout_ms,
-            timeout_ms: target.timeout_ms,
-            answer_bytes_max: target.answer_bytes_max,
-            lookups_max: target.lookups_max,
-            user_agent: target.user_agent,
-            retry_secs: schedule.retry_secs,
-            retry_jitter_percent: schedule.retry_jitter_percent,
-            retry_after_max_secs: schedule.retry_after_max_secs,
-            failing_after: schedule.failing_after,
-            disable_after_secs: schedule.disable_after_secs,
-        }
-    }
-}
-
-impl Config {
-    /// Which URLs are called, and how.
-    #[must_use]
-    pub fn target(&self) -> target::Config {
-        target::Config {
-            allow_networks: self.allow_networks.clone(),
-            deny_networks: self.deny_networks.clone(),
-            ports: self.ports.clone(),
-            url_bytes_max: self.url_bytes_max,
-            connect_timeout_ms: self.connect_timeout_ms,
-            timeout_ms: self.timeout_ms,
-            answer_bytes_max: self.answer_bytes_max,
-            lookups_max: self.lookups_max,
-            user_agent: self.user_agent.clone(),
-        }
-    }
-
-    /// When requests are repeated.
-    #[must_use]
-    pub fn schedule(&self) -> Schedule {
-        Schedule {
-            retry_secs: self.retry_secs.clone(),
-            retry_jitter_percent: self.retry_jitter_percent,
-            retry_after_max_secs: self.retry_after_max_secs,
-            failing_after: self.failing_after,
-            disable_after_secs: self.disable_after_secs,
+            allow_networks: Vec::new(),
+            deny_networks: Vec::new(),
+            ports: vec![PortRange::new(80, 80), PortRange::new(443, 443), PortRange::new(1024, u16::MAX)],
+            url_bytes_max: 2_048,
+            connect_timeout_ms: 5_000,
+            timeout_ms: 10_000,
+            answer_bytes_max: 64 << 10,
+            lookups_max: 64,
+            // Receivers of WandererKills may look for its name.
+            user_agent: "WandererKills/1.0".to_owned(),
+            retry_secs: vec![60, 300, 900, 3_600],
+            retry_jitter_percent: 10,
+            retry_after_max_secs: 86_400,
+            failing_after: 5,
+            disable_after_secs: 5 * 86_400,
         }
     }
 }

@@ -102,12 +102,14 @@ async fn rest(webhooks: &Arc<Webhooks>, hook: &Hook, closing: &mut watch::Receiv
     let subscription = hook.definition().request.subscription.clone();
     let registered = register_filter(webhooks.feed.filters(), subscription, None).await;
     let Ok((_, lease)) = registered else {
-        sleep(RECOVER).await;
+        tokio::select! {
+            _ = closing.changed() => {}
+            () = sleep(RECOVER) => {}
+        }
         return;
     };
     // Registered before the head is read, so nothing falls in between.
-    let place = hook.state().place.parse::<EventId>().map(|id| id.place.head());
-    if place != Ok(webhooks.feed.head()) {
+    if hook.state().place.place.head() != webhooks.feed.head() {
         return;
     }
     tokio::select! {
@@ -120,7 +122,7 @@ async fn rest(webhooks: &Arc<Webhooks>, hook: &Hook, closing: &mut watch::Receiv
 
 async fn drain(webhooks: &Arc<Webhooks>, hook: &Arc<Hook>, closing: &mut watch::Receiver<bool>) -> Done {
     let (definition, state) = (hook.definition(), hook.state());
-    let start = Start { last_event_id: Some(state.place.clone()), ..Start::default() };
+    let start = Start { last_event_id: Some(state.place.to_string()), ..Start::default() };
     let subscription = definition.request.subscription.clone();
     let mut reader = match Reader::open(Arc::clone(&webhooks.feed), subscription, start).await {
         Ok(reader) => reader,
@@ -139,7 +141,7 @@ async fn drain(webhooks: &Arc<Webhooks>, hook: &Arc<Hook>, closing: &mut watch::
             event = reader.next() => event,
             () = sleep(IDLE), if !is_preparing => {
                 reader.skip_unmatched();
-                hook.pass(reader.id().to_string(), state.redeliveries);
+                hook.pass(reader.id(), state.redeliveries);
                 return Done::Idle;
             }
         };
@@ -169,7 +171,7 @@ async fn drain(webhooks: &Arc<Webhooks>, hook: &Arc<Hook>, closing: &mut watch::
             Some(Event::Ended { reason: "read_failed", message }) => Some(Done::Failed(message)),
             Some(Event::Ended { message, .. }) => Some(pause(webhooks, hook, message).await),
             Some(Event::Closing) | None => Some(Done::Closing),
-            // There is no preload, and spans from archives are not delivered.
+            // A webhook has no preload, and killmails from archives are not delivered.
             Some(
                 Event::Opened { .. } | Event::Batch(_) | Event::Preloaded { .. } | Event::Backfilled { .. },
             ) => None,
@@ -202,7 +204,7 @@ struct Delivery<'a> {
 
 impl Delivery<'_> {
     fn pass(&self, id: EventId) -> Option<Done> {
-        self.hook.pass(id.to_string(), self.redeliveries);
+        self.hook.pass(id, self.redeliveries);
         None
     }
 
@@ -259,7 +261,7 @@ impl Delivery<'_> {
     async fn note(&self, attempt: &Attempt, stored: StoredAttempt, id: EventId) -> Option<Done> {
         let (webhooks, hook, counters) = (self.webhooks, self.hook, self.webhooks.counters());
         let jitter = || f64::from(getrandom::u32().unwrap_or_default()) / (f64::from(u32::MAX) + 1.0);
-        let next = webhooks.schedule().next(hook.state().failures, &attempt.answer, now_ms(), jitter);
+        let next = webhooks.config().next_attempt(hook.state().failures, &attempt.answer, now_ms(), jitter);
         let (last_status, redeliveries) = (stored.status, self.redeliveries);
         let noted = next.clone();
         let change = move |state: &mut StoredState| {
@@ -269,7 +271,7 @@ impl Delivery<'_> {
                     (state.failures, state.next_attempt_ms) = (Default::default(), None);
                     state.delivered += 1;
                     if state.redeliveries == redeliveries {
-                        state.place = id.to_string();
+                        state.place = id;
                     }
                 }
                 Next::Retry { failures, at_ms } => {

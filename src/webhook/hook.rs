@@ -3,11 +3,13 @@
 //! Must not know: delivery, the store.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::Notify;
 
 use crate::clock::now_ms;
+use crate::domain::id::EventId;
 use crate::webhook::message::MessageWriter;
 use crate::webhook::record::{StoredDefinition, StoredState};
 use crate::webhook::request::{self, Request};
@@ -49,14 +51,18 @@ pub struct Hook {
     id: String,
     definition: RwLock<Arc<Definition>>,
     state: Mutex<StoredState>,
-    /// Held while something is written; `false` once it is removed.
-    exists: Mutex<bool>,
-    /// Told when the definition or the state changes; only its delivery waits for it.
+    /// Held while something about it is written to disk.
+    writing: Mutex<()>,
+    /// Set under `writing`, and read without it: the event loop must not wait for the disk.
+    is_removed: AtomicBool,
+    /// Notified when the definition or the state changes; only its delivery waits for it.
     changed: Notify,
 }
 
 /// The right to change a webhook.
-pub struct Writing<'a>(MutexGuard<'a, bool>);
+pub struct Writing<'a> {
+    _guard: MutexGuard<'a, ()>,
+}
 
 impl Hook {
     #[must_use]
@@ -65,7 +71,8 @@ impl Hook {
             id,
             definition: RwLock::new(Arc::new(definition)),
             state: Mutex::new(state),
-            exists: Mutex::new(true),
+            writing: Mutex::default(),
+            is_removed: AtomicBool::new(false),
             changed: Notify::new(),
         }
     }
@@ -84,7 +91,7 @@ impl Hook {
 
     /// Whether it was not removed.
     pub fn exists(&self) -> bool {
-        *self.exists.lock()
+        !self.is_removed.load(Ordering::Acquire)
     }
 
     /// Waits for a change.
@@ -94,7 +101,8 @@ impl Hook {
 
     /// Locks it for a change, which may write to disk; `None` if it was removed.
     pub fn lock(&self) -> Option<Writing<'_>> {
-        Some(Writing(self.exists.lock())).filter(|writing| *writing.0)
+        let guard = self.writing.lock();
+        self.exists().then_some(Writing { _guard: guard })
     }
 
     /// Replaces the definition.
@@ -115,7 +123,7 @@ impl Hook {
     }
 
     /// Notes in memory that everything up to a place was examined.
-    pub fn pass(&self, place: String, redeliveries: u32) {
+    pub fn pass(&self, place: EventId, redeliveries: u32) {
         let mut state = self.state.lock();
         if state.redeliveries == redeliveries {
             state.place = place;
@@ -127,9 +135,9 @@ impl Hook {
     /// # Errors
     /// That of `work`.
     pub fn remove<E>(&self, work: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
-        let mut exists = self.exists.lock();
+        let _guard = self.writing.lock();
         work()?;
-        *exists = false;
+        self.is_removed.store(true, Ordering::Release);
         self.changed.notify_one();
         Ok(())
     }

@@ -3,7 +3,7 @@
 //!
 //! Must not know: axum and requests of the API.
 
-pub(crate) mod config;
+pub mod config;
 pub(crate) mod delivery;
 pub(crate) mod hook;
 pub(crate) mod hosts;

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::id::EventId;
 use crate::webhook::request::Members;
 use crate::webhook::schedule::Failures;
 use crate::webhook::signature::Secret;
@@ -76,26 +77,51 @@ pub enum Status {
 }
 
 /// How far a subscription was delivered.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredState {
-    /// The event id after which delivery continues.
-    pub place: String,
+    /// Delivery continues after it.
+    pub place: EventId,
+    #[serde(default)]
     pub status: Status,
     /// Why it is not active.
+    #[serde(default)]
     pub reason: Option<String>,
     /// Failures in a row.
+    #[serde(default)]
     pub failures: Failures,
     /// Not before this, unix milliseconds.
+    #[serde(default)]
     pub next_attempt_ms: Option<i64>,
     /// The status of the last answer.
+    #[serde(default)]
     pub last_status: Option<u16>,
     /// Killmails delivered.
+    #[serde(default)]
     pub delivered: u64,
     /// Attempts made; the next one goes to the slot of this number.
+    #[serde(default)]
     pub attempts: u64,
     /// How many times its owner moved the place back. Killmails delivered again get other ids.
+    #[serde(default)]
     pub redeliveries: u32,
+}
+
+impl StoredState {
+    /// The state of a new subscription that gets what follows this place.
+    #[must_use]
+    pub const fn new(place: EventId) -> Self {
+        Self {
+            place,
+            status: Status::Active,
+            reason: None,
+            failures: Failures { count: 0, since_ms: 0 },
+            next_attempt_ms: None,
+            last_status: None,
+            delivered: 0,
+            attempts: 0,
+            redeliveries: 0,
+        }
+    }
 }
 
 /// An attempt.

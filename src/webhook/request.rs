@@ -24,21 +24,21 @@ const NO_IDS: &str = "At least one system_id or character_id is required";
 /// The longest name of a subscriber as JSON, bytes. Fixed: an id or a name is far shorter.
 const SUBSCRIBER_BYTES_MAX: usize = 1_000;
 
-/// What happens to a killmail on which the plugin fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnFault {
-    /// The subscription is paused before it.
-    #[default]
-    Pause,
-    /// It is not delivered.
-    Skip,
-    /// It is delivered without annotations.
-    Pass,
+enum_with_all! {
+    /// What happens to a killmail on which the plugin fails.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub enum OnFault {
+        /// The subscription is paused before it.
+        #[default]
+        Pause,
+        /// It is not delivered.
+        Skip,
+        /// It is delivered without annotations.
+        Pass,
+    }
 }
 
 impl OnFault {
-    const ALL: [Self; 3] = [Self::Pause, Self::Skip, Self::Pass];
-
     /// Its word in requests and answers.
     #[must_use]
     pub const fn word(self) -> &'static str {

@@ -8,6 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::webhook::config::Config;
 use crate::webhook::target::sender::Answer;
 use crate::wire::time::parse_retry_after;
 
@@ -18,35 +19,6 @@ const TOO_MANY_REQUESTS: u16 = 429;
 const WAIT_MIN_MS: u64 = 1_000;
 const HOUR_SECS: u32 = 3_600;
 const DAY_SECS: u32 = 86_400;
-
-/// The settings of repeated attempts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Schedule {
-    /// Waits after the first, second, third failure and so on, seconds. The last one repeats.
-    pub retry_secs: Vec<u32>,
-    /// Each wait is prolonged by a random part of itself up to this, percent, so that endpoints that failed together
-    /// are not called together again.
-    pub retry_jitter_percent: u32,
-    /// The longest wait an endpoint may ask for with `Retry-After`, seconds.
-    pub retry_after_max_secs: u32,
-    /// A subscription is shown as `failing` after this many failures in a row.
-    pub failing_after: u32,
-    /// A subscription is disabled when an attempt fails this long after the first failure in a row, seconds.
-    pub disable_after_secs: u32,
-}
-
-impl Default for Schedule {
-    fn default() -> Self {
-        Self {
-            retry_secs: vec![60, 300, 900, HOUR_SECS],
-            retry_jitter_percent: 10,
-            retry_after_max_secs: DAY_SECS,
-            failing_after: 5,
-            disable_after_secs: 5 * DAY_SECS,
-        }
-    }
-}
 
 /// Failures in a row, kept with the subscription. The default is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -78,11 +50,11 @@ pub enum Next {
     },
 }
 
-impl Schedule {
+impl Config {
     /// What follows from the answer that arrived at `now_ms`, after these failures in a row. `jitter` returns a random
     /// number, at least 0 and below 1; it is called only for a retry.
     #[must_use]
-    pub fn next(
+    pub fn next_attempt(
         &self,
         failures: Failures,
         answer: &Answer,

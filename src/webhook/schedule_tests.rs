@@ -34,7 +34,7 @@ fn after(count: u32) -> Failures {
 
 /// The wait after an answer, without jitter.
 fn wait_ms(failures: Failures, answer: &Answer) -> i64 {
-    match Schedule::default().next(failures, answer, NOW_MS, || 0.0) {
+    match Config::default().next_attempt(failures, answer, NOW_MS, || 0.0) {
         Next::Retry { at_ms, .. } => at_ms - NOW_MS,
         other => panic!("no retry after {answer:?}: {other:?}"),
     }
@@ -43,10 +43,11 @@ fn wait_ms(failures: Failures, answer: &Answer) -> i64 {
 #[test]
 fn waits_are_a_minute_then_five_then_fifteen_then_an_hour_each() {
     let secs = [60, 300, 900, 3_600, 3_600, 3_600, 3_600];
-    let (schedule, mut failures, mut now_ms) = (Schedule::default(), Failures::default(), NOW_MS);
+    let (schedule, mut failures, mut now_ms) = (Config::default(), Failures::default(), NOW_MS);
     for (so_far, secs) in (0..).zip(secs) {
         assert_eq!(failures.count, so_far);
-        let Next::Retry { failures: more, at_ms } = schedule.next(failures, &status(500), now_ms, || 0.0)
+        let Next::Retry { failures: more, at_ms } =
+            schedule.next_attempt(failures, &status(500), now_ms, || 0.0)
         else {
             panic!("no retry after {so_far} failures");
         };
@@ -58,9 +59,9 @@ fn waits_are_a_minute_then_five_then_fifteen_then_an_hour_each() {
 
 #[test]
 fn only_2xx_is_a_success_and_ends_the_failures() {
-    let schedule = Schedule::default();
+    let schedule = Config::default();
     for code in [200, 201, 202, 204, 226, 299] {
-        assert_eq!(schedule.next(after(7), &status(code), NOW_MS, || 0.0), Next::Delivered, "{code}");
+        assert_eq!(schedule.next_attempt(after(7), &status(code), NOW_MS, || 0.0), Next::Delivered, "{code}");
     }
     for code in
         [100, 199, 300, 301, 302, 303, 304, 307, 308, 400, 401, 404, 408, 422, 425, 429, 500, 502, 503, 504]
@@ -72,20 +73,20 @@ fn only_2xx_is_a_success_and_ends_the_failures() {
 
 #[test]
 fn a_410_disables_at_once() {
-    let next = Schedule::default().next(after(0), &asking(410, "5"), NOW_MS, || 0.0);
+    let next = Config::default().next_attempt(after(0), &asking(410, "5"), NOW_MS, || 0.0);
     let failures = Failures { count: 1, since_ms: NOW_MS };
     assert_eq!(next, Next::Disable { failures, reason: "the endpoint answered 410 (gone)".to_owned() });
 }
 
 #[test]
 fn jitter_prolongs_a_wait_by_up_to_a_tenth() {
-    let at = |part: f64| match Schedule::default().next(after(0), &status(500), NOW_MS, || part) {
+    let at = |part: f64| match Config::default().next_attempt(after(0), &status(500), NOW_MS, || part) {
         Next::Retry { at_ms, .. } => at_ms - NOW_MS,
         other => panic!("{other:?}"),
     };
     assert_eq!((at(0.0), at(0.5), at(0.999_999)), (60_000, 63_000, 65_999));
-    let without = Schedule { retry_jitter_percent: 0, ..Schedule::default() };
-    let next = without.next(after(0), &status(500), NOW_MS, || 0.999);
+    let without = Config { retry_jitter_percent: 0, ..Config::default() };
+    let next = without.next_attempt(after(0), &status(500), NOW_MS, || 0.999);
     assert!(matches!(next, Next::Retry { at_ms, .. } if at_ms == NOW_MS + 60_000), "{next:?}");
 }
 
@@ -152,15 +153,15 @@ fn discord_says_in_the_body_how_long_to_wait() {
 
 #[test]
 fn a_subscription_is_failing_after_five_failures() {
-    let schedule = Schedule::default();
+    let schedule = Config::default();
     let shown: Vec<bool> = (0..7).map(|count| schedule.is_failing(after(count))).collect();
     assert_eq!(shown, [false, false, false, false, false, true, true]);
 }
 
 #[test]
 fn five_days_after_the_first_failure_in_a_row_a_failure_disables() {
-    let schedule = Schedule::default();
-    let at = |now_ms: i64, answer: &Answer| schedule.next(after(100), answer, now_ms, || 0.0);
+    let schedule = Config::default();
+    let at = |now_ms: i64, answer: &Answer| schedule.next_attempt(after(100), answer, now_ms, || 0.0);
     assert!(matches!(at(NOW_MS + 5 * DAY_MS - 1, &status(500)), Next::Retry { .. }));
     let failures = Failures { count: 101, since_ms: NOW_MS };
     let reason = |last: &str| format!("every attempt failed for 5 days; the last one: {last}");
@@ -181,11 +182,11 @@ fn five_days_after_the_first_failure_in_a_row_a_failure_disables() {
 
 #[test]
 fn unset_settings_are_the_defaults() {
-    let read: Schedule = serde_json::from_str(r#"{"failing_after": 2}"#).unwrap();
-    assert_eq!(read, Schedule { failing_after: 2, ..Schedule::default() });
-    assert!(serde_json::from_str::<Schedule>(r#"{"retries": 2}"#).is_err());
-    let empty = Schedule { retry_secs: vec![], ..Schedule::default() };
-    let next = empty.next(after(0), &status(500), NOW_MS, || 0.0);
+    let read: Config = serde_json::from_str(r#"{"failing_after": 2}"#).unwrap();
+    assert_eq!(read, Config { failing_after: 2, ..Config::default() });
+    assert!(serde_json::from_str::<Config>(r#"{"retries": 2}"#).is_err());
+    let empty = Config { retry_secs: vec![], ..Config::default() };
+    let next = empty.next_attempt(after(0), &status(500), NOW_MS, || 0.0);
     assert!(matches!(next, Next::Retry { at_ms, .. } if at_ms == NOW_MS + 3_600_000), "{next:?}");
 }
 
@@ -208,7 +209,7 @@ proptest! {
         answer in any_answer(),
     ) {
         if let Next::Retry { failures, at_ms } =
-            Schedule::default().next(Failures { count, since_ms }, &answer, now_ms, || part)
+            Config::default().next_attempt(Failures { count, since_ms }, &answer, now_ms, || part)
         {
             prop_assert!((1_000..=DAY_MS + DAY_MS / 10).contains(&(at_ms - now_ms)));
             prop_assert_eq!(failures.count, count.saturating_add(1));

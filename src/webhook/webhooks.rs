@@ -3,22 +3,21 @@
 //! Must not know: axum and requests of the API, how a killmail is sent.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 
 use crate::clock::now_ms;
-use crate::domain::entry::{Entry, Origin, SharedEntry};
-use crate::domain::id::{EventId, Place, Seq};
+use crate::domain::entry::SharedEntry;
+use crate::domain::id::{EventId, Place};
 use crate::feed::Feed;
 use crate::feed::event::Delivered;
 use crate::feed::registry::random_name;
 use crate::store::Store;
 use crate::store::error::StoreError;
-use crate::store::facts::facts;
 use crate::webhook::config::Config;
 use crate::webhook::delivery;
 use crate::webhook::hook::{Definition, Hook};
@@ -28,11 +27,10 @@ use crate::webhook::record::{
     ATTEMPTS_MAX, Status, StoredAttempt, StoredDefinition, StoredSecret, StoredState,
 };
 use crate::webhook::request::{self, Members, Request};
-use crate::webhook::schedule::Schedule;
 use crate::webhook::signature::Secret;
 use crate::webhook::target::sender::{Sender, SetupError};
 use crate::wire::query::limits::Limits;
-use crate::wire::read::package;
+use crate::wire::sample_entry;
 use crate::{sample, tasks};
 
 /// How long a replaced secret signs along, milliseconds.
@@ -52,8 +50,8 @@ pub enum WebhookError {
         /// Its value.
         limit: usize,
     },
-    /// There is no such subscription.
-    #[error("there is no such subscription")]
+    /// No subscription has this id.
+    #[error("subscription not found")]
     Unknown,
     /// The disk, or the system's random numbers.
     #[error("{0}")]
@@ -103,7 +101,6 @@ pub struct Webhooks {
     store: Arc<Store>,
     config: Config,
     limits: Limits,
-    schedule: Schedule,
     pub(crate) sender: Sender,
     pub(crate) turns: Turns,
     hooks: RwLock<HashMap<String, Arc<Hook>>>,
@@ -125,13 +122,9 @@ impl Webhooks {
     ) -> Result<Arc<Self>, OpenError> {
         let mut hooks = HashMap::new();
         for (id, bytes) in store.webhooks()? {
-            let state = store.webhook_state(&id)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-            let stored =
-                serde_json::from_slice::<StoredDefinition>(&bytes).map_err(|error| error.to_string());
-            let definition = stored.and_then(|stored| Definition::read(stored, limits));
-            match definition {
-                Ok(definition) => {
-                    let hook = Hook::new(id.clone(), definition, state.unwrap_or_default());
+            let state = store.webhook_state(&id)?;
+            match read_stored(&id, &bytes, state.as_deref(), limits) {
+                Ok(hook) => {
                     hooks.insert(id, Arc::new(hook));
                 }
                 Err(error) => {
@@ -140,8 +133,7 @@ impl Webhooks {
             }
         }
         Ok(Arc::new(Self {
-            sender: Sender::new(&config.target())?,
-            schedule: config.schedule(),
+            sender: Sender::new(&config)?,
             turns: Turns::new(config.requests_max, config.retries_max, config.requests_per_host_max),
             feed,
             store,
@@ -176,12 +168,6 @@ impl Webhooks {
     #[must_use]
     pub fn count(&self) -> usize {
         self.hooks.read().len()
-    }
-
-    /// The settings of repeated attempts.
-    #[must_use]
-    pub const fn schedule(&self) -> &Schedule {
-        &self.schedule
     }
 
     /// Every subscription, oldest first.
@@ -221,8 +207,8 @@ impl Webhooks {
             trusted: creator.trusted,
         };
         let place = EventId { epoch: self.feed.epoch(), place: Place::Live(self.feed.head()) };
-        let state = StoredState { place: place.to_string(), ..StoredState::default() };
-        let hook = Arc::new(Hook::new(random_name(), Definition { stored, request }, state));
+        let definition = Definition { stored, request };
+        let hook = Arc::new(Hook::new(random_name(), definition, StoredState::new(place)));
         let (webhooks, created) = (Arc::clone(self), Arc::clone(&hook));
         blocking(move || {
             let _guard = webhooks.changes.lock();
@@ -304,7 +290,7 @@ impl Webhooks {
             .ok()
             .filter(|id| id.epoch == self.feed.epoch() && id.place.head() <= head)
             .ok_or_else(|| WebhookError::Invalid("from must be an event id of this server".to_owned()))?;
-        let place = EventId { place: Place::Live(known.place.head()), ..known }.to_string();
+        let place = EventId { place: Place::Live(known.place.head()), ..known };
         let back = move |state: &mut StoredState| {
             (state.place, state.next_attempt_ms) = (place, None);
             state.redeliveries += 1;
@@ -330,7 +316,7 @@ impl Webhooks {
     /// # Errors
     /// The disk.
     pub async fn test(self: &Arc<Self>, hook: &Arc<Hook>) -> Result<(), WebhookError> {
-        let kept = Delivered { entry: sample_entry()?, annotations: Vec::new() };
+        let kept = Delivered { entry: sample_killmail()?, annotations: Vec::new() };
         let (definition, at_ms) = (hook.definition(), now_ms());
         let webhook_id = format!("msg_test_{}", random_name());
         let attempt = delivery::send(self, &definition, &webhook_id, &kept, Purpose::Test).await;
@@ -344,17 +330,24 @@ impl Webhooks {
     /// # Errors
     /// The disk.
     pub async fn remove(self: &Arc<Self>, name: &str) -> Result<(), WebhookError> {
-        let of_subscriber = |hook: &Arc<Hook>| match &hook.definition().request.subscriber {
-            Value::String(text) => text == name,
-            other => name.parse::<Value>().is_ok_and(|named| named == *other),
-        };
-        let gone = match self.get(name) {
-            Ok(hook) => vec![hook],
-            Err(_) => self.list().into_iter().filter(of_subscriber).collect(),
+        let name = name.to_owned();
+        let named = name.parse::<Value>().ok();
+        let of_subscriber = {
+            let name = name.clone();
+            move |hook: &Hook| match &hook.definition().request.subscriber {
+                Value::String(text) => *text == name,
+                other => named.as_ref() == Some(other),
+            }
         };
         let webhooks = Arc::clone(self);
         blocking(move || {
             let _guard = webhooks.changes.lock();
+            let gone = match webhooks.get(&name) {
+                Ok(hook) => vec![hook],
+                Err(_) => {
+                    webhooks.hooks.read().values().filter(|hook| of_subscriber(hook)).cloned().collect()
+                }
+            };
             for hook in gone {
                 hook.remove(|| webhooks.store.remove_webhook(hook.id()))?;
                 webhooks.hooks.write().remove(hook.id());
@@ -447,26 +440,47 @@ impl Webhooks {
     }
 }
 
-/// The first killmail of the sample. Its place is before the log.
-fn sample_entry() -> Result<SharedEntry, WebhookError> {
-    let read = |line: String| package::parse(line.as_bytes()).ok()?.killmail;
-    let killmail = sample::lines().find_map(read);
-    let killmail = killmail.ok_or_else(|| WebhookError::Failed("the sample is empty".to_owned()))?;
-    Ok(Arc::new(Entry {
-        seq: Seq::ZERO,
-        rev: 0,
-        origin: Origin::Backfill,
-        received_at_ms: 0,
-        uploaded_at: None,
-        age_secs: 0,
-        facts: facts(&killmail),
-        killmail,
-        json: OnceLock::new(),
-    }))
+/// A webhook as it is stored.
+fn read_stored(id: &str, definition: &[u8], state: Option<&[u8]>, limits: Limits) -> Result<Hook, String> {
+    let definition = serde_json::from_slice(definition).map_err(|error| error.to_string())?;
+    let definition = Definition::read(definition, limits)?;
+    // Without its place it would continue at the head, and what it missed would be lost.
+    let state = state.ok_or("it has no state")?;
+    let state = serde_json::from_slice(state).map_err(|error| format!("its state: {error}"))?;
+    Ok(Hook::new(id.to_owned(), definition, state))
+}
+
+/// The first killmail of the sample.
+fn sample_killmail() -> Result<SharedEntry, WebhookError> {
+    let found = sample::lines().find_map(|line| sample_entry::parse(&line));
+    found.ok_or_else(|| WebhookError::Failed("the sample is empty".to_owned()))
 }
 
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, WebhookError> + Send + 'static,
 ) -> Result<T, WebhookError> {
     tasks::blocking("webhook", work).await.map_err(|error| WebhookError::Failed(error.to_string()))?
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::id::{Epoch, Seq};
+
+    #[test]
+    fn a_webhook_without_its_place_is_not_read() {
+        let limits = Limits { plugin_config_bytes: 8 << 10 };
+        let members = json!({ "subscriber_id": 1, "callback_url": "https://x.example", "system_ids": [1] });
+        let definition = json!({ "members": members, "secrets": [], "created_at_ms": 0, "updated_at_ms": 0 });
+        let definition = serde_json::to_vec(&definition).unwrap();
+        let read = |state: Option<&str>| read_stored("id", &definition, state.map(str::as_bytes), limits);
+        let hook = read(Some(r#"{"place": "0000000000000007-5", "later": true}"#)).unwrap();
+        let place = EventId { epoch: Epoch(7), place: Place::Live(Seq(5)) };
+        assert_eq!((hook.state(), hook.exists()), (StoredState::new(place), true));
+        for state in [None, Some("{}"), Some(r#"{"place": ""}"#), Some("no JSON")] {
+            assert!(read(state).is_err(), "{state:?}");
+        }
+    }
 }

@@ -9,6 +9,7 @@ pub(crate) mod keys;
 pub mod killmail;
 pub mod query;
 pub mod read;
+pub(crate) mod sample_entry;
 pub(crate) mod text;
 pub(crate) mod time;
 pub(crate) mod upstream;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use killstream::webhook::target::config::Config;
+use killstream::webhook::config::Config;
 use killstream::webhook::target::lookup;
 use killstream::webhook::target::sender::{Answer, Attempt, Sender};
 use tokio::sync::mpsc;

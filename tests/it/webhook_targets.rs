@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use killstream::webhook::target::config::Config;
+use killstream::webhook::config::Config;
 use killstream::webhook::target::lookup::{self, Lookup};
 use killstream::webhook::target::sender::{Answer, Sender};
 

@@ -63,7 +63,7 @@ pub enum Error {
     /// A request to create or change a webhook is wrong.
     #[error("{message}")]
     Subscription {
-        /// Exactly the text of the older service where it has the check.
+        /// Exactly the text of WandererKills where it has the check.
         message: String,
     },
     /// A plugin, token or upload of that name does not exist.

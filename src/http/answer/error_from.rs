@@ -10,6 +10,7 @@ use crate::http::answer::error::{Error, PLUGIN_UNUSABLE};
 use crate::plugins::error::PluginsError;
 use crate::plugins::plugin_quota::QuotaExceeded;
 use crate::store::error::StoreError;
+use crate::webhook::webhooks::WebhookError;
 use crate::wire::query::parameters::ParameterError;
 
 /// What an error means for the client.
@@ -119,6 +120,17 @@ impl Error {
     #[must_use]
     pub fn stream_parameter(error: ParameterError) -> Self {
         Self::Stream { message: error.message }
+    }
+}
+
+impl From<WebhookError> for Error {
+    fn from(error: WebhookError) -> Self {
+        match error {
+            WebhookError::Invalid(message) => Self::Subscription { message },
+            WebhookError::Limit { message, limit } => Self::Busy { message, limit: limit as u64 },
+            WebhookError::Unknown => Self::NotFound { what: "Subscription" },
+            WebhookError::Failed(message) => Self::failed(message),
+        }
     }
 }
 

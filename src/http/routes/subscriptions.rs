@@ -31,18 +31,17 @@ use crate::wire::time::{iso_micros, iso_seconds};
 /// a token of the scope `subscriptions`.
 pub async fn list(State(state): State<Arc<HttpState>>, parts: Parts) -> Result<Response, Error> {
     let trusted = state.tokens.authorize(&parts, Scope::Subscriptions).is_ok();
-    let feed = Arc::clone(&state.feed);
-    let readers = tasks::blocking("subscriptions", move || {
+    let (feed, webhooks) = (Arc::clone(&state.feed), Arc::clone(&state.webhooks));
+    let listed = tasks::blocking("subscriptions", move || {
         let mut readers = feed.registry().readers();
         // A webhook has a reader only now and then, and is listed by itself.
         readers.retain(|reader| reader.state().through != Transport::Webhook);
         readers
             .sort_by(|a, b| (a.opened_at_ms, &a.subscription_id).cmp(&(b.opened_at_ms, &b.subscription_id)));
-        readers
+        (readers, webhooks.list())
     });
-    let readers = readers.await.map_err(Error::failed)?;
+    let (readers, hooks) = listed.await.map_err(Error::failed)?;
     let (epoch, head) = (state.feed.epoch(), state.feed.head());
-    let hooks = state.webhooks.list();
     let begin = format!(r#"{{"data":{{"count":{},"subscriptions":["#, readers.len() + hooks.len());
     let webhooks = Arc::clone(&state.webhooks);
     let readers = readers.into_iter().map(move |reader| subscription_parts(&reader, epoch, head, trusted));
@@ -85,7 +84,7 @@ fn subscription_parts(reader: &OpenReader, epoch: Epoch, head: Seq, trusted: boo
 /// A webhook in the list.
 fn webhook_parts(webhooks: &Webhooks, hook: &Hook, head: Seq, trusted: bool) -> Vec<Part> {
     let (definition, address) = (hook.definition(), hook.definition().stored.address);
-    let mut members = webhooks::members(webhooks, hook, head, trusted);
+    let mut members = webhooks::summary_json(webhooks, hook, head, trusted);
     (members["connected_at"], members["address"]) = (Value::Null, json!(address.filter(|_| trusted)));
     with_ids(&members, &definition.request.subscription.filter)
 }

@@ -1,16 +1,16 @@
-//! The routes of webhooks. Creating one and removing one needs no token, as in the older service, unless the settings
+//! The routes of webhooks. Creating one and removing one needs no token, as in WandererKills, unless the settings
 //! say so; everything else needs the subscription's own secret as the token, or one of the scope `subscriptions`.
 //!
 //! Must not know: how killmails are delivered.
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde_json::{Map, Value, json};
 
-use crate::domain::id::{EventId, Seq};
+use crate::domain::id::Seq;
 use crate::domain::subscription::Subscription;
 use crate::http::answer::error::Error;
 use crate::http::answer::success::{Json, JsonWriter};
@@ -21,7 +21,7 @@ use crate::http::state::HttpState;
 use crate::tasks;
 use crate::webhook::hook::Hook;
 use crate::webhook::record::{Status, StoredAttempt};
-use crate::webhook::webhooks::{Creator, WebhookError, Webhooks};
+use crate::webhook::webhooks::{Creator, Webhooks};
 use crate::wire::query::filter_echo::FilterEcho;
 use crate::wire::text;
 use crate::wire::time::iso_micros;
@@ -40,8 +40,7 @@ pub async fn create(State(state): SharedState, parts: Parts, RawBody(body): RawB
     let address = address::client_address(&parts, &state.config.trusted_proxies);
     let creator = Creator { address, trusted: authorized.is_ok() };
     let members = read_members(body).await?;
-    let created = state.webhooks.create(members, creator).await;
-    let (hook, secret) = created.map_err(error_from)?;
+    let (hook, secret) = state.webhooks.create(members, creator).await?;
     let data = json!({
         "subscription_id": hook.id(),
         "message": "Subscription created successfully",
@@ -61,9 +60,9 @@ pub async fn show(
     PathSegment(id): PathSegment,
     parts: Parts,
 ) -> Result<Json, Error> {
-    let hook = state.webhooks.get(&id).map_err(error_from)?;
+    let hook = state.webhooks.get(&id)?;
     let trusted = check_owner(&state, &parts, &hook).is_ok();
-    Ok(Json::data(&one(&state, &hook, trusted)))
+    Ok(Json::data(&webhook_json(&state, &hook, trusted)))
 }
 
 /// `PATCH /api/v1/subscriptions/{id}`: the members given replace those there are, `null` removes one.
@@ -72,14 +71,12 @@ pub async fn show(
 /// 400, 401, 404.
 pub async fn change(
     State(state): SharedState,
-    PathSegment(id): PathSegment,
-    parts: Parts,
+    Owned(hook): Owned,
     RawBody(body): RawBody,
 ) -> Result<Json, Error> {
-    let hook = owned(&state, &parts, &id)?;
     let members = read_members(body).await?;
-    state.webhooks.change(&hook, members).await.map_err(error_from)?;
-    Ok(Json::data(&one(&state, &hook, true)))
+    state.webhooks.change(&hook, members).await?;
+    Ok(Json::data(&webhook_json(&state, &hook, true)))
 }
 
 /// `DELETE /api/v1/subscriptions/{x}`: the subscription of this id, or else all of this subscriber; 200 even if there
@@ -95,7 +92,7 @@ pub async fn remove(
     if state.webhooks.config().require_token {
         state.tokens.authorize(&parts, Scope::Subscriptions)?;
     }
-    state.webhooks.remove(&name).await.map_err(error_from)?;
+    state.webhooks.remove(&name).await?;
     let data = json!({ "message": "Successfully unsubscribed", "subscriber_id": name });
     Ok(Json::bare(&json!({ "data": data })))
 }
@@ -112,42 +109,27 @@ pub async fn remove_stats(state: SharedState, parts: Parts) -> Result<Json, Erro
 ///
 /// # Errors
 /// 401, 404.
-pub async fn pause(
-    State(state): SharedState,
-    PathSegment(id): PathSegment,
-    parts: Parts,
-) -> Result<Json, Error> {
-    let hook = owned(&state, &parts, &id)?;
-    state.webhooks.pause(&hook).await.map_err(error_from)?;
-    Ok(Json::data(&one(&state, &hook, true)))
+pub async fn pause(State(state): SharedState, Owned(hook): Owned) -> Result<Json, Error> {
+    state.webhooks.pause(&hook).await?;
+    Ok(Json::data(&webhook_json(&state, &hook, true)))
 }
 
 /// `POST .../resume`.
 ///
 /// # Errors
 /// 401, 404.
-pub async fn resume(
-    State(state): SharedState,
-    PathSegment(id): PathSegment,
-    parts: Parts,
-) -> Result<Json, Error> {
-    let hook = owned(&state, &parts, &id)?;
-    state.webhooks.resume(&hook).await.map_err(error_from)?;
-    Ok(Json::data(&one(&state, &hook, true)))
+pub async fn resume(State(state): SharedState, Owned(hook): Owned) -> Result<Json, Error> {
+    state.webhooks.resume(&hook).await?;
+    Ok(Json::data(&webhook_json(&state, &hook, true)))
 }
 
 /// `POST .../test`: sends one killmail flagged as a test, and answers when it was attempted.
 ///
 /// # Errors
 /// 401, 404.
-pub async fn test(
-    State(state): SharedState,
-    PathSegment(id): PathSegment,
-    parts: Parts,
-) -> Result<Json, Error> {
-    let hook = owned(&state, &parts, &id)?;
-    state.webhooks.test(&hook).await.map_err(error_from)?;
-    Ok(Json::data(&one(&state, &hook, true)))
+pub async fn test(State(state): SharedState, Owned(hook): Owned) -> Result<Json, Error> {
+    state.webhooks.test(&hook).await?;
+    Ok(Json::data(&webhook_json(&state, &hook, true)))
 }
 
 /// `POST .../redeliver` with `{"from": "<event id>"}`.
@@ -156,31 +138,24 @@ pub async fn test(
 /// 400, 401, 404.
 pub async fn redeliver(
     State(state): SharedState,
-    PathSegment(id): PathSegment,
-    parts: Parts,
+    Owned(hook): Owned,
     RawBody(body): RawBody,
 ) -> Result<Json, Error> {
-    let hook = owned(&state, &parts, &id)?;
     let members = read_members(body).await?;
     if let Some(name) = members.keys().find(|name| *name != "from") {
         return Err(Error::Subscription { message: format!("Unknown parameter: {name}") });
     }
     let from = members.get("from").and_then(Value::as_str).unwrap_or_default();
-    state.webhooks.redeliver_from(&hook, from).await.map_err(error_from)?;
-    Ok(Json::data(&one(&state, &hook, true)))
+    state.webhooks.redeliver_from(&hook, from).await?;
+    Ok(Json::data(&webhook_json(&state, &hook, true)))
 }
 
 /// `POST .../rotate-secret`: the new secret. The old one signs along for a day.
 ///
 /// # Errors
 /// 401, 404.
-pub async fn rotate_secret(
-    State(state): SharedState,
-    PathSegment(id): PathSegment,
-    parts: Parts,
-) -> Result<Json, Error> {
-    let hook = owned(&state, &parts, &id)?;
-    let secret = state.webhooks.rotate_secret(&hook).await.map_err(error_from)?;
+pub async fn rotate_secret(State(state): SharedState, Owned(hook): Owned) -> Result<Json, Error> {
+    let secret = state.webhooks.rotate_secret(&hook).await?;
     Ok(Json::data(&json!({ "subscription_id": hook.id(), "secret": secret.text() })))
 }
 
@@ -188,13 +163,8 @@ pub async fn rotate_secret(
 ///
 /// # Errors
 /// 401, 404.
-pub async fn attempts(
-    State(state): SharedState,
-    PathSegment(id): PathSegment,
-    parts: Parts,
-) -> Result<Json, Error> {
-    let hook = owned(&state, &parts, &id)?;
-    let attempts = state.webhooks.attempts(&hook).await.map_err(error_from)?;
+pub async fn attempts(State(state): SharedState, Owned(hook): Owned) -> Result<Json, Error> {
+    let attempts = state.webhooks.attempts(&hook).await?;
     let attempts: Vec<Value> = attempts.into_iter().map(attempt_json).collect();
     Ok(Json::data(&json!({ "count": attempts.len(), "attempts": attempts })))
 }
@@ -214,11 +184,18 @@ fn attempt_json(attempt: StoredAttempt) -> Value {
     value
 }
 
-/// The webhook of this id, if the request may change it.
-fn owned(state: &HttpState, parts: &Parts, id: &str) -> Result<Arc<Hook>, Error> {
-    let hook = state.webhooks.get(id).map_err(error_from)?;
-    check_owner(state, parts, &hook)?;
-    Ok(hook)
+/// The webhook that the path names, which the request may change.
+pub struct Owned(Arc<Hook>);
+
+impl FromRequestParts<Arc<HttpState>> for Owned {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<HttpState>) -> Result<Self, Error> {
+        let PathSegment(id) = PathSegment::from_request_parts(parts, state).await?;
+        let hook = state.webhooks.get(&id)?;
+        check_owner(state, parts, &hook)?;
+        Ok(Self(hook))
+    }
 }
 
 /// Checks that the token is a secret of the webhook that signs, or has the scope.
@@ -229,29 +206,21 @@ fn check_owner(state: &HttpState, parts: &Parts, hook: &Hook) -> Result<(), Erro
     if is_secret { Ok(()) } else { state.tokens.authorize(parts, Scope::Subscriptions) }
 }
 
-/// The members of a body. Other JSON than an object counts as an empty one, as in the older service.
+/// The members of a body. Other JSON than an object counts as an empty one, as in WandererKills.
 async fn read_members(body: bytes::Bytes) -> Result<Map<String, Value>, Error> {
+    let length = body.len();
     let read = move || match serde_json::from_slice::<Value>(body.trim_ascii()) {
         Ok(Value::Object(members)) => Ok(members),
         Ok(_) => Ok(Map::new()),
         Err(_) if body.trim_ascii().is_empty() => Ok(Map::new()),
         Err(_) => Err(Error::BadRequest),
     };
-    tasks::blocking("webhook body", read).await.map_err(Error::failed)?
-}
-
-fn error_from(error: WebhookError) -> Error {
-    match error {
-        WebhookError::Invalid(message) => Error::Subscription { message },
-        WebhookError::Limit { message, limit } => Error::Busy { message, limit: limit as u64 },
-        WebhookError::Unknown => Error::NotFound { what: "Subscription" },
-        WebhookError::Failed(message) => Error::failed(message),
-    }
+    tasks::parse("webhook body", length, read).await.map_err(Error::failed)?
 }
 
 /// A webhook with its filter.
-fn one(state: &HttpState, hook: &Hook, trusted: bool) -> Value {
-    let mut value = members(&state.webhooks, hook, state.feed.head(), trusted);
+fn webhook_json(state: &HttpState, hook: &Hook, trusted: bool) -> Value {
+    let mut value = summary_json(&state.webhooks, hook, state.feed.head(), trusted);
     let definition = hook.definition();
     let Subscription { filter, plugin, max_age_secs } = &definition.request.subscription;
     value["filter"] = json!(FilterEcho { filter, plugin: None });
@@ -272,15 +241,14 @@ fn one(state: &HttpState, hook: &Hook, trusted: bool) -> Value {
 }
 
 /// What the list and the page of a webhook have in common.
-pub fn members(webhooks: &Webhooks, hook: &Hook, head: Seq, trusted: bool) -> Value {
+pub fn summary_json(webhooks: &Webhooks, hook: &Hook, head: Seq, trusted: bool) -> Value {
     let (definition, state) = (hook.definition(), hook.state());
     let word = match state.status {
-        Status::Active if webhooks.schedule().is_failing(state.failures) => "failing",
+        Status::Active if webhooks.config().is_failing(state.failures) => "failing",
         Status::Active => "active",
         Status::Paused => "paused",
         Status::Disabled => "disabled",
     };
-    let place = state.place.parse::<EventId>().map_or(Seq::ZERO, |id| id.place.head());
     let mut value = json!({
         "id": hook.id(),
         "subscriber_id": definition.request.subscriber,
@@ -288,8 +256,8 @@ pub fn members(webhooks: &Webhooks, hook: &Hook, head: Seq, trusted: bool) -> Va
         "callback_url": trusted.then(|| definition.request.callback.text().to_owned()),
         "format": definition.request.format.word(),
         "state": word,
-        "place": state.place,
-        "behind": head.0.saturating_sub(place.0),
+        "place": state.place.to_string(),
+        "behind": head.0.saturating_sub(state.place.place.head().0),
         "delivered": state.delivered,
         "failures": state.failures.count,
         "created_at": iso_micros(definition.stored.created_at_ms),

@@ -8,8 +8,6 @@
 pub(crate) mod canonical;
 pub(crate) mod discord;
 
-use std::fmt;
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -17,21 +15,20 @@ use crate::domain::filter::Filter;
 use crate::feed::event::Delivered;
 use crate::webhook::message::discord::discord_options::DiscordOptions;
 
-/// The format of the messages of a subscription.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// The killmails as every transport has them.
-    #[default]
-    Canonical,
-    /// Messages as Discord's webhooks take them.
-    Discord,
+enum_with_all! {
+    /// The format of the messages of a subscription.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Format {
+        /// The killmails as every transport has them.
+        #[default]
+        Canonical,
+        /// Messages as Discord's webhooks take them.
+        Discord,
+    }
 }
 
 impl Format {
-    /// Every format.
-    pub const ALL: [Self; 2] = [Self::Canonical, Self::Discord];
-
     /// Its word in requests and answers.
     #[must_use]
     pub const fn word(self) -> &'static str {
@@ -39,18 +36,6 @@ impl Format {
             Self::Canonical => "canonical",
             Self::Discord => "discord",
         }
-    }
-
-    /// The format of this word.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.word() == word)
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
     }
 }
 

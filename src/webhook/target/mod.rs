@@ -12,7 +12,6 @@ pub(crate) mod address_policy;
 #[cfg(test)]
 mod address_policy_tests;
 pub(crate) mod callback_url;
-pub mod config;
 pub mod lookup;
 pub(crate) mod port_range;
 pub(crate) mod resolver;

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use crate::domain::safe_text;
 use crate::tls;
+use crate::webhook::config::Config;
 use crate::webhook::target::callback_url::CallbackUrl;
-use crate::webhook::target::config::Config;
 use crate::webhook::target::lookup::{self, Lookup};
 use crate::webhook::target::resolver::Resolver;
 use crate::webhook::target::target_error::TargetError;

@@ -5,9 +5,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use crate::webhook::config::Config;
 use crate::webhook::target::address_policy::AddressPolicy;
 use crate::webhook::target::callback_url::CallbackUrl;
-use crate::webhook::target::config::Config;
 use crate::webhook::target::port_range::PortRange;
 use crate::webhook::target::target_error::TargetError;
 

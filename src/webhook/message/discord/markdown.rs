@@ -1,6 +1,6 @@
 //! Texts for Discord: names that cannot become markup, links or mentions, and figures for people.
 //!
-//! Names are chosen by players, and by whoever sent a killmail.
+//! Names are chosen by players, and by anyone who can add a killmail.
 //!
 //! Must not know: where in a message a text stands.
 
